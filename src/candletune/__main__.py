@@ -1,0 +1,6 @@
+"""`python -m candletune`."""
+
+from candletune.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The command table, and the one place where errors become exit codes. Heavy imports stay in the handlers."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from candletune import __version__
+from candletune.errors import CandletuneError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("setup:init", "Write a commented candletune.toml."),
+    "doctor": ("setup:doctor", "Check GPU, memory, disk, versions and access to the base model."),
+    "fetch": ("fetch:fetch", "Bring candles or the Fear & Greed history (optional extra)."),
+    "dataset": ("stages:dataset", "Candles to balanced, labelled training examples."),
+    "train": ("stages:train", "Train the QLoRA adapter."),
+    "export": ("stages:export", "Write the adapter (or a merged model) as GGUF."),
+    "verify": ("stages:verify", "Certify that the GGUF answers as the trained model does."),
+    "replay": ("stages:replay", "Run incumbent and candidate over later, unseen candles."),
+    "evaluate": ("stages:evaluate", "Metrics, statistics, baselines and the verdict."),
+    "report": ("stages:report", "One self-contained HTML page that tells the whole story."),
+    "run": ("run:run", "The whole pipeline, skipping what is up to date."),
+    "demo": ("demo:demo", "The whole pipeline on a simulated market and a tiny model; no GPU, no network."),
+    "signal": ("live:signal", "One JSON context in, one JSON decision out."),
+    "serve": ("live:serve", "The same over HTTP on loopback."),
+    "shadow": ("live:shadow", "The incumbent acts, the candidate is only logged."),
+    "review": ("people:review", "Blind review of the reasonings, on a local page."),
+    "status": ("people:status", "Runs, adapters, certificates and which one is active."),
+    "promote": ("live:promote", "Make the candidate active (needs a verdict of promote)."),
+    "rollback": ("live:rollback", "Go back to the adapter that was active before."),
+}
+"""name -> (module in candletune.commands : click command, short help)"""
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command only when it is invoked or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The pipeline's order, not the alphabet's."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module that holds the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(f"candletune.commands.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table from `COMMANDS`, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `candletune demo`, or `candletune init` and then `candletune run`.",
+)
+@click.version_option(__version__, prog_name="candletune")
+def program() -> None:
+    """Turn a trader's candles into a local model that says BUY, SELL or HOLD, and find out whether it deserves to act.
+
+    Exit codes: 0 done; 1 an internal error; 2 bad usage or configuration; 3 bad input data; 4 a check said no.
+    """
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the program and leave with DESIGN's exit codes; a traceback only with --debug."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments or bool(os.environ.get("CANDLETUNE_DEBUG"))
+    sys.exit(_run([a for a in arguments if a != "--debug"], debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        result: Any = program.main(args=arguments, prog_name="candletune", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; run the same command again to resume", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`| head`): not an error, but the interpreter must not flush into the closed pipe.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        return 0
+    except CandletuneError as error:
+        if debug:
+            raise
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", err=True)
+        return 1

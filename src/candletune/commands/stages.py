@@ -1,0 +1,110 @@
+"""`dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from candletune.commands import with_config
+
+_STAGES = {
+    "dataset": "candletune.dataset",
+    "train": "candletune.training.stage",
+    "export": "candletune.gguf.stage",
+    "verify": "candletune.verify",
+    "replay": "candletune.evaluation.replay",
+    "evaluate": "candletune.evaluation.stage",
+    "report": "candletune.report.stage",
+}
+
+
+def run_one(name: str, config_path: Path, assignments: tuple[str, ...], force: bool) -> dict[str, Any]:
+    """Run one stage in its run folder and show its summary; returns the summary."""
+    from candletune.config import load_config
+    from candletune.console import RichReporter
+    from candletune.pipeline import prepare, show
+    from candletune.runs import RunFolder, run_stage
+
+    config = load_config(config_path, assignments)
+    stage = import_module(_STAGES[name]).STAGE
+    run = RunFolder(config.run.folder)
+    reporter = RichReporter()
+    with run.lock():
+        config = prepare(config, run, reporter)
+        outcome = run_stage(stage, config, run, reporter, force=force)
+    show(outcome, run, reporter)
+    return outcome.summary
+
+
+_force = click.option("--force", is_flag=True, help="Run even when everything is up to date.")
+
+
+@click.command(epilog="Example: candletune dataset --set dataset.per_class=500")
+@with_config
+@_force
+@click.option("--audit", type=int, default=0, metavar="N", help="Rebuild N random rows from cut candles and compare.")
+def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit: int) -> None:
+    """Read candles, compute indicators, label, render, balance and write dataset/lora_training.jsonl."""
+    run_one("dataset", config_path, assignments, force)
+    if audit:
+        from candletune.dataset import audit_command
+
+        audit_command(config_path, assignments, audit)
+
+
+@click.command(epilog="Example: candletune train --set train.lora_rank=16")
+@with_config
+@_force
+def train(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
+    """Train the adapter with 4-bit QLoRA; resumes from the last checkpoint."""
+    run_one("train", config_path, assignments, force)
+
+
+@click.command(epilog="Example: candletune export --set export.kind=merged")
+@with_config
+@_force
+@click.option("--fallback", is_flag=True, help="Write a merged model when the adapter's export is refused.")
+def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallback: bool) -> None:
+    """Write gguf/custom-trading-lora.gguf (and the base GGUF when none is configured)."""
+    extra = ("export.fallback=true",) if fallback else ()
+    run_one("export", config_path, assignments + extra, force)
+
+
+@click.command(epilog="Example: candletune verify --set verify.prompts=100")
+@with_config
+@_force
+def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
+    """Load the export in llama.cpp and hold it against the trained model; exit code 4 when it fails."""
+    summary = run_one("verify", config_path, assignments, force)
+    return 0 if summary["passed"] else 4
+
+
+@click.command(epilog="Example: candletune replay --set replay.start=2025-01-01")
+@with_config
+@_force
+def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
+    """Run both adapters over held-out decision times and write replay/ab_test_log.jsonl."""
+    run_one("replay", config_path, assignments, force)
+
+
+@click.command(epilog="Example: candletune evaluate --criteria plan --require-promote")
+@with_config
+@_force
+@click.option("--criteria", type=click.Choice(["full", "plan"]), help="`plan` applies the plan's three criteria alone.")
+@click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
+def evaluate(
+    config_path: Path, assignments: tuple[str, ...], force: bool, criteria: str | None, require_promote: bool
+) -> int:
+    """Join outcomes, compute metrics, intervals and baselines, and decide."""
+    extra = (f"evaluate.criteria={criteria}",) if criteria else ()
+    summary = run_one("evaluate", config_path, assignments + extra, force)
+    return 4 if require_promote and summary["verdict"] != "promote" else 0
+
+
+@click.command(epilog="Example: candletune report")
+@with_config
+@_force
+def report(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
+    """Write report/index.html."""
+    run_one("report", config_path, assignments, force)

@@ -1,0 +1,1 @@
+"""The engine protocol, llama.cpp and Transformers."""

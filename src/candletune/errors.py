@@ -1,0 +1,30 @@
+"""The exception tree. `cli.main` turns each branch into an exit code, once.
+
+A message is one line: what is wrong, where (file, row or key), what was expected, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class CandletuneError(Exception):
+    """Base of every error a user can mend; its message is printed without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(CandletuneError):
+    """Bad command line or configuration (exit code 2)."""
+
+    exit_code = 2
+
+
+class InputError(CandletuneError):
+    """Bad input data: missing, unreadable, inconsistent or of another run (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckFailed(CandletuneError):
+    """A check said no: a failed verification, or a verdict that is not `promote` (exit code 4)."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""Replay, outcomes, metrics, statistics, baselines and the decision rule."""

@@ -1,0 +1,1 @@
+"""Adapter and model writers for llama.cpp's file format."""

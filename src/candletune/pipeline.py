@@ -1,0 +1,44 @@
+"""The pipeline: stages in order, each skipped when it is up to date."""
+
+from importlib import import_module
+
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.runs import RunFolder, StageOutcome, run_stage
+
+STAGES = (
+    "candletune.dataset",
+    "candletune.training.stage",
+    "candletune.gguf.stage",
+    "candletune.verify",
+    "candletune.evaluation.replay",
+    "candletune.evaluation.stage",
+    "candletune.report.stage",
+)
+
+
+def prepare(config: Config, run: RunFolder, reporter: Reporter) -> Config:
+    """Write simulated candles when the configuration asks for them, and point `data.folder` at them."""
+    if not config.simulate.enabled:
+        return config
+    from candletune.market.simulate import ensure_simulated
+
+    folder = ensure_simulated(config, run, reporter)
+    return config.model_copy(update={"data": config.data.model_copy(update={"folder": folder})})
+
+
+def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
+    """One line a stage, from its summary's `headline`."""
+    state = "up to date" if outcome.skipped else f"{outcome.seconds:.1f} s"
+    reporter.say(f"{outcome.name:<9} {outcome.summary.get('headline', 'done')}  [{state}]")
+
+
+def run_pipeline(config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> dict[str, StageOutcome]:
+    """Run every stage in order; the caller holds the run folder's lock."""
+    config = prepare(config, run, reporter)
+    outcomes: dict[str, StageOutcome] = {}
+    for module in STAGES:
+        outcome = run_stage(import_module(module).STAGE, config, run, reporter, force=force)
+        show(outcome, run, reporter)
+        outcomes[outcome.name] = outcome
+    return outcomes

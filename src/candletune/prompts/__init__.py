@@ -1,0 +1,1 @@
+"""One renderer for dataset, training and inference: template, reasons, parsing, grounding, chat format."""

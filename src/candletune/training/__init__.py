@@ -1,0 +1,1 @@
+"""Tokens and masks, the base model, the QLoRA recipe, and the tiny local base."""
