@@ -91,7 +91,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 130
     except BrokenPipeError:
         # The reader went away (`| head`): not an error, but the interpreter must not flush into the closed pipe.
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123
         return 0
     except CandletuneError as error:
         if debug:
@@ -101,5 +101,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", err=True)
+        click.echo(
+            f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", err=True
+        )
         return 1

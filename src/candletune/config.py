@@ -59,7 +59,9 @@ class DataConfig(Table):
     context_timeframes: tuple[Timeframe, ...] = Field(
         ("4h", "12h", "1d"), description="resampled timeframes summarised in the prompt"
     )
-    fear_greed: Path | None = Field(None, description="Fear & Greed history (csv or alternative.me JSON); none: neutral")
+    fear_greed: Path | None = Field(
+        None, description="Fear & Greed history (csv or alternative.me JSON); none: neutral"
+    )
     headlines: Path | None = Field(None, description="headlines with sentiment (csv); none: N/A")
     headline_hours: Positive = Field(24, description="hours a headline stays in the prompt")
     headline_count: Positive = Field(3, description="headlines shown at most")
@@ -71,7 +73,9 @@ class LabelsConfig(Table):
     method: Literal["fixed", "volatility", "triple_barrier"] = Field("fixed", description="labelling rule")
     horizon: Positive = Field(12, description="candles between the decision and its outcome")
     threshold: float = Field(0.02, gt=0, description="return above which BUY, below minus which SELL (0.02 = 2 %)")
-    volatility_window: Positive = Field(168, description="candles of the volatility estimate (volatility, triple_barrier)")
+    volatility_window: Positive = Field(
+        168, description="candles of the volatility estimate (volatility, triple_barrier)"
+    )
     volatility_factor: float = Field(1.0, gt=0, description="barrier in units of horizon volatility")
     shuffle: bool = Field(False, description="control: permute the labels, so that nothing can be learned")
 
@@ -82,7 +86,9 @@ class DatasetConfig(Table):
     per_class: Positive = Field(1000, description="examples of each class; fewer when a class has fewer")
     test_start: UtcTime = Field(None, description="decisions at or after this time are kept out for replay")
     train_start: UtcTime = Field(None, description="decisions before this time are left out")
-    split: Literal["chronological", "random"] = Field("chronological", description="random reproduces the plan and leaks")
+    split: Literal["chronological", "random"] = Field(
+        "chronological", description="random reproduces the plan and leaks"
+    )
     eval_fraction: Share = Field(0.1, description="share of the examples in the eval split")
     embargo: int = Field(12, ge=0, description="candles left out between train and eval beyond the purge")
     natural_eval: Positive = Field(500, description="eval decision times sampled at their natural class shares")
@@ -118,7 +124,9 @@ class TrainConfig(Table):
     epochs: float = Field(3.0, gt=0, description="passes over the train split")
     max_steps: int = Field(0, ge=0, description="optimizer steps; 0: as many as `epochs` needs")
     effective_batch: Positive = Field(32, description="examples an optimizer step")
-    batch_size: int = Field(0, ge=0, description="examples a forward pass; 0: the largest that fits, at most the effective")
+    batch_size: int = Field(
+        0, ge=0, description="examples a forward pass; 0: the largest that fits, at most the effective"
+    )
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="decay after warm-up")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps used for warm-up")
@@ -130,7 +138,9 @@ class TrainConfig(Table):
     gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
     bf16: bool = Field(True, description="compute in bfloat16 (on a GPU; a CPU computes in float32)")
     max_sequence_length: Positive = Field(2048, description="tokens; longer prompts lose headlines, never the answer")
-    decision_weight: float = Field(20.0, ge=1, description="loss weight of the decision token, mean-normalised; 1: plan")
+    decision_weight: float = Field(
+        20.0, ge=1, description="loss weight of the decision token, mean-normalised; 1: plan"
+    )
     soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
     eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")
     save_steps: Positive = Field(50, description="optimizer steps between checkpoints")
@@ -210,7 +220,9 @@ class SimulateConfig(Table):
     """A simulated market with a known answer, in place of candle files."""
 
     enabled: bool = Field(False, description="write simulated candles into the run folder and use them")
-    signal: float = Field(0.8, ge=0, le=1, description="how much of the forward return the indicators foretell; 0: noise")
+    signal: float = Field(
+        0.8, ge=0, le=1, description="how much of the forward return the indicators foretell; 0: noise"
+    )
     years: float = Field(3.0, gt=0, description="years of candles")
     start: UtcTime = Field(datetime(2022, 1, 1, tzinfo=UTC), description="first candle")
 
@@ -218,9 +230,13 @@ class SimulateConfig(Table):
 class LiveConfig(Table):
     """Signal, shadow loop and state."""
 
-    state: Path = Field(Path("live/active.json"), description="which adapter is active; changed by promote and rollback")
+    state: Path = Field(
+        Path("live/active.json"), description="which adapter is active; changed by promote and rollback"
+    )
     journal: Path = Field(Path("live/ab_test_log.jsonl"), description="the append-only A/B log")
-    prior_correction: bool = Field(True, description="correct balanced-training probabilities to the natural class shares")
+    prior_correction: bool = Field(
+        True, description="correct balanced-training probabilities to the natural class shares"
+    )
     host: str = Field("127.0.0.1", description="address `serve` and `review` bind to; loopback only")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8377, description="port of `serve`")
     queue: Positive = Field(64, description="requests waiting at most")
@@ -327,12 +343,12 @@ def _explain(error: ValidationError, path: Path | None) -> str:
 def _nearest(location: tuple[int | str, ...]) -> str:
     from difflib import get_close_matches
 
-    model: Any = Config
+    model: type[BaseModel] = Config
     for part in location[:-1]:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) else None
-        if field is None:
+        field = model.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             return ""
         model = field.annotation
-    names = list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    names = list(model.model_fields)
     close = get_close_matches(str(location[-1]), names, n=1)
-    return f" (did you mean {close[0]}?)" if close else f"; known keys: {', '.join(names)}" if names else ""
+    return f" (did you mean {close[0]}?)" if close else f"; known keys: {', '.join(names)}"

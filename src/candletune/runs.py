@@ -102,7 +102,7 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_path(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, or of a folder's relative names and their files' hashes (hidden files left out)."""
+    """Hex SHA-256 of a file's bytes, or of a folder's relative names and file hashes (hidden files left out)."""
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
@@ -123,7 +123,7 @@ def fingerprint(value: Any) -> str:
 
 
 class RunFolder:
-    """A folder that holds every file of one run: `dataset/`, `adapter/`, `gguf/`, `replay/`, `evaluation/`, `report/`."""
+    """A folder that holds every file of one run: `dataset/`, `adapter/`, `gguf/`, `replay/`, `evaluation/`..."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -216,9 +216,7 @@ def settings_of(config: Config, tables: tuple[str, ...]) -> dict[str, Any]:
     return {"seed": whole["seed"]} | {table: whole[table] for table in tables}
 
 
-def run_stage(
-    stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False
-) -> StageOutcome:
+def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> StageOutcome:
     """Run a stage unless it is up to date. The caller holds `run.lock()`.
 
     Raises:

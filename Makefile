@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all their own set-up in .venv: Python 3.11+, a C++ compiler and CMake are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXTRAS ?= dev,serve,tensorboard
+# One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test unit lint types coverage docs clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## install candletune and its tools into .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name another one with PYTHON=python3.12"; exit 2; }
+	@command -v cmake >/dev/null && command -v c++ >/dev/null || \
+	  { echo "error: llama.cpp is built from source and needs cmake and a C++ compiler: apt-get install cmake g++"; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { echo "error: no venv module: apt-get install python3-venv"; exit 2; }
+	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(BIN)/python -m pip install -q --disable-pip-version-check \
+	  -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(READY)  ## the whole pipeline on a simulated market and a tiny model
+	OMP_NUM_THREADS=$$(nproc) $(BIN)/candletune demo
+
+test: lint types unit  ## everything CI checks
+
+unit: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
+	$(BIN)/python tests/check_coverage.py .coverage.json
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+docs: $(READY)  ## build the documentation site into site/
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove the environment and every cache (run folders stay)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.json site

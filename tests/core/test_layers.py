@@ -1,0 +1,69 @@
+"""The layout is the architecture: imports point upward only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "src" / "candletune"
+LAYERS = (
+    ("__init__", "errors", "decisions", "config", "console"),
+    ("runs",),
+    ("market",),
+    ("labels",),
+    ("splits",),
+    ("prompts",),
+    ("dataset",),
+    ("training",),
+    ("gguf",),
+    ("engines",),
+    ("verify",),
+    ("journal",),
+    ("state",),
+    ("signal",),
+    ("serving",),
+    ("shadow",),
+    ("evaluation",),
+    ("report",),
+    ("pipeline",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def layer_of(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "candletune":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {a.name if a.name in RANK else "__init__" for a in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {(parts[1] if len(parts) > 1 else "__init__") for parts in names if parts[0] == "candletune"}
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer_of(path.relative_to(ROOT).parts) for path in FILES} <= set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_upward(path: Path) -> None:
+    own = layer_of(path.relative_to(ROOT).parts)
+    wrong = {name for name in imported(path) if RANK[name] > RANK[own]}
+    assert not wrong, f"{own} may not import {wrong}"
+
+
+def test_only_labels_and_what_scores_outcomes_look_into_the_future() -> None:
+    """`market` and `prompts` never see a forward return: a name for one may not even occur there."""
+    for folder in ("market", "prompts", "engines"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            assert "forward_return" not in names, path
