@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,13 @@ def sha256_path(path: Path) -> str:
             if not any(part.startswith(".") for part in name.parts):
                 digest.update(f"{name.as_posix()}\0{sha256_path(file)}\n".encode())
         return digest.hexdigest()
+    state = path.stat()
+    return _sha256_file(path.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _sha256_file(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    """Cached by what changes when a file is rewritten, since a base model is gigabytes and several stages read it."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
