@@ -1,0 +1,173 @@
+"""Read freqtrade candle files: find, check, mend what can be mended, refuse the rest by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from candletune.config import timeframe_minutes
+from candletune.errors import InputError
+
+COLUMNS = ("date", "open", "high", "low", "close", "volume")
+FORMATS = ("feather", "parquet", "json", "json.gz", "csv")
+_PRICES = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True, slots=True)
+class Candles:
+    """One pair's candles.
+
+    Attributes:
+        frame: date (open time, Datetime[us, UTC]), open, high, low, close, volume (Float64); ascending, unique.
+        report: what was checked and mended, as counts.
+        path: the file it came from.
+        ticker: the pair's base currency, as the prompt shows it.
+        timeframe: freqtrade timeframe.
+    """
+
+    frame: pl.DataFrame
+    report: dict[str, int]
+    path: Path
+    ticker: str
+    timeframe: str
+
+
+def ticker_of(pair: str) -> str:
+    """`BTC/USDT:USDT` -> `BTC`."""
+    return pair.partition("/")[0]
+
+
+def find_candle_file(folder: Path, pair: str, timeframe: str) -> Path:
+    """The pair's file in freqtrade's naming, in `folder` or its `futures/` subfolder; futures before spot.
+
+    Raises:
+        InputError: no such folder, or no file of any known format.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; set data.folder to freqtrade's data folder")
+    stem = pair.replace("/", "_").replace(":", "_")
+    names = [f"{stem}-{timeframe}-futures", f"{stem}-{timeframe}"]
+    for place in (folder, folder / "futures"):
+        for name in names:
+            for ending in FORMATS:
+                path = place / f"{name}.{ending}"
+                if path.is_file():
+                    return path
+    raise InputError(
+        f"{folder}: no candles of {pair} {timeframe} (looked for {names[0]}.feather and the like, here and in futures/); "
+        "download them with freqtrade or `candletune fetch candles`, or change data.pairs"
+    )
+
+
+def load_candles(folder: Path, pair: str, timeframe: str) -> Candles:
+    """Find, read and check one pair's candles.
+
+    Raises:
+        InputError: the file is missing, unreadable, or holds what can't be mended.
+    """
+    path = find_candle_file(folder, pair, timeframe)
+    frame, report = check_candles(read_file(path), path, timeframe)
+    return Candles(frame, report, path, ticker_of(pair), timeframe)
+
+
+def read_file(path: Path) -> pl.DataFrame:
+    """Read one file in freqtrade's feather, parquet, json, json.gz or csv form, unchecked."""
+    try:
+        if path.name.endswith(".feather"):
+            return pl.read_ipc(path)
+        if path.name.endswith(".parquet"):
+            return pl.read_parquet(path)
+        if path.name.endswith(".csv"):
+            return pl.read_csv(path, try_parse_dates=True)
+        return _read_json(path)
+    except (OSError, pl.exceptions.PolarsError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{path}: not a readable {path.suffix.lstrip('.')} candle file ({reason}); download it again"
+        ) from None
+
+
+def _read_json(path: Path) -> pl.DataFrame:
+    import gzip
+    import json
+
+    raw = path.read_bytes()
+    rows = json.loads(gzip.decompress(raw) if path.name.endswith(".gz") else raw)
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) >= len(COLUMNS) for row in rows):
+        raise ValueError("expected freqtrade's list of [milliseconds, open, high, low, close, volume] rows")
+    frame = pl.DataFrame([row[: len(COLUMNS)] for row in rows], schema=list(COLUMNS), orient="row", strict=False)
+    return frame.with_columns(pl.col("date").cast(pl.Int64).cast(pl.Datetime("ms", "UTC")))
+
+
+def check_candles(frame: pl.DataFrame, path: Path, timeframe: str) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Check and mend a raw frame.
+
+    Mended and counted: row order, equal duplicates. Counted: gaps, zero-volume rows. Refused: missing columns, naive
+    times, empty files, conflicting duplicates, missing or non-positive prices, high below low, off-grid times.
+
+    Raises:
+        InputError: names the file, the first row concerned, and the remedy.
+    """
+    frame = _typed(frame, path)
+    ordered = frame.sort("date", maintain_order=True)
+    unsorted = 0 if frame["date"].is_sorted() else int((frame["date"].diff() < 0).sum())
+    unique = ordered.unique(maintain_order=True)
+    _refuse(unique, unique["date"].is_duplicated(), path, "two different candles for one time", "keep one of them")
+    _refuse_bad_prices(unique, path)
+    step = timeframe_minutes(timeframe) * 60_000_000
+    stamps = unique["date"].cast(pl.Int64)
+    _refuse(unique, stamps % min(step, 86_400_000_000) != 0, path, f"a time off the {timeframe} grid", "check the timeframe")
+    steps = stamps.diff().drop_nulls()
+    if len(steps) and int(steps.mode().min()) != step:  # type: ignore[arg-type]
+        minutes = int(steps.mode().min()) // 60_000_000  # type: ignore[arg-type]
+        raise InputError(f"{path}: candles are {minutes} minutes apart, expected {timeframe}; change data.timeframe")
+    report = {
+        "rows": len(unique),
+        "reordered": unsorted,
+        "duplicates": len(ordered) - len(unique),
+        "gaps": int((steps > step).sum()),
+        "missing_candles": int(((steps // step) - 1).sum()),
+        "zero_volume": int((unique["volume"] == 0).sum()),
+    }
+    return unique, report
+
+
+def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)} as freqtrade writes them"
+        )
+    if frame.is_empty():
+        raise InputError(f"{path}: no rows; download the candles again")
+    kind = frame.schema["date"]
+    if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
+        raise InputError(f"{path}: column date is {kind}, expected times with a time zone (UTC); convert it")
+    try:
+        return frame.select(
+            pl.col("date").dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC")),
+            *(pl.col(name).cast(pl.Float64) for name in COLUMNS[1:]),
+        )
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: a value is not a number ({' '.join(str(error).split())[:100]}); mend it") from None
+
+
+def _refuse_bad_prices(frame: pl.DataFrame, path: Path) -> None:
+    prices = frame.select(_PRICES)
+    unusable = prices.select(pl.any_horizontal(pl.all().is_null() | ~pl.all().is_finite())).to_series()
+    _refuse(frame, unusable | frame["date"].is_null(), path, "a missing price", "download the candles again")
+    low = frame.select(pl.min_horizontal(_PRICES) <= 0).to_series()
+    _refuse(frame, low, path, "a price that is not positive", "download the candles again")
+    bent = frame.select(
+        (pl.col("high") < pl.max_horizontal("open", "close", "low"))
+        | (pl.col("low") > pl.min_horizontal("open", "close", "high"))
+    ).to_series()
+    _refuse(frame, bent, path, "high or low inside open and close", "download the candles again")
+    _refuse(frame, frame["volume"].is_null() | (frame["volume"] < 0), path, "a missing or negative volume", "mend it")
+
+
+def _refuse(frame: pl.DataFrame, mask: pl.Series, path: Path, what: str, remedy: str) -> None:
+    count = int(mask.sum())
+    if count:
+        first = frame.filter(mask)["date"][0]
+        raise InputError(f"{path}: {what} at {first} ({count} such rows); {remedy}")
