@@ -1,0 +1,223 @@
+"""Simulated markets with a known answer, as freqtrade stores them.
+
+A hidden regime (bull, flat or bear; mean dwell `DWELL` hours) adds a drift to hourly returns. Volatility clusters (log-AR(1))
+and innovations have fat tails (Student t). A long regime shows in trend indicators and goes on for a while, so they
+foretell part of the 12-hour return: `signal` scales the drift, and at 0 the price is a martingale nobody can foretell.
+Because the law is known, the best attainable accuracy is too: an exact forward filter (Hamilton 1989) gives the
+regime's probabilities from all past returns, and simulated futures from them give each class's probability.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from candletune.config import Config, SimulateConfig, timeframe_minutes
+from candletune.console import Reporter
+from candletune.errors import UsageError
+from candletune.market.candles import ticker_of
+from candletune.runs import RunFolder, atomic_folder, fingerprint, read_json, write_json
+
+FloatArray = NDArray[np.float64]
+
+DWELL = 60.0
+DRIFT = 0.0032
+SIGMA = 0.0045
+VOLATILITY_MEMORY = 0.985
+VOLATILITY_OF_VOLATILITY = 0.05
+TAIL = 5.0
+"""Degrees of freedom of the innovations."""
+PULL = 3.0
+"""How strongly the choice of the next regime leans back to the starting price; keeps years of drift in bounds."""
+REGIMES = np.array([1.0, 0.0, -1.0])
+VERSION = 1
+_START_PRICES = {"BTC": 30_000.0, "ETH": 2_000.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """One simulated pair: hourly log returns and what drove them; arrays of shape (hours,)."""
+
+    returns: FloatArray
+    sigma: FloatArray
+    level: FloatArray
+    regime: NDArray[np.int8]
+
+
+def simulate(seed: tuple[int, ...], hours: int, signal: float) -> Market:
+    """Simulate `hours` hourly log returns. The loop is over hours because regime choice depends on the price."""
+    rng = np.random.default_rng(seed)
+    log_sigma = np.zeros(hours)
+    shocks = rng.normal(0.0, VOLATILITY_OF_VOLATILITY, hours)
+    noise = rng.standard_t(TAIL, hours) * np.sqrt((TAIL - 2) / TAIL)
+    switch, choice = rng.random(hours), rng.random(hours)
+    regime = np.zeros(hours, dtype=np.int8)
+    level, log_level = np.zeros(hours), 0.0
+    state, volatility = int(rng.integers(3)), 0.0
+    returns = np.zeros(hours)
+    for hour in range(hours):
+        if switch[hour] < 1 / DWELL:
+            state = int(np.searchsorted(np.cumsum(_next_regime(np.array([log_level]))[0]), choice[hour]))
+        volatility = VOLATILITY_MEMORY * volatility + shocks[hour]
+        log_sigma[hour] = volatility
+        regime[hour] = state
+        level[hour] = log_level
+        returns[hour] = signal * DRIFT * REGIMES[state] + SIGMA * np.exp(volatility) * noise[hour]
+        log_level += returns[hour]
+    return Market(returns, SIGMA * np.exp(log_sigma), level, regime)
+
+
+def _next_regime(log_level: FloatArray) -> FloatArray:
+    """Probabilities (n, 3) of the regime after a switch, given the log price relative to the start."""
+    score = -PULL * log_level[:, None] * REGIMES[None, :]
+    weight = np.exp(score - score.max(axis=1, keepdims=True))
+    probability: FloatArray = weight / weight.sum(axis=1, keepdims=True)
+    return probability
+
+
+def to_candles(market: Market, *, start: datetime, price: float, seed: tuple[int, ...]) -> pl.DataFrame:
+    """freqtrade's columns from a simulated market; highs and lows surround open and close."""
+    rng = np.random.default_rng((*seed, 1))
+    hours = len(market.returns)
+    close = price * np.exp(np.cumsum(market.returns))
+    opened = np.concatenate([[price], close[:-1]])
+    wicks = np.abs(rng.normal(0.0, 0.6, (2, hours))) * market.sigma
+    high = np.maximum(opened, close) * (1 + wicks[0])
+    low = np.minimum(opened, close) * (1 - wicks[1])
+    volume = np.exp(rng.normal(5.0, 0.4, hours)) * (market.sigma / SIGMA) ** 1.5
+    first = pl.Series([start.astimezone(UTC)]).cast(pl.Datetime("us", "UTC"))[0]
+    dates = pl.datetime_range(first, pl.lit(first) + pl.duration(hours=hours - 1), "1h", time_unit="ms", time_zone="UTC", eager=True)
+    decimals = 2 if price >= 10 else 6
+    prices = {"open": opened, "high": high, "low": low, "close": close}
+    return pl.DataFrame({"date": dates, **prices, "volume": volume}).with_columns(
+        pl.col("open", "high", "low", "close").round(decimals), pl.col("volume").round(3)
+    )
+
+
+def hours_of(config: SimulateConfig) -> int:
+    """Candles a pair."""
+    return round(config.years * 365.25 * 24)
+
+
+def pair_seed(seed: int, index: int) -> tuple[int, ...]:
+    """Seed of one pair, so that adding a pair leaves the others as they are."""
+    return (seed, 1000 + index)
+
+
+def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path:
+    """Write every pair's candles into the run folder unless they are there already; returns the data folder."""
+    if timeframe_minutes(config.data.timeframe) != 60:
+        raise UsageError(f"data.timeframe: simulated markets are hourly, got {config.data.timeframe}; set it to 1h")
+    folder = run.file("candles")
+    mark = fingerprint(
+        [VERSION, config.seed, config.simulate.model_dump(mode="json"), config.data.pairs, config.data.timeframe]
+    )
+    marker = folder / "simulated.json"
+    if marker.exists() and read_json(marker).get("fingerprint") == mark:
+        return folder
+    hours = hours_of(config.simulate)
+    start = config.simulate.start
+    assert start is not None  # noqa: S101
+    with atomic_folder(folder) as temporary:
+        (temporary / "futures").mkdir()
+        for index, pair in enumerate(config.data.pairs):
+            seed = pair_seed(config.seed, index)
+            market = simulate(seed, hours, config.simulate.signal)
+            price = _START_PRICES.get(ticker_of(pair), 100.0)
+            stem = pair.replace("/", "_").replace(":", "_")
+            candles = to_candles(market, start=start, price=price, seed=seed)
+            candles.write_ipc(temporary / "futures" / f"{stem}-1h-futures.feather", compression="lz4")
+        write_json(temporary / "simulated.json", {"fingerprint": mark, **config.simulate.model_dump(mode="json")})
+    reporter.say(f"simulated {hours} hours of {len(config.data.pairs)} pairs, signal {config.simulate.signal:g}")
+    return folder
+
+
+# --- the best attainable -----------------------------------------------------------------------------------------
+
+
+def filtered_regimes(market: Market, signal: float) -> FloatArray:
+    """P(regime | all returns so far), shape (hours, 3): the exact forward filter, volatility known."""
+    drift = signal * DRIFT * REGIMES
+    z = (market.returns[:, None] - drift[None, :]) / market.sigma[:, None]
+    scaled = z / np.sqrt((TAIL - 2) / TAIL)
+    likelihood = (1 + scaled**2 / TAIL) ** (-(TAIL + 1) / 2)
+    after = _next_regime(market.level)
+    belief = np.full(3, 1 / 3)
+    beliefs = np.empty((len(z), 3))
+    for hour in range(len(z)):
+        belief = (1 - 1 / DWELL) * belief + after[hour] / DWELL
+        belief = belief * likelihood[hour]
+        belief /= belief.sum()
+        beliefs[hour] = belief
+    return beliefs
+
+
+def future_returns(
+    market: Market, beliefs: FloatArray, at: NDArray[np.int64], *, signal: float, horizon: int, paths: int, seed: int
+) -> FloatArray:
+    """Simulated returns over the next `horizon` hours from each hour in `at`, shape (len(at), paths)."""
+    rng = np.random.default_rng(seed)
+    shape = (len(at), paths)
+    cumulative = np.cumsum(beliefs[at], axis=1)
+    state = (rng.random(shape)[..., None] > cumulative[:, None, :]).sum(axis=2).clip(0, 2)
+    volatility = np.broadcast_to(np.log(market.sigma[at] / SIGMA)[:, None], shape).copy()
+    level = np.broadcast_to((market.level + market.returns)[at][:, None], shape).copy()
+    total = np.zeros(shape)
+    for _ in range(horizon):
+        flips = rng.random(shape) < 1 / DWELL
+        chances = np.cumsum(_next_regime(level.ravel()), axis=1).reshape(*shape, 3)
+        fresh = (rng.random(shape)[..., None] > chances).sum(axis=2).clip(0, 2)
+        state = np.where(flips, fresh, state)
+        volatility = VOLATILITY_MEMORY * volatility + rng.normal(0.0, VOLATILITY_OF_VOLATILITY, shape)
+        noise = rng.standard_t(TAIL, shape) * np.sqrt((TAIL - 2) / TAIL)
+        step = signal * DRIFT * REGIMES[state] + SIGMA * np.exp(volatility) * noise
+        total += step
+        level += step
+    returns: FloatArray = np.expm1(total)
+    return returns
+
+
+@dataclass(frozen=True, slots=True)
+class Attainable:
+    """What nobody can beat on this market, as fractions.
+
+    Attributes:
+        balanced: mean recall over the three classes of the best classifier of balanced classes.
+        signals: share of its BUY and SELL signals followed by a move beyond `move` in their direction.
+        natural_prior: class shares (BUY, SELL, HOLD) in this market.
+        chance: what a coin gives for `balanced`.
+    """
+
+    balanced: float
+    signals: float
+    natural_prior: tuple[float, float, float]
+    chance: float = 1 / 3
+
+
+def best_attainable(config: Config, *, times: int = 2000, paths: int = 400) -> Attainable:
+    """The best attainable accuracy of the configured market, by filter and simulated futures (standard error < 1 %)."""
+    probabilities, moves = [], []
+    signal, horizon = config.simulate.signal, config.labels.horizon
+    for index in range(len(config.data.pairs)):
+        market = simulate(pair_seed(config.seed, index), hours_of(config.simulate), signal)
+        beliefs = filtered_regimes(market, signal)
+        at = np.linspace(200, len(market.returns) - 1, times // len(config.data.pairs)).astype(np.int64)
+        futures = future_returns(market, beliefs, at, signal=signal, horizon=horizon, paths=paths, seed=config.seed)
+        up, down = (futures > config.labels.threshold).mean(axis=1), (futures < -config.labels.threshold).mean(axis=1)
+        probabilities.append(np.stack([up, down, 1 - up - down], axis=1))
+        move = config.evaluate.move
+        moves.append(np.stack([(futures > move).mean(axis=1), (futures < -move).mean(axis=1)], axis=1))
+    p, m = np.concatenate(probabilities), np.concatenate(moves)
+    prior = p.mean(axis=0)
+    choice = (p / prior).argmax(axis=1)
+    recall = [p[choice == k, k].sum() / p[:, k].sum() for k in range(3)]
+    acted = choice < 2
+    hits = m[np.flatnonzero(acted), choice[acted]]
+    return Attainable(
+        balanced=float(np.mean(recall)),
+        signals=float(hits.mean()) if len(hits) else 0.0,
+        natural_prior=(float(prior[0]), float(prior[1]), float(prior[2])),
+    )
