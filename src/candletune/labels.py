@@ -46,9 +46,11 @@ def label_candles(frame: pl.DataFrame, config: LabelsConfig, minutes: int) -> pl
         return labelled.with_columns(label=_side(pl.col("forward_return"), pl.lit(config.threshold)))
     barrier = _horizon_volatility(frame, config)
     if config.method == "volatility":
-        return labelled.with_columns(barrier).with_columns(
-            label=_side(pl.col("forward_return"), pl.col("barrier"))
-        ).drop("barrier")
+        return (
+            labelled.with_columns(barrier)
+            .with_columns(label=_side(pl.col("forward_return"), pl.col("barrier")))
+            .drop("barrier")
+        )
     touched = _first_touch(frame["close"].to_numpy(), barrier.to_numpy(), config.horizon)
     return labelled.with_columns(
         label=pl.when(pl.col("forward_return").is_not_null() & barrier.is_not_null()).then(

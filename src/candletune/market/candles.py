@@ -1,5 +1,8 @@
 """Read freqtrade candle files: find, check, mend what can be mended, refuse the rest by name."""
 
+import gzip
+import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,10 @@ from candletune.errors import InputError
 COLUMNS = ("date", "open", "high", "low", "close", "volume")
 FORMATS = ("feather", "parquet", "json", "json.gz", "csv")
 _PRICES = ("open", "high", "low", "close")
+_POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What Polars raises on broken files; a truncated one may make its reader panic."""
+_MILLISECONDS = (1_000_000_000_000, 10_000_000_000_000)
+"""Integer dates are epoch milliseconds, as freqtrade's json has them: 2001 to 2286."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,8 @@ def find_candle_file(folder: Path, pair: str, timeframe: str) -> Path:
                 if path.is_file():
                     return path
     raise InputError(
-        f"{folder}: no candles of {pair} {timeframe} (looked for {names[0]}.feather and the like, here and in futures/); "
-        "download them with freqtrade or `candletune fetch candles`, or change data.pairs"
+        f"{folder}: no candles of {pair} {timeframe} (looked for {names[0]}.feather and the like, here and in "
+        "futures/); download them with freqtrade or `candletune fetch candles`, or change data.pairs"
     )
 
 
@@ -80,7 +87,7 @@ def read_file(path: Path) -> pl.DataFrame:
         if path.name.endswith(".csv"):
             return pl.read_csv(path, try_parse_dates=True)
         return _read_json(path)
-    except (OSError, pl.exceptions.PolarsError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, *_POLARS) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"{path}: not a readable {path.suffix.lstrip('.')} candle file ({reason}); download it again"
@@ -88,15 +95,12 @@ def read_file(path: Path) -> pl.DataFrame:
 
 
 def _read_json(path: Path) -> pl.DataFrame:
-    import gzip
-    import json
-
     raw = path.read_bytes()
     rows = json.loads(gzip.decompress(raw) if path.name.endswith(".gz") else raw)
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) >= len(COLUMNS) for row in rows):
         raise ValueError("expected freqtrade's list of [milliseconds, open, high, low, close, volume] rows")
-    frame = pl.DataFrame([row[: len(COLUMNS)] for row in rows], schema=list(COLUMNS), orient="row", strict=False)
-    return frame.with_columns(pl.col("date").cast(pl.Int64).cast(pl.Datetime("ms", "UTC")))
+    schema = {"date": pl.Int64} | {name: pl.Float64 for name in COLUMNS[1:]}
+    return pl.DataFrame([row[: len(COLUMNS)] for row in rows], schema=schema, orient="row", strict=False)
 
 
 def check_candles(frame: pl.DataFrame, path: Path, timeframe: str) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -112,15 +116,18 @@ def check_candles(frame: pl.DataFrame, path: Path, timeframe: str) -> tuple[pl.D
     ordered = frame.sort("date", maintain_order=True)
     unsorted = 0 if frame["date"].is_sorted() else int((frame["date"].diff() < 0).sum())
     unique = ordered.unique(maintain_order=True)
+    _refuse(unique, unique["date"].is_null(), path, "a missing time", "download the candles again")
     _refuse(unique, unique["date"].is_duplicated(), path, "two different candles for one time", "keep one of them")
     _refuse_bad_prices(unique, path)
     step = timeframe_minutes(timeframe) * 60_000_000
     stamps = unique["date"].cast(pl.Int64)
-    _refuse(unique, stamps % min(step, 86_400_000_000) != 0, path, f"a time off the {timeframe} grid", "check the timeframe")
     steps = stamps.diff().drop_nulls()
-    if len(steps) and int(steps.mode().min()) != step:  # type: ignore[arg-type]
-        minutes = int(steps.mode().min()) // 60_000_000  # type: ignore[arg-type]
-        raise InputError(f"{path}: candles are {minutes} minutes apart, expected {timeframe}; change data.timeframe")
+    usual = int(steps.mode().min()) if len(steps) else step  # type: ignore[arg-type]
+    if usual != step:
+        minutes = usual / 60_000_000
+        raise InputError(f"{path}: candles are {minutes:g} minutes apart, expected {timeframe}; change data.timeframe")
+    off_grid = stamps % min(step, 86_400_000_000) != 0
+    _refuse(unique, off_grid, path, f"a time off the {timeframe} grid", "download the candles again")
     report = {
         "rows": len(unique),
         "reordered": unsorted,
@@ -140,6 +147,7 @@ def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         )
     if frame.is_empty():
         raise InputError(f"{path}: no rows; download the candles again")
+    frame = _dated(frame, path)
     kind = frame.schema["date"]
     if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
         raise InputError(f"{path}: column date is {kind}, expected times with a time zone (UTC); convert it")
@@ -152,10 +160,21 @@ def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: a value is not a number ({' '.join(str(error).split())[:100]}); mend it") from None
 
 
+def _dated(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Integer dates as UTC times."""
+    if not frame.schema["date"].is_integer():
+        return frame
+    low, high = _MILLISECONDS
+    outside = frame.filter(~pl.col("date").is_between(low, high))
+    if not outside.is_empty():
+        raise InputError(f"{path}: date {outside['date'][0]} is not a time in milliseconds since 1970; convert it")
+    return frame.with_columns(pl.col("date").cast(pl.Datetime("ms", "UTC")))
+
+
 def _refuse_bad_prices(frame: pl.DataFrame, path: Path) -> None:
     prices = frame.select(_PRICES)
     unusable = prices.select(pl.any_horizontal(pl.all().is_null() | ~pl.all().is_finite())).to_series()
-    _refuse(frame, unusable | frame["date"].is_null(), path, "a missing price", "download the candles again")
+    _refuse(frame, unusable, path, "a missing price", "download the candles again")
     low = frame.select(pl.min_horizontal(_PRICES) <= 0).to_series()
     _refuse(frame, low, path, "a price that is not positive", "download the candles again")
     bent = frame.select(
@@ -163,7 +182,7 @@ def _refuse_bad_prices(frame: pl.DataFrame, path: Path) -> None:
         | (pl.col("low") > pl.min_horizontal("open", "close", "high"))
     ).to_series()
     _refuse(frame, bent, path, "high or low inside open and close", "download the candles again")
-    _refuse(frame, frame["volume"].is_null() | (frame["volume"] < 0), path, "a missing or negative volume", "mend it")
+    _refuse(frame, ~(frame["volume"].fill_null(-1) >= 0), path, "a missing or negative volume", "mend it")
 
 
 def _refuse(frame: pl.DataFrame, mask: pl.Series, path: Path, what: str, remedy: str) -> None:

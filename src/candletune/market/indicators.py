@@ -12,8 +12,9 @@ RSI_PERIOD = 14
 MACD_PERIODS = (12, 26, 9)
 EMA_PERIODS = (9, 21)
 BOLLINGER = (20, 2.0)
-WARM_UP = 100
-"""Rows dropped at the start of a history: by then an EMA(26) has forgotten its seed to below 0.1 %."""
+WARM_UP = 150
+"""Rows dropped at the start of a history: by then EMA(26) and Wilder's RSI have forgotten their seed to 0.01 %."""
+INDICATORS = ("change_24h", "rsi", "macd_hist", "ema_fast", "ema_slow", "ema_gap_pct", "ema_bullish", "bb_percent")
 
 
 def add_indicators(frame: pl.DataFrame, *, day: int) -> pl.DataFrame:
@@ -25,7 +26,7 @@ def add_indicators(frame: pl.DataFrame, *, day: int) -> pl.DataFrame:
 
     Returns:
         The frame with rsi (0..100), macd_hist (price units), ema_fast, ema_slow (price units), ema_gap_pct (%),
-        ema_bullish (bool), bb_percent (%B: 0 lower band, 1 upper band), bb_position (text), change_24h (%).
+        ema_bullish (bool), bb_percent (%B: 0 lower band, 1 upper band), change_24h (%).
         The first `WARM_UP` rows carry nulls.
     """
     close = frame["close"].to_numpy()
@@ -50,10 +51,7 @@ def add_indicators(frame: pl.DataFrame, *, day: int) -> pl.DataFrame:
         ),
     )
     warm = pl.int_range(pl.len()) >= WARM_UP
-    names = ["rsi", "macd_hist", "ema_fast", "ema_slow", "ema_gap_pct", "ema_bullish", "bb_percent", "change_24h"]
-    return added.with_columns(pl.when(warm).then(pl.col(name)).alias(name) for name in names).with_columns(
-        bb_position=bollinger_words(pl.col("bb_percent"))
-    )
+    return added.with_columns(pl.when(warm).then(pl.col(name)).alias(name) for name in INDICATORS)
 
 
 def bollinger_words(percent: pl.Expr) -> pl.Expr:

@@ -6,6 +6,8 @@ time. Nothing is ever invented: without a file, or before its first row, the pla
 
 import json
 import re
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -16,14 +18,36 @@ from candletune.errors import InputError
 NEUTRAL_FEAR_GREED = 50
 NO_HEADLINES = "N/A"
 HEADLINE_LENGTH = 90
+MOOD_BOUND = 0.05
+"""Mean polarity within plus and minus this reads as neutral news."""
 _STALE_DAYS = 2
 _CONTROL = re.compile(r"\[/?[A-Z_]{2,}\]|</?s>|<\|[^|>]*\|>|<(?:unk|pad|bos|eos)>", re.IGNORECASE)
 _CLASSES = ((25, "Extreme Fear"), (46, "Fear"), (54, "Neutral"), (75, "Greed"), (100, "Extreme Greed"))
 
 
+@dataclass(frozen=True, slots=True)
+class Sentiment:
+    """The context files, read and checked; None where none is configured.
+
+    Attributes:
+        fear_greed: `published` (Datetime[us, UTC]), `value` (0..100), ascending.
+        headlines: `published_at` (Datetime[us, UTC]), `polarity` (-1..1), `title` (cleaned), ascending.
+    """
+
+    fear_greed: pl.DataFrame | None
+    headlines: pl.DataFrame | None
+
+    def until(self, time: datetime) -> "Sentiment":
+        """What had been published at `time`."""
+        return Sentiment(
+            None if self.fear_greed is None else self.fear_greed.filter(pl.col("published") <= time),
+            None if self.headlines is None else self.headlines.filter(pl.col("published_at") <= time),
+        )
+
+
 def fear_greed_class(value: float) -> str:
     """The index's own words: Extreme Fear to 25, Fear to 46, Neutral to 54, Greed to 75, Extreme Greed above."""
-    return next(name for bound, name in _CLASSES if value <= bound)
+    return next(name for bound, name in _CLASSES if round(value) <= bound)
 
 
 def clean_headline(text: str, *, limit: int = HEADLINE_LENGTH) -> str:
@@ -38,13 +62,21 @@ def clean_headline(text: str, *, limit: int = HEADLINE_LENGTH) -> str:
     return words[: limit - 3].rsplit(" ", 1)[0] + "..."
 
 
-def add_sentiment(rows: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
-    """Add fear_greed, fear_greed_class, news_sentiment, sentiment_confidence and headlines to rows by decision time.
+def load_sentiment(data: DataConfig) -> Sentiment:
+    """Read the configured context files.
 
     Raises:
         InputError: a configured file is missing or malformed.
     """
-    return _add_headlines(_add_fear_greed(rows, data.fear_greed), data)
+    return Sentiment(
+        None if data.fear_greed is None else read_fear_greed(data.fear_greed),
+        None if data.headlines is None else read_headlines(data.headlines),
+    )
+
+
+def add_sentiment(rows: pl.DataFrame, sentiment: Sentiment, data: DataConfig) -> pl.DataFrame:
+    """Add fear_greed, fear_greed_class, news_sentiment, sentiment_confidence and headlines to rows by decision time."""
+    return _add_headlines(_add_fear_greed(rows, sentiment.fear_greed), sentiment.headlines, data)
 
 
 def read_fear_greed(path: Path) -> pl.DataFrame:
@@ -56,38 +88,57 @@ def read_fear_greed(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; run `candletune fetch fear-greed` or unset data.fear_greed")
     try:
-        if path.suffix == ".json":
-            entries = json.loads(path.read_text(encoding="utf-8"))["data"]
-            frame = pl.DataFrame(
-                {"published": [int(e["timestamp"]) for e in entries], "value": [float(e["value"]) for e in entries]}
-            ).with_columns(pl.from_epoch("published", time_unit="s"))
-        else:
-            frame = pl.read_csv(path, try_parse_dates=True).select(
-                published=pl.col("date").cast(pl.Datetime("us")), value=pl.col("value").cast(pl.Float64)
-            )
-    except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        frame = parse_fear_greed(path.read_bytes()) if path.suffix == ".json" else _read_fear_greed_csv(path)
+    except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())[:80]
         raise InputError(
-            f"{path}: not a Fear & Greed history ({' '.join(str(error).split())[:80]}); expected csv columns date, value "
-            "or the API's JSON"
+            f"{path}: not a Fear & Greed history ({reason}); expected csv columns date, value or the API's JSON"
         ) from None
-    bad = frame.filter(pl.col("value").is_null() | ~pl.col("value").is_between(0, 100) | pl.col("published").is_null())
+    if frame.is_empty():
+        raise InputError(f"{path}: no rows; run `candletune fetch fear-greed` again")
+    known = pl.col("value").is_not_null() & pl.col("value").is_between(0, 100) & pl.col("published").is_not_null()
+    bad = frame.filter(~known)
     if not bad.is_empty():
-        raise InputError(f"{path}: value {bad['value'][0]} at {bad['published'][0]} is not within 0 to 100; mend that row")
-    return frame.with_columns(pl.col("published").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).sort("published")
+        raise InputError(f"{path}: value {bad['value'][0]} at {bad['published'][0]} is not from 0 to 100; mend the row")
+    if frame.select("published").is_duplicated().any():
+        doubled = frame.filter(frame["published"].is_duplicated())["published"][0]
+        if frame.unique().select("published").is_duplicated().any():
+            raise InputError(f"{path}: two different values for {doubled}; keep one of them")
+    return frame.unique().sort("published")
 
 
-def _add_fear_greed(rows: pl.DataFrame, path: Path | None) -> pl.DataFrame:
-    if path is None:
+def parse_fear_greed(raw: bytes) -> pl.DataFrame:
+    """`published` and `value` from the bytes of alternative.me's JSON; `KeyError` or `ValueError` when it is not."""
+    entries = json.loads(raw)["data"]
+    return pl.DataFrame(
+        {"published": [int(e["timestamp"]) for e in entries], "value": [float(e["value"]) for e in entries]},
+        schema={"published": pl.Int64, "value": pl.Float64},
+    ).with_columns(pl.from_epoch("published", time_unit="s").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+
+
+def _read_fear_greed_csv(path: Path) -> pl.DataFrame:
+    frame = pl.read_csv(path, infer_schema=False).select("date", pl.col("value").cast(pl.Float64))
+    day = pl.col("date").str.slice(0, 10).str.to_date("%Y-%m-%d")
+    return frame.select(published=day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), value="value")
+
+
+def _add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.DataFrame:
+    if history is None:
         value: pl.Expr = pl.lit(NEUTRAL_FEAR_GREED, dtype=pl.Int64)
         joined = rows
     else:
-        joined = rows.join_asof(
-            read_fear_greed(path).rename({"value": "_fear_greed"}),
-            left_on="decision_time",
-            right_on="published",
-            strategy="backward",
-            tolerance=f"{_STALE_DAYS}d",
-            check_sortedness=False,
+        # A join as of a time needs that time sorted; the callers' row order is kept.
+        joined = (
+            rows.with_row_index("_row")
+            .sort("decision_time")
+            .join_asof(
+                history.rename({"value": "_fear_greed"}),
+                left_on="decision_time",
+                right_on="published",
+                strategy="backward",
+                tolerance=f"{_STALE_DAYS}d",
+            )
+            .sort("_row")
         )
         value = pl.col("_fear_greed").round(0).cast(pl.Int64).fill_null(NEUTRAL_FEAR_GREED)
     joined = joined.with_columns(fear_greed=value)
@@ -112,41 +163,54 @@ def read_headlines(path: Path) -> pl.DataFrame:
             pl.col("title").fill_null(""),
         )
     except pl.exceptions.PolarsError as error:
+        reason = " ".join(str(error).split())[:100]
         raise InputError(
-            f"{path}: not a headline file ({' '.join(str(error).split())[:100]}); expected csv columns published_at "
-            "(ISO 8601 with zone), polarity (-1 to 1), title"
+            f"{path}: not a headline file ({reason}); expected csv columns published_at (ISO 8601 with zone), polarity "
+            "(-1 to 1), title"
         ) from None
-    return frame.with_columns(
-        pl.col("title").map_elements(clean_headline, return_dtype=pl.String),
-        pl.col("polarity").fill_null(0.0).clip(-1, 1),
-    ).sort("published_at", maintain_order=True)
+    if frame["published_at"].null_count():
+        row = int(frame["published_at"].is_null().arg_max() or 0) + 2
+        raise InputError(f"{path}: line {row} has no published_at; a headline without its time cannot be used")
+    outside = frame.filter(~pl.col("polarity").is_between(-1, 1))
+    if not outside.is_empty():
+        first = outside.row(0, named=True)
+        raise InputError(f"{path}: polarity {first['polarity']} at {first['published_at']}, expected -1 to 1; mend it")
+    titles = pl.Series([clean_headline(title) for title in frame["title"]], dtype=pl.String)
+    # Titles break ties, so that the file's row order means nothing.
+    return frame.with_columns(title=titles, polarity=pl.col("polarity").fill_null(0.0)).sort(
+        "published_at", "title", "polarity"
+    )
 
 
-def _add_headlines(rows: pl.DataFrame, data: DataConfig) -> pl.DataFrame:
+def _add_headlines(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConfig) -> pl.DataFrame:
     names = ("news_sentiment", "sentiment_confidence", "headlines")
-    if data.headlines is None or rows.is_empty():
+    if news is None or news.is_empty() or rows.is_empty():
         return rows.with_columns(
             news_sentiment=pl.lit("neutral"), sentiment_confidence=pl.lit(0.0), headlines=pl.lit(NO_HEADLINES)
         )
-    news = read_headlines(data.headlines)
     # A headline of 08:15 is known from 08:15 on; one window per decision time, `(t - hours, t]`.
     times = rows.select("decision_time").unique().sort("decision_time")
-    last = news["published_at"].search_sorted(times["decision_time"], side="right")
-    first = news["published_at"].search_sorted(
-        times["decision_time"].dt.offset_by(f"-{data.headline_hours}h"), side="right"
-    )
+    opened = times["decision_time"].dt.offset_by(f"-{data.headline_hours}h")
+    last = news["published_at"].search_sorted(times["decision_time"], side="right").cast(pl.Int64)
+    count = last - news["published_at"].search_sorted(opened, side="right").cast(pl.Int64)
     sums = pl.concat([pl.Series([0.0]), news["polarity"].cum_sum()])
-    count = (last - first).cast(pl.Int64)
-    mean = (sums.gather(last) - sums.gather(first)) / count.clip(1)
-    titles = news["title"].to_list()
-    shown = [
-        " | ".join(reversed(titles[max(low, high - data.headline_count) : high])) or NO_HEADLINES
-        for low, high in zip(first.to_list(), last.to_list(), strict=True)
-    ]
-    known = times.with_columns(
-        news_sentiment=pl.when(mean > 0.05).then(pl.lit("positive")).when(mean < -0.05).then(pl.lit("negative"))
-        .otherwise(pl.lit("neutral")),
-        sentiment_confidence=mean.abs().round(2),
-        headlines=pl.Series(shown, dtype=pl.String),
-    )  # fmt: skip
+    mean = ((sums.gather(last) - sums.gather(last - count)) / count.clip(1)).alias("mean")
+    known = times.with_columns(mean, headlines=_latest_titles(news["title"], last, count, data.headline_count))
+    mood = pl.when(pl.col("mean") > MOOD_BOUND).then(pl.lit("positive"))
+    known = known.select(
+        "decision_time",
+        news_sentiment=mood.when(pl.col("mean") < -MOOD_BOUND).then(pl.lit("negative")).otherwise(pl.lit("neutral")),
+        sentiment_confidence=pl.col("mean").abs().round(2),
+        headlines="headlines",
+    )
     return rows.join(known, on="decision_time", how="left", maintain_order="left").select(*rows.columns, *names)
+
+
+def _latest_titles(titles: pl.Series, last: pl.Series, count: pl.Series, most: int) -> pl.Series:
+    """The newest `most` of each window's titles, newest first: one gather a place, not one loop a row."""
+    places = [
+        pl.when(pl.lit(count) > place).then(titles.gather((last - 1 - place).clip(0))).alias(str(place))
+        for place in range(most)
+    ]
+    shown = pl.select(places).select(pl.concat_str(pl.all(), separator=" | ", ignore_nulls=True)).to_series()
+    return shown.replace({"": NO_HEADLINES})

@@ -27,7 +27,9 @@ def resample(frame: pl.DataFrame, timeframe: str, *, source: str) -> pl.DataFram
         source candle of the bucket must be there, since its close is the bucket's close.
     """
     long, short = timeframe_minutes(timeframe), timeframe_minutes(source)
-    buckets = frame.group_by_dynamic("date", every=f"{long}m", start_by="window").agg(
+    # Polars starts a week on Monday, as exchanges do; counted in minutes it would start on the epoch's Thursday.
+    every = timeframe if timeframe.endswith("w") else f"{long}m"
+    buckets = frame.group_by_dynamic("date", every=every, start_by="window").agg(
         pl.col("close").last(), last=pl.col("date").last()
     )
     closed = pl.col("date") + pl.duration(minutes=long)
@@ -36,7 +38,11 @@ def resample(frame: pl.DataFrame, timeframe: str, *, source: str) -> pl.DataFram
 
 
 def timeframe_state(frame: pl.DataFrame, timeframe: str, *, source: str) -> pl.DataFrame:
-    """RSI and trend of a longer timeframe: `closed`, `rsi`, `bullish` (EMA 9 over EMA 21), `change` (% in its candle)."""
+    """RSI and trend of a longer timeframe.
+
+    Returns:
+        `closed`, `rsi` (0..100), `bullish` (EMA 9 over EMA 21) and `change` (% over its last candle).
+    """
     candles = resample(frame, timeframe, source=source)
     close = candles["close"].to_numpy()
     if len(close) <= _SETTLED:
@@ -50,7 +56,9 @@ def timeframe_state(frame: pl.DataFrame, timeframe: str, *, source: str) -> pl.D
     ).slice(_SETTLED)
 
 
-def add_timeframe_summary(rows: pl.DataFrame, frame: pl.DataFrame, timeframes: tuple[str, ...], *, source: str) -> pl.DataFrame:
+def add_timeframe_summary(
+    rows: pl.DataFrame, frame: pl.DataFrame, timeframes: tuple[str, ...], *, source: str
+) -> pl.DataFrame:
     """Add `timeframe_summary` to rows with a `decision_time`: `4h bullish RSI 61 (+0.8%) | 12h ... | 1d ...`.
 
     A timeframe without enough history reads `4h N/A`. A state older than one of its candles (a gap) reads N/A too.
@@ -66,7 +74,8 @@ def add_timeframe_summary(rows: pl.DataFrame, frame: pl.DataFrame, timeframes: t
             left_on="decision_time",
             right_on="closed",
             strategy="backward",
-            tolerance=f"{timeframe_minutes(timeframe)}m",
+            # The oldest a state may be just before its next candle closes.
+            tolerance=f"{timeframe_minutes(timeframe) - timeframe_minutes(source)}m",
             check_sortedness=False,
         ).drop("closed", strict=False)
         trend = pl.when(pl.col(f"bullish_{timeframe}")).then(pl.lit("bullish")).otherwise(pl.lit("bearish"))

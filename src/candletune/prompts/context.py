@@ -68,7 +68,7 @@ def display_fields(context: Mapping[str, Any]) -> dict[str, Any]:
         "price_usd": _price(context.get("price_usd")),
         "change_24h": _format(context.get("change_24h"), "+.2f", "%"),
         "rsi": _format(context.get("rsi"), ".1f"),
-        "macd_hist": _significant(context.get("macd_hist"), context.get("price_usd")),
+        "macd_hist": _macd(context.get("macd_hist"), context.get("price_usd")),
         "ema": NOT_AVAILABLE
         if bullish is None
         else f"{'bullish' if bullish else 'bearish'} (gap {_format(gap, '+.2f', '%')})",
@@ -132,11 +132,13 @@ def _format(value: float | None, spec: str, unit: str = "") -> str:
 def _price(value: float | None) -> str:
     if value is None:
         return NOT_AVAILABLE
-    return f"{value:,.2f}" if value >= 1 else f"{value:.6g}"
+    # Six significant digits, never an exponent: a model reads digits better than 1e-05.
+    return f"{value:,.2f}" if value >= 100 else f"{value:.{min(12, 5 - math.floor(math.log10(value)))}f}"
 
 
-def _significant(value: float | None, price: float | None) -> str:
-    """MACD is in price units: two decimals for a coin of dollars, more for one of cents."""
+def _macd(value: float | None, price: float | None) -> str:
+    """MACD is in price units: two decimals for a coin of thousands of dollars, ten for one of thousandths of a cent."""
     if value is None:
         return NOT_AVAILABLE
-    return f"{value:+.2f}" if price is None or price >= 10 else f"{value:+.4g}"
+    decimals = 2 if not price else min(12, max(2, 5 - math.floor(math.log10(price))))
+    return f"{value:+.{decimals}f}"

@@ -1,12 +1,17 @@
-"""Read a reason back and say which of its claims hold for the row it was written about."""
+"""Read a reason back and say which of its claims hold for the row it was written about.
+
+Used on the dataset's own completions, all of whose claims must hold, and on models' free wording in evaluation. A claim
+is something the prompt decides: a cited value, or a word with a bound behind it ("oversold", "bullish crossover",
+"above the upper band"). Opinions ("a rise looks likely") are no claims.
+"""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from candletune.prompts.context import display_fields
-from candletune.prompts.facts import FLAT_CHANGE, rsi_word, timeframe_sides
+from candletune.prompts.facts import FLAT_CHANGE, rsi_word, timeframe_rsi, timeframe_sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,52 +22,31 @@ class Claim:
     holds: bool
 
 
-_NUMBER = r"(?P<value>[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
-_VALUES: tuple[tuple[str, str], ...] = (
-    ("rsi", rf"\bRSI(?:\(14\))?(?: (?:of|at|is|reading))? \(?{_NUMBER}"),
-    ("macd_hist", rf"\bMACD(?: histogram)?(?: (?:of|at|is))? \(?{_NUMBER}"),
-    ("ema_gap_pct", rf"\bgap(?: (?:of|at|is))? {_NUMBER}\s*%"),
-    ("change_24h", rf"\b24h [a-z]+(?: (?:of|at|is))? {_NUMBER}\s*%"),
-    ("fear_greed", rf"\bFear & Greed(?: (?:of|at|is))? \(?{_NUMBER}"),
-)
-_RSI_WORDS = r"\b(?P<word>oversold|overbought)\b|\b(?P<mood>weak|neutral|firm) RSI|RSI [\d.]+ \((?P<mark>weak|neutral|firm)\)"
-_TREND = r"\b(?P<word>bullish|bearish) (?:EMA|crossover)|\b(?P<other>bullish|bearish) (?:EMA )?crossover"
-_MACD = r"\b(?P<word>positive|negative) MACD"
-_BAND = r"\b(?P<where>above|below|near) (?:the )?(?P<band>upper|lower)(?: Bollinger)? band|\b(?P<inside>inside) (?:the )?(?:Bollinger )?bands"
-_CHANGE = r"\b24h (?P<word>gain|rise|loss|drop)\b|\b(?P<flat>flat|quiet) 24h"
-_FRAMES = (
-    r"\b(?P<word>bullish|bearish) (?P<names>\d+[mhdw](?:(?:, | and )\d+[mhdw])*) trends?"
-    r"|\b(?P<other>bullish|bearish) trends? on (?P<listed>\d+[mhdw](?:(?:, | and )\d+[mhdw])*)"
-)
+Fields = Mapping[str, Any]
+Judge = Callable[["re.Match[str]", Fields, Fields], bool]
+
+_N = r"(?P<value>[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?![\d.]*\d*(?:h|d|w)\b)"
+_IS = r"(?:\s+(?:of|at|is|are|was|reads|reading|near|around|sits at|stands at|is at|currently at|value of|level of))?"
+_SIGN = r"\s*[:=(]?\s*"
+_NOT = r"(?P<no>(?:\bnot|\bno longer|n't|\brather than)\s+(?:yet |quite |an? |in |deeply )*)?"
+_FALL = r"loss|drop|decline|fall|dip|decrease"
+_RISE = r"gain|rise|increase|advance|rally"
+_FRAME_LIST = r"\d+[mhdw](?:(?:, (?:and )?| and )\d+[mhdw])*"
 
 
 def check_reason(reason: str, context: Mapping[str, Any]) -> list[Claim]:
-    """Every claim found in a reason.
+    """Every claim found in a reason, in reading order.
 
     Args:
         reason: the sentence after `DECISION: X - `.
         context: Signal-contract context with raw values.
 
     Returns:
-        Claims in the order of the checks; empty when the reason claims nothing checkable.
+        Claims; empty when the reason claims nothing checkable.
     """
     fields = display_fields(context)
-    claims = [
-        Claim(match[0], _equal(match["value"], fields[name]))
-        for name, pattern in _VALUES
-        for match in re.finditer(pattern, reason)
-    ]
-    checks: tuple[tuple[str, Callable[[re.Match[str], Mapping[str, Any]], bool]], ...] = (
-        (_RSI_WORDS, _rsi_holds),
-        (_TREND, _trend_holds),
-        (_MACD, _macd_holds),
-        (_BAND, _band_holds),
-        (_CHANGE, _change_holds),
-        (_FRAMES, _frames_hold),
-    )
-    for pattern, holds in checks:
-        claims += [Claim(match[0], holds(match, context)) for match in re.finditer(pattern, reason)]
-    return claims
+    found = sorted(_matches(reason), key=lambda item: item[0].start())
+    return [Claim(match[0].strip(), judge(match, context, fields)) for match, judge in found]
 
 
 def grounded(reason: str, context: Mapping[str, Any]) -> bool | None:
@@ -71,46 +55,148 @@ def grounded(reason: str, context: Mapping[str, Any]) -> bool | None:
     return all(claim.holds for claim in claims) if claims else None
 
 
-def _equal(cited: str, shown: str) -> bool:
+def _matches(reason: str) -> Iterator[tuple["re.Match[str]", Judge]]:
+    for pattern, judge in _CHECKS:
+        for match in pattern.finditer(reason):
+            yield match, judge
+
+
+def _same_number(cited: str, shown: object) -> bool:
+    """Equal to what the prompt shows, or that value rounded to fewer decimals."""
     try:
         value, known = float(cited.replace(",", "")), float(str(shown).strip("%").replace(",", ""))
     except ValueError:
         return False
     decimals = len(cited.partition(".")[2].partition("e")[0])
-    # A citation may round what the prompt shows; it may not say something else.
-    return abs(value - known) <= 0.5 * 10**-decimals + 1e-12
+    return abs(value - known) <= 0.5 * 10**-decimals + 1e-9
 
 
-def _rsi_holds(match: re.Match[str], context: Mapping[str, Any]) -> bool:
+def _value_of(name: str) -> Judge:
+    def judge(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
+        return _same_number(match["value"], fields[name])
+
+    return judge
+
+
+def _rsi_value(match: "re.Match[str]", context: Fields, fields: Fields) -> bool:
+    longer = timeframe_rsi(context.get("timeframe_summary") or "")
+    return _same_number(match["value"], longer.get(match["frame"] or "", fields["rsi"]))
+
+
+def _rsi_bound(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
     rsi = context.get("rsi")
-    return rsi is not None and rsi_word(rsi) == (match["word"] or match["mood"] or match["mark"])
+    if rsi is None:
+        return False
+    bound = float(match["bound"])
+    return bool(rsi > bound) if match["than"] in ("above", "over") else bool(rsi < bound)
 
 
-def _trend_holds(match: re.Match[str], context: Mapping[str, Any]) -> bool:
+def _rsi_word(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
+    rsi = context.get("rsi")
+    return rsi is not None and (rsi_word(rsi) == match["word"].lower()) != bool(match["no"])
+
+
+def _rsi_mood(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
+    rsi = context.get("rsi")
+    return rsi is not None and rsi_word(rsi) == (match["word"] or match["mark"])
+
+
+def _ema(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
     bullish = context.get("ema_bullish")
-    return bullish is not None and bool(bullish) == ((match["word"] or match["other"]) == "bullish")
+    said = next(word for word in (match["word"], match["other"], match["place"]) if word).lower()
+    return bullish is not None and bool(bullish) == (said in ("bullish", "above"))
 
 
-def _macd_holds(match: re.Match[str], context: Mapping[str, Any]) -> bool:
+def _macd(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
     value = context.get("macd_hist")
-    return value is not None and (value > 0) == (match["word"] == "positive") and value != 0
+    said = next(word for word in (match["word"], match["other"], match["place"]) if word).lower()
+    return bool(value) and (value > 0) == (said in ("positive", "bullish", "above"))
 
 
-def _band_holds(match: re.Match[str], context: Mapping[str, Any]) -> bool:
-    said = "inside bands" if match["inside"] else f"{match['where']} {match['band']} band"
-    return bool(context.get("bb_position") == said)
+def _band(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
+    if match["inside"]:
+        return context.get("bb_position") == "inside bands"
+    where = {"at": "near", "touching": "near", "over": "above", "under": "below"}.get(match["where"], match["where"])
+    return bool(context.get("bb_position") == f"{where} {match['band'].lower()} band")
 
 
-def _change_holds(match: re.Match[str], context: Mapping[str, Any]) -> bool:
+def _change_word(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
     change = context.get("change_24h")
     if change is None:
         return False
     if match["flat"]:
         return bool(abs(change) < FLAT_CHANGE)
-    return bool(change > 0) if match["word"] in ("gain", "rise") else bool(change < 0)
+    return bool(change > 0) if re.fullmatch(_RISE, match["word"]) else bool(change < 0)
 
 
-def _frames_hold(match: re.Match[str], context: Mapping[str, Any]) -> bool:
+def _change_value(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
+    cited, shown = match["value"], str(fields["change_24h"])
+    # "a 24h loss of 0.71%" carries its sign in the noun, which `_change_word` judges.
+    return _same_number(cited, shown if cited[0] in "+-" or match["noun"] == "change" else shown.lstrip("+-"))
+
+
+def _frames(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
     trends = timeframe_sides(context.get("timeframe_summary") or "")
-    names = re.findall(r"\d+[mhdw]", match["names"] or match["listed"])
-    return all(trends.get(name) == (match["word"] or match["other"]) for name in names)
+    names = re.findall(r"\d+[mhdw]", match["before"] or match["after"] or match["plain"])
+    said = next(word for word in (match["word1"], match["word2"], match["word3"]) if word).lower()
+    return all(trends.get(name) == said for name in names)
+
+
+def _mood(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
+    return (match["word"] or match["mark"]).lower() == str(fields["fear_greed_class"]).lower()
+
+
+def _news(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
+    return (match["word"] or match["other"]).lower() == str(fields["news_sentiment"]).lower()
+
+
+def _compiled(*checks: tuple[str, Judge]) -> tuple[tuple["re.Pattern[str]", Judge], ...]:
+    return tuple((re.compile(pattern, re.IGNORECASE), judge) for pattern, judge in checks)
+
+
+_CHECKS = _compiled(
+    (rf"(?:\b(?P<frame>\d+[mhdw])\s+)?\bRSI(?:\s*\(14\))?{_IS}{_SIGN}{_N}", _rsi_value),
+    (r"\bRSI(?: is| remains)? (?P<than>above|over|below|under) (?P<bound>\d+(?:\.\d+)?)", _rsi_bound),
+    (rf"{_NOT}\b(?P<word>oversold|overbought)\b", _rsi_word),
+    (r"\b(?P<word>weak|neutral|firm) RSI|\bRSI[^.;,]{0,12}\d \((?P<mark>weak|neutral|firm)\)", _rsi_mood),
+    (rf"\bMACD(?: histogram| hist)?(?:\s+(?:positive|negative))?{_IS}{_SIGN}{_N}", _value_of("macd_hist")),
+    (
+        r"\b(?P<word>positive|negative|bullish|bearish) MACD"
+        r"|\bMACD(?: histogram| hist)?(?: is| turns| remains| stays)? (?P<other>positive|negative|bullish|bearish)\b"
+        r"|\bMACD(?: histogram| hist)?(?: is| remains| stays)? (?P<place>above|below) (?:zero|0\b)",
+        _macd,
+    ),
+    (rf"\bgap{_IS}{_SIGN}{_N}\s*%", _value_of("ema_gap_pct")),
+    (
+        r"\b(?P<word>bullish|bearish) (?:EMA|(?:moving average )?cross(?:over)?\b)"
+        r"|\bEMAs?(?: cross(?:over)?| trend| alignment)?(?: is| are| remains?| stays?)? (?P<other>bullish|bearish)\b"
+        r"|\bfast EMA (?:is )?(?P<place>above|below) the slow",
+        _ema,
+    ),
+    (
+        r"\b(?P<where>above|below|near|at|touching|over|under) (?:the |its )?(?P<band>upper|lower)"
+        r"(?: Bollinger)? bands?\b|\b(?P<inside>inside|within) (?:the )?(?:Bollinger )?bands",
+        _band,
+    ),
+    (rf"\b24h (?P<word>{_FALL}|{_RISE})\b|\b(?P<flat>flat|quiet) 24h", _change_word),
+    (rf"\b24h (?P<noun>change|{_FALL}|{_RISE}){_IS}{_SIGN}{_N}\s*%", _change_value),
+    (
+        rf"\b(?P<word1>bullish|bearish) (?P<before>{_FRAME_LIST}) trend"
+        rf"|\b(?P<word2>bullish|bearish) (?:trend )?on (?:the )?(?P<after>{_FRAME_LIST})"
+        rf"|\b(?P<plain>\d+[mhdw])(?: trend)?(?: is| remains)? (?P<word3>bullish|bearish)\b",
+        _frames,
+    ),
+    (rf"\bFear (?:&|and) Greed(?: index)?{_IS}{_SIGN}{_N}", _value_of("fear_greed")),
+    (
+        r"\b(?P<word>extreme (?:fear|greed))\b(?!\))"
+        r"|\bFear (?:&|and) Greed(?: index)?[^();]{0,12}\d \((?P<mark>[a-z ]+)\)",
+        _mood,
+    ),
+    (
+        r"\b(?P<word>positive|negative|neutral) news"
+        r"|\bnews(?: sentiment)?(?: is| remains)? (?P<other>positive|negative|neutral)\b",
+        _news,
+    ),
+    (rf"\bconfidence{_IS}{_SIGN}{_N}", _value_of("sentiment_confidence")),
+    (rf"\bprice{_IS}\s*\$\s*{_N}", _value_of("price_usd")),
+)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from candletune.decisions import Decision
 
-_ANSWER = re.compile(r"\s*DECISION: ?\[?(BUY|SELL|HOLD)\]?(?: ?- ?(.*))?\s*", re.DOTALL)
+# The brackets of the demanded format, `[BUY/SELL/HOLD]`, come back from untuned models; both or none.
+_ANSWER = re.compile(r"\s*DECISION: ?(?:\[(BUY|SELL|HOLD)\]|(BUY|SELL|HOLD)) ?- ?([^\n]*)(?:\n.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,7 @@ class Answer:
 def parse_answer(text: str) -> Answer:
     """Parse `DECISION: BUY - reason`. The reason is the first line's; an empty one leaves the answer invalid."""
     match = _ANSWER.fullmatch(text)
-    if match is None or match[2] is None:
+    if match is None or not match[3].strip():
         return Answer(None, "")
-    reasoning = match[2].strip().partition("\n")[0].strip()
-    if not reasoning:
-        return Answer(None, "")
-    action: Decision = match[1]  # type: ignore[assignment]
-    return Answer(action, reasoning)
+    action: Decision = match[1] or match[2]
+    return Answer(action, match[3].strip())

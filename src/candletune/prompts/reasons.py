@@ -13,82 +13,92 @@ from candletune.decisions import BUY, HOLD, SELL, Decision
 from candletune.prompts.context import display_fields
 from candletune.prompts.facts import Fact, facts_of, say
 
-_SUPPORTED = (
-    "{a} and {b} {point} {direction}.",
-    "{a} together with {b} {favour} {direction}.",
-    "With {a} and {b}, the setup leans towards {direction}.",
-    "{a}, backed by {b}, {suggest} {direction}.",
-    "{a} lines up with {b}, which favours {direction}.",
-    "Both {a} and {b} argue for {direction}.",
-    "{a} confirms {b}, so {direction} looks likely.",
-    "The case for {direction} rests on {a} and {b}.",
-)
-_DISPUTED = (
-    "Despite {o}, {a} favours {direction}.",
-    "{a} outweighs {o} and points to {direction}.",
-    "{o} is a headwind, yet {a} speaks for {direction}.",
-    "{a} carries more weight than {o}, suggesting {direction}.",
-    "Even with {o}, {a} leaves room for {direction}.",
-    "{a} against {o} still tilts the odds towards {direction}.",
-    "{o} argues against it, but {a} supports {direction}.",
-    "Looking past {o}, {a} hints at {direction}.",
-)
-_OPPOSED = (
-    "{o} and {p} speak against it, but the stretch makes {direction} possible.",
-    "Despite {o} and {p}, the risk lies in {direction}.",
-    "{o} with {p} looks one-sided, a setting that can end in {direction}.",
-    "A turn is in play: {o} and {p} may be exhausted, opening {direction}.",
-    "Against {o} and {p}, a reversal towards {direction} is the better bet.",
-    "{o} and {p} are already priced in, so {direction} may follow.",
-    "Contrary to {o} and {p}, the setup may resolve in {direction}.",
-    "{o} beside {p} marks a crowded move, leaving {direction} as the surprise.",
-)
-_MIXED = (
-    "{a} is offset by {o}, so there is no clear edge.",
-    "{a} and {o} pull in opposite directions, which calls for patience.",
-    "Signals conflict: {a} against {o}, so waiting is best.",
-    "{o} cancels {a}, leaving the direction open.",
-    "With {a} on one side and {o} on the other, a big move is not indicated.",
-    "{a} meets {o}, a balance that argues for staying out.",
-    "Neither {a} nor {o} is decisive, so no position is warranted.",
-    "{a} lacks confirmation because of {o}, so holding is prudent.",
-)
-_CALM = (
-    "{a} and {b} show no clear direction for the next hours.",
-    "{a} with {b} points to a range, so there is nothing to chase.",
-    "The picture is balanced: {a} and {b}.",
-    "{a} and {b} give no reason to act.",
-    "With {a} and {b}, a move beyond 2% looks unlikely.",
-    "{a} alongside {b} argues for patience.",
-    "{a} and {b} leave the market without an edge.",
-    "Conditions are quiet: {a} and {b}, so holding fits.",
-)
-_ONE_SIDED = (
-    "{a} and {b} agree, but not strongly enough for a 2% move.",
-    "{a} and {b} are in place already, so follow-through may be limited.",
-    "{a} with {b} looks extended rather than fresh, so waiting is safer.",
-    "Although {a} and {b} agree, the expected move stays within 2%.",
-    "{a} and {b} lean one way, yet the edge is too small to act on.",
-    "{a} plus {b} may need consolidation first, so no trade.",
-    "{a} and {b} alone do not justify a position here.",
-    "Even with {a} and {b}, the next 12 hours look range-bound.",
-)
+# a, b speak for the label (in HOLD: whatever is named); o, p speak against it; n, m speak for neither side.
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "supported": (
+        "{a} and {b} point to {direction}.",
+        "{a} together with {b} favours {direction}.",
+        "With {a} and {b}, the setup leans towards {direction}.",
+        "{a}, backed by {b}, suggests {direction}.",
+        "{a} lines up with {b}, which favours {direction}.",
+        "Both {a} and {b} argue for {direction}.",
+        "{a} agrees with {b}, so {direction} looks likely.",
+        "The case for {direction} rests on {a} and {b}.",
+        "{a} and {b} combine into a setup for {direction}.",
+        "{direction} is indicated by {a} and {b}.",
+    ),
+    "disputed": (
+        "Despite {o}, {a} favours {direction}.",
+        "{a} outweighs {o} and points to {direction}.",
+        "{o} is a headwind, yet {a} speaks for {direction}.",
+        "{a} carries more weight than {o}, suggesting {direction}.",
+        "Even with {o}, {a} leaves room for {direction}.",
+        "{a} against {o} still tilts the odds towards {direction}.",
+        "{o} argues against it, but {a} supports {direction}.",
+        "Looking past {o}, {a} hints at {direction}.",
+    ),
+    "lone": (
+        "{a} is the clearest sign next to {n} and favours {direction}.",
+        "With {n} saying little, {a} decides for {direction}.",
+        "{n} is undecided, but {a} leans towards {direction}.",
+        "Only {a} stands out beside {n}, hinting at {direction}.",
+    ),
+    "opposed": (
+        "{o} and {p} speak against it, but the stretch makes {direction} possible.",
+        "Despite {o} and {p}, the risk lies in {direction}.",
+        "{o} with {p} looks one-sided, a setting that can end in {direction}.",
+        "{o} and {p} may be exhausted, opening {direction}.",
+        "Against {o} and {p}, a reversal towards {direction} is the better bet.",
+        "{o} and {p} may be priced in already, so {direction} can follow.",
+        "Contrary to {o} and {p}, the setup may resolve in {direction}.",
+        "{o} beside {p} marks a crowded move, leaving {direction} as the surprise.",
+    ),
+    "quiet": (
+        "{n} and {m} settle nothing yet, but pressure builds for {direction}.",
+        "With {n} and {m}, the market looks coiled for {direction}.",
+        "Between {n} and {m} little is decided, and {direction} is the better bet.",
+        "{n} next to {m} leaves room for {direction}.",
+    ),
+    "mixed": (
+        "{a} is offset by {o}, so there is no clear edge.",
+        "{a} and {o} pull in opposite directions, which calls for patience.",
+        "Signals conflict: {a} against {o}, so waiting is best.",
+        "{o} cancels {a}, leaving the direction open.",
+        "With {a} on one side and {o} on the other, a clear move is not indicated.",
+        "{a} meets {o}, a balance that argues for staying out.",
+        "Neither {a} nor {o} is decisive, so no position is warranted.",
+        "{a} lacks confirmation because of {o}, so holding is prudent.",
+    ),
+    "calm": (
+        "{a} and {b} show no clear direction for the next hours.",
+        "{a} with {b} points to a range, so there is nothing to chase.",
+        "The picture is balanced: {a} and {b}.",
+        "{a} and {b} give no reason to act.",
+        "With {a} and {b}, a clear move looks unlikely.",
+        "{a} alongside {b} argues for patience.",
+        "{a} and {b} leave the market without an edge.",
+        "Conditions are quiet, {a} and {b}, so holding fits.",
+    ),
+    "one-sided": (
+        "{a} and {b} agree, but not strongly enough for a clear move.",
+        "{a} and {b} are in place already, so follow-through may be limited.",
+        "{a} with {b} looks extended rather than fresh, so waiting is safer.",
+        "Although {a} and {b} agree, the expected move stays small.",
+        "{a} and {b} lean one way, yet the edge is too small to act on.",
+        "{a} plus {b} may need consolidation first, so no trade.",
+        "{a} and {b} alone do not justify a position here.",
+        "Even with {a} and {b}, the next hours look range-bound.",
+    ),
+}
 _DIRECTIONS = {
-    BUY: ("upside over the next hours", "a move higher", "a rise within 12 hours", "upward momentum", "a push up"),
-    SELL: ("downside over the next hours", "a move lower", "a fall within 12 hours", "downward momentum", "a push down"),
-}
-_VERBS = {
-    "point": ("point to", "indicate", "signal"),
-    "favour": ("favour", "support", "back"),
-    "suggest": ("suggests", "signals", "implies"),
-}
-_KINDS = {
-    "supported": _SUPPORTED,
-    "disputed": _DISPUTED,
-    "opposed": _OPPOSED,
-    "mixed": _MIXED,
-    "calm": _CALM,
-    "one-sided": _ONE_SIDED,
+    BUY: ("upside over the next hours", "a move higher", "a rise in the coming hours", "upward momentum", "a push up"),
+    SELL: (
+        "downside over the next hours",
+        "a move lower",
+        "a fall in the coming hours",
+        "downward momentum",
+        "a push down",
+    ),
 }
 
 
@@ -96,7 +106,7 @@ def write_reason(context: Mapping[str, Any], label: Decision, rng: random.Random
     """A reason for the label that is true of the row.
 
     Args:
-        context: Signal-contract context with raw values.
+        context: Signal-contract context with raw values; at least two of its indicators must be known.
         label: the decision to reason for.
         rng: source of every choice.
 
@@ -107,12 +117,12 @@ def write_reason(context: Mapping[str, Any], label: Decision, rng: random.Random
     rng.shuffle(facts)
     kind, slots = _hold_slots(facts, rng) if label == HOLD else _side_slots(facts, label, rng)
     templates = _KINDS[kind]
-    number = rng.randrange(len(templates))
-    words = {name: choices[rng.randrange(len(choices))] for name, choices in _VERBS.items()}
+    number = int(rng.random() * len(templates))
+    words = {slot: say(fact, rng) for slot, fact in slots.items()}
     if label != HOLD:
         directions = _DIRECTIONS[label]
-        words["direction"] = directions[rng.randrange(len(directions))]
-    sentence = templates[number].format(**slots, **words)
+        words["direction"] = directions[int(rng.random() * len(directions))]
+    sentence = templates[number].format(**words)
     return f"{label}/{kind}/{number}", sentence[0].upper() + sentence[1:]
 
 
@@ -122,29 +132,33 @@ def write_completion(context: Mapping[str, Any], label: Decision, rng: random.Ra
     return name, f"DECISION: {label} - {sentence}"
 
 
-def _split(facts: list[Fact]) -> tuple[list[Fact], list[Fact], list[Fact]]:
-    return tuple([fact for fact in facts if fact.side == side] for side in ("bull", "bear", "neutral"))  # type: ignore[return-value]
+def _by_side(facts: list[Fact]) -> tuple[list[Fact], list[Fact], list[Fact]]:
+    bull, bear, neutral = ([fact for fact in facts if fact.side == side] for side in ("bull", "bear", "neutral"))
+    return bull, bear, neutral
 
 
-def _side_slots(facts: list[Fact], label: Decision, rng: random.Random) -> tuple[str, dict[str, str]]:
-    bull, bear, _ = _split(facts)
+def _side_slots(facts: list[Fact], label: Decision, rng: random.Random) -> tuple[str, dict[str, Fact]]:
+    bull, bear, neutral = _by_side(facts)
     mine, other = (bull, bear) if label == BUY else (bear, bull)
     if len(mine) >= 2 and (not other or rng.random() < 0.6):
-        return "supported", {"a": say(mine[0], rng), "b": say(mine[1], rng)}
+        return "supported", {"a": mine[0], "b": mine[1]}
     if mine and other:
-        return "disputed", {"a": say(mine[0], rng), "o": say(other[0], rng)}
-    rest = [fact for fact in facts if fact not in mine]
+        return "disputed", {"a": mine[0], "o": other[0]}
     if mine:
-        return "disputed", {"a": say(mine[0], rng), "o": say(rest[0], rng)}
-    return "opposed", {"o": say(rest[0], rng), "p": say(rest[1], rng)}
+        return "lone", {"a": mine[0], "n": neutral[0]}
+    if len(other) >= 2:
+        return "opposed", {"o": other[0], "p": other[1]}
+    first, second = (neutral + other)[:2]
+    return "quiet", {"n": first, "m": second}
 
 
-def _hold_slots(facts: list[Fact], rng: random.Random) -> tuple[str, dict[str, str]]:
-    bull, bear, neutral = _split(facts)
-    if neutral and rng.random() < 0.5:
+def _hold_slots(facts: list[Fact], rng: random.Random) -> tuple[str, dict[str, Fact]]:
+    bull, bear, neutral = _by_side(facts)
+    if neutral and (len(bull) + len(bear) < 2 or rng.random() < 0.5):
         others = [fact for fact in facts if fact is not neutral[0]]
-        return "calm", {"a": say(neutral[0], rng), "b": say(others[0], rng)}
+        return "calm", {"a": neutral[0], "b": others[0]}
     if bull and bear:
         first, second = (bull, bear) if rng.random() < 0.5 else (bear, bull)
-        return "mixed", {"a": say(first[0], rng), "o": say(second[0], rng)}
-    return "one-sided", {"a": say(facts[0], rng), "b": say(facts[1], rng)}
+        return "mixed", {"a": first[0], "o": second[0]}
+    first_two = (bull or bear)[:2]
+    return "one-sided", {"a": first_two[0], "b": first_two[1]}

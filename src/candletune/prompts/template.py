@@ -1,5 +1,6 @@
 """The prompt template: one renderer for dataset, training, serving and replay. Its hash travels with everything."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -7,7 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template as JinjaTemplate, TemplateError, meta
+from jinja2 import Environment, StrictUndefined, TemplateError, meta
+from jinja2 import Template as JinjaTemplate
 from jinja2.sandbox import SandboxedEnvironment
 
 from candletune.errors import InputError
@@ -17,6 +19,7 @@ from candletune.runs import sha256_bytes
 PACKAGED = "trader.j2"
 REQUIRED = ("ticker", "price_usd", "rsi")
 """Fields every template must show: without them a prompt says nothing about the row."""
+_CONTROL = re.compile(r"\[/?INST\]|</?s>|<(?:unk|pad)>")
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,17 @@ class Template:
 
 def _environment() -> Environment:
     # Plain text, not HTML: escaping would change the prompt. The sandbox keeps a shared template from running code.
-    return SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)  # noqa: S701
+    return SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
 
 
-@lru_cache(maxsize=16)
 def load_template(path: Path | None = None) -> Template:
     """The user's template, or the packaged one; unknown and missing fields are errors.
 
     Raises:
-        InputError: no such file, a syntax error, an unknown field, or a required field missing.
+        InputError: no such file, a syntax error, an unknown field, a required field missing, a control token.
     """
     if path is None:
-        text = files("candletune.prompts").joinpath("templates", PACKAGED).read_text(encoding="utf-8")
-        return Template(PACKAGED, text)
+        return _packaged()
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -80,4 +81,12 @@ def load_template(path: Path | None = None) -> Template:
         raise InputError(f"{path}: unknown field {', '.join(unknown)}; known fields: {', '.join(sorted(known))}")
     if missing := [name for name in REQUIRED if name not in used]:
         raise InputError(f"{path}: the template never shows {', '.join(missing)}; add them")
+    if token := _CONTROL.search(text):
+        raise InputError(f"{path}: carries the control token {token[0]}; the chat format is added around the template")
     return Template(str(path), text)
+
+
+@lru_cache(maxsize=1)
+def _packaged() -> Template:
+    text = files("candletune.prompts").joinpath("templates", PACKAGED).read_text(encoding="utf-8")
+    return Template(PACKAGED, text)
