@@ -23,7 +23,7 @@ from candletune.runs import RunFolder, atomic_folder, fingerprint, read_json, wr
 
 FloatArray = NDArray[np.float64]
 
-DWELL = 60.0
+DWELL = 120.0
 DRIFT = 0.0032
 SIGMA = 0.0045
 VOLATILITY_MEMORY = 0.985
