@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from transformers import MistralForCausalLM, PreTrainedTokenizerFast
 
 VERSION = 1
-HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 512, 1024
+HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 256, 1024
 EXAMPLES, STEPS, BATCH, LEARNING_RATE = 3000, 300, 32, 2e-3
 SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>")
+PAD = SPECIAL.index("<pad>")
 TEKKEN_SPLIT = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -35,7 +36,7 @@ TEKKEN_SPLIT = (
 def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     """The cached tiny base's folder (Hugging Face format); builds it when it is not there."""
     prompts, completions = pretraining_text(config)
-    mark = fingerprint([VERSION, HIDDEN, LAYERS, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)])[:16]
+    mark = fingerprint([VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)])[:16]
     cache = config.base.cache.expanduser()
     target = cache / f"tiny-{mark}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,7 @@ def new_model(vocabulary: int) -> "MistralForCausalLM":
         tie_word_embeddings=False,
         bos_token_id=1,
         eos_token_id=2,
-        pad_token_id=5,
+        pad_token_id=PAD,
         initializer_range=0.04,
     )
     return MistralForCausalLM(shape)
@@ -167,18 +168,20 @@ def _pretrain(model: Any, examples: list[Any], reporter: Reporter) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
+    from candletune.training.prefix import hidden_states
+
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
     rng = random.Random(5)  # noqa: S311
     model.train()
     with reporter.task("tiny base", STEPS) as task:
         for _ in range(STEPS):
-            batch = rng.sample(examples, BATCH)
-            width = max(len(e.ids) for e in batch)
-            ids = torch.tensor([[*e.ids, *[5] * (width - len(e.ids))] for e in batch])
-            labels = torch.where(ids == 5, -100, ids)
-            logits = model(input_ids=ids, use_cache=False).logits
-            loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+            batch = [example.ids for example in rng.sample(examples, BATCH)]
+            states, shared = hidden_states(model.model, batch, pad=PAD)
+            targets = torch.full((BATCH, states.shape[1]), -100)
+            for row, ids in enumerate(batch):
+                targets[row, : len(ids) - shared - 1] = torch.tensor(ids[shared + 1 :])
+            loss = cross_entropy(model.lm_head(states).flatten(0, 1), targets.flatten(), ignore_index=-100)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
