@@ -1,0 +1,238 @@
+"""The recipe: Hugging Face Trainer over weighted examples, resuming only where data and configuration are the same."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from candletune.config import TrainConfig
+from candletune.console import Task
+from candletune.decisions import DECISIONS
+from candletune.errors import InputError
+from candletune.prompts.chat import DecisionTokens
+from candletune.runs import fingerprint, read_json, write_json
+from candletune.training.loss import answer_loss, decision_probabilities
+from candletune.training.tokens import Weighted
+
+_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Natural-prior eval rows: prompt ids and the index of the true class."""
+
+    prompts: list[tuple[int, ...]]
+    labels: list[int]
+
+
+def micro_batch(config: TrainConfig, device: str) -> int:
+    """Examples a forward pass: as configured, else the whole effective batch on a CPU and a quarter of it on a GPU."""
+    if config.batch_size:
+        return config.batch_size
+    return config.effective_batch if device == "cpu" else max(1, config.effective_batch // 4)
+
+
+def steps_of(config: TrainConfig, examples: int) -> int:
+    """Optimizer steps: `max_steps`, or epochs times examples over the effective batch, rounded up."""
+    if config.max_steps:
+        return config.max_steps
+    return max(1, -int(-config.epochs * examples // config.effective_batch))
+
+
+class WeightedTrainer(Trainer):
+    """Trainer whose loss is the weighted mean over the answer tokens of the whole effective batch.
+
+    Each micro-batch contributes its weighted sum over the weight of all of them, so the gradient does not depend on how
+    an effective batch is cut.
+    """
+
+    def __init__(self, *args: Any, pad: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pad = pad
+        self.model_accepts_loss_kwargs = True
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """The micro-batches of one step and the sum of their weights."""
+        samples = []
+        for _ in range(num_batches):
+            try:
+                samples.append(next(epoch_iterator))
+            except StopIteration:
+                break
+        total = torch.tensor(
+            sum(sum(example.weights) for batch in samples for example in batch["examples"]), device=device
+        )
+        return samples, self.accelerator.gather(total).sum()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
+        """The micro-batch's share of the weighted mean loss."""
+        examples: list[Weighted] = inputs["examples"]
+        total, weight = answer_loss(self.accelerator.unwrap_model(model), examples, self.pad)
+        share = total / (num_items_in_batch if num_items_in_batch is not None else weight)
+        if not torch.isfinite(share):
+            raise InputError(
+                f"training: the loss is {share.item()} at step {self.state.global_step + 1} (examples of "
+                f"{len(examples)} rows, first prompt {len(examples[0].ids)} tokens); lower train.learning_rate"
+            )
+        return share * self.accelerator.num_processes
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return inputs
+
+
+class Watcher(TrainerCallback):
+    """Progress, `metrics.jsonl`, evaluation at the natural prior, and the alarm when one class takes over."""
+
+    def __init__(self, *, task: Task, metrics: Path, held: Held, tokens: DecisionTokens, pad: int, warn: Any) -> None:
+        self.task, self.metrics, self.held, self.tokens, self.pad, self.warn = task, metrics, held, tokens, pad, warn
+        self.loss = float("nan")
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar."""
+        self.task.advance(note=f"loss {self.loss:.3f}")
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Append the step's loss and learning rate."""
+        if logs and "loss" in logs:
+            self.loss = logs["loss"]
+            keep = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in logs}
+            append_metrics(self.metrics, {"step": state.global_step, **keep})
+
+    def on_evaluate_now(self, model: Any, step: int) -> dict[str, Any]:
+        """Evaluate decisions and append the result."""
+        found = evaluate_decisions(model, self.held, self.tokens, self.pad)
+        append_metrics(self.metrics, {"step": step, **{f"eval_{key}": value for key, value in found.items()}})
+        share = max(found["shares"].values())
+        if share > 0.9:
+            name = max(found["shares"], key=found["shares"].get)
+            self.warn(f"step {step}: {share:.0%} of the decisions are {name}; the model may be collapsing to one class")
+        return found
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Nothing beyond what the Trainer writes."""
+
+
+def append_metrics(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def evaluate_decisions(model: Any, held: Held, tokens: DecisionTokens, pad: int) -> dict[str, Any]:
+    """Decision accuracy, balanced accuracy, recalls, shares and log loss on natural-prior rows, from the logits."""
+    if not held.prompts:
+        return {"rows": 0, "shares": {name: 0.0 for name in DECISIONS}}
+    was_training = model.training
+    model.eval()
+    order = sorted(range(len(held.prompts)), key=lambda row: len(held.prompts[row]))
+    probabilities = decision_probabilities(model, [held.prompts[row] for row in order], tokens, pad=pad)
+    model.train(was_training)
+    labels = torch.tensor([held.labels[row] for row in order])
+    choice = probabilities.argmax(dim=1)
+    recalls = {
+        name: float((choice[labels == k] == k).float().mean()) if bool((labels == k).any()) else 0.0
+        for k, name in enumerate(DECISIONS)
+    }
+    return {
+        "rows": len(labels),
+        "accuracy": float((choice == labels).float().mean()),
+        "balanced_accuracy": sum(recalls.values()) / len(recalls),
+        "recall": recalls,
+        "shares": {name: float((choice == k).float().mean()) for k, name in enumerate(DECISIONS)},
+        "log_loss": float(-probabilities[torch.arange(len(labels)), labels].clamp_min(1e-9).log().mean()),
+    }
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step, by number (950 is before 1000); unfinished ones do not count."""
+    found = [
+        (int(match[1]), path)
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (match := _CHECKPOINT.match(path.name)) and (path / "trainer_state.json").is_file()
+    ]
+    return max(found)[1] if found else None
+
+
+def prepare_checkpoints(folder: Path, mark: str) -> Path | None:
+    """The checkpoint to resume from; checkpoints of other data or another configuration are removed."""
+    marker = folder / "candletune.json"
+    if folder.exists() and (not marker.exists() or read_json(marker).get("fingerprint") != mark):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(marker, {"fingerprint": mark})
+    return latest_checkpoint(folder)
+
+
+def recipe_mark(config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int) -> str:
+    """What a checkpoint belongs to."""
+    return fingerprint([config.model_dump(mode="json"), dataset_sha256, base_sha256, seed])
+
+
+def train_adapter(
+    model: Any,
+    examples: Sequence[Weighted],
+    config: TrainConfig,
+    *,
+    folder: Path,
+    resume: Path | None,
+    watcher: Watcher,
+    device: str,
+    seed: int,
+    pad: int,
+) -> dict[str, Any]:
+    """Train; returns steps and the final training loss. The model's adapter holds the result."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    micro = micro_batch(config, device)
+    set_seed(seed)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=-(-config.effective_batch // micro),
+        max_steps=steps_of(config, len(examples)),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        optim=config.optimizer,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing and device == "cuda",
+        bf16=config.bf16 and device == "cuda",
+        use_cpu=device == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+    )
+    trainer = WeightedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=list(examples),  # type: ignore[arg-type]
+        data_collator=lambda rows: {"examples": rows},
+        callbacks=[watcher],
+        pad=pad,
+    )
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    return {"steps": int(output.global_step), "train_loss": float(output.training_loss), "batch_size": micro}

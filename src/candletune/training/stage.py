@@ -1,0 +1,132 @@
+"""The `train` stage: dataset and base to a PEFT adapter with its manifest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.dataset import read_examples
+from candletune.decisions import DECISIONS
+from candletune.errors import InputError
+from candletune.prompts.chat import decision_tokens, encode_prompt
+from candletune.runs import RunFolder, Stage, atomic_folder, read_json, sha256_path, write_json
+
+ADAPTER = "adapter"
+ADAPTER_MANIFEST = "candletune.json"
+
+
+def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    """The stage's work; returns the summary."""
+    from candletune.training.base import chat_format, load_tokenizer, resolve_base
+    from candletune.training.model import add_adapter, load_base, pick_device
+    from candletune.training.recipe import (
+        Held,
+        Watcher,
+        prepare_checkpoints,
+        recipe_mark,
+        steps_of,
+        train_adapter,
+    )
+    from candletune.training.tokens import tokenize
+
+    base = resolve_base(config, reporter)
+    device = pick_device(config.train.device)
+    tokenizer = load_tokenizer(base.path)
+    chat = chat_format(config, tokenizer)
+    tokens = decision_tokens(tokenizer.encode)
+    data = read_examples(run)
+    if len(data.prompts) == 0:
+        raise InputError(f"{run.file('dataset')}: no examples; rebuild it with `candletune dataset --force`")
+    examples, shortened = tokenize(
+        data.prompts,
+        data.completions,
+        tokenizer,
+        tokens=tokens,
+        chat=chat,
+        limit=config.train.max_sequence_length,
+        decision_weight=config.train.decision_weight,
+    )
+    if shortened:
+        reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
+    chosen = [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "train"]
+    natural = pl.read_parquet(run.file("dataset", "natural_eval.parquet"))
+    held = Held(
+        [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]],
+        [DECISIONS.index(label) for label in natural["label"]],
+    )
+    dataset_sha256 = sha256_path(run.file("dataset", "lora_training.jsonl"))
+    mark = recipe_mark(config.train, dataset_sha256, base.sha256, config.seed)
+    checkpoints = run.file("train", "checkpoints")
+    resume = prepare_checkpoints(checkpoints, mark)
+    metrics = run.file("train", "metrics.jsonl")
+    if resume is None:
+        metrics.unlink(missing_ok=True)
+    else:
+        reporter.say(f"resuming from {resume.name}")
+    model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
+    with reporter.task("training", steps_of(config.train, len(chosen))) as task:
+        watcher = Watcher(
+            task=task, metrics=metrics, held=held, tokens=tokens, pad=tokenizer.pad, warn=reporter.warn
+        )
+        done = train_adapter(
+            model,
+            chosen,
+            config.train,
+            folder=checkpoints,
+            resume=resume,
+            watcher=watcher,
+            device=device,
+            seed=config.seed,
+            pad=tokenizer.pad,
+        )
+    final = watcher.on_evaluate_now(model, done["steps"])
+    manifest = read_json(run.file("dataset", "manifest.json"))
+    with atomic_folder(run.file(ADAPTER)) as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        (folder / "README.md").unlink(missing_ok=True)
+        write_json(
+            folder / ADAPTER_MANIFEST,
+            {
+                "version": 1,
+                "base": base.name,
+                "base_sha256": base.sha256,
+                "template_sha256": manifest["template_sha256"],
+                "dataset_sha256": dataset_sha256,
+                "train_end": manifest["train_end"],
+                "class_prior": manifest["class_prior"],
+                "natural_prior": manifest["natural_prior"],
+                "decision_ids": list(tokens.ids),
+                "seed": config.seed,
+                "train": config.train.model_dump(mode="json"),
+                "labels": config.labels.model_dump(mode="json"),
+            },
+        )
+    summary = {
+        "headline": f"{done['steps']} steps, loss {done['train_loss']:.3f}, decision accuracy at the natural prior "
+        f"{final.get('accuracy', 0.0):.1%} (balanced {final.get('balanced_accuracy', 0.0):.1%})",
+        **done,
+        "device": device,
+        "shortened": shortened,
+        "eval": final,
+    }
+    write_json(run.file("train", "summary.json"), summary)
+    return summary
+
+
+def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
+    found = {"dataset": run.file("dataset")}
+    folder = Path(config.base.model).expanduser()
+    return found | ({"base.model": folder} if folder.is_dir() else {})
+
+
+STAGE = Stage(
+    name="train",
+    title="Train the adapter",
+    tables=("train", "base", "labels"),
+    inputs=_inputs,
+    outputs=(ADAPTER, "train/summary.json"),
+    work=train,
+)

@@ -1,0 +1,82 @@
+"""Messages to token ids and loss weights. Masks come from ids, never from text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from candletune.errors import InputError
+from candletune.prompts.chat import ChatFormat, DecisionTokens, Example, encode_example
+from candletune.training.base import Tokenizer
+
+_HEADLINES = re.compile(r"^(Headlines: )(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A tokenized example with a loss weight for each answer token (`ids[prompt_length:]`)."""
+
+    ids: tuple[int, ...]
+    prompt_length: int
+    decision_index: int
+    weights: tuple[float, ...]
+
+
+def shorten(prompt: str) -> str | None:
+    """The prompt with its last headline dropped (N/A when none is left), or None when there is nothing to drop."""
+    match = _HEADLINES.search(prompt)
+    if match is None or match[2] == "N/A":
+        return None
+    kept = match[2].split(" | ")[:-1]
+    return prompt[: match.start(2)] + (" | ".join(kept) or "N/A") + prompt[match.end(2) :]
+
+
+def tokenize(
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    tokens: DecisionTokens,
+    chat: ChatFormat,
+    limit: int,
+    decision_weight: float,
+) -> tuple[list[Weighted], int]:
+    """Tokenize a dataset.
+
+    Args:
+        prompts: user contents.
+        completions: answers, in the same order.
+        tokenizer: the base's.
+        tokens: the base's decision tokens.
+        chat: the base's chat format.
+        limit: tokens an example may have; a longer prompt loses headlines, the answer nothing.
+        decision_weight: loss weight of the decision token; the others weigh 1.
+
+    Returns:
+        The examples and how many prompts were shortened.
+
+    Raises:
+        InputError: an example is too long without headlines too; names its row.
+    """
+    examples, shortened = [], 0
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), start=1):
+        text: str | None = prompt
+        example: Example | None = None
+        while text is not None:
+            example = encode_example(tokenizer.encode, text, completion, tokens, tokenizer.bos, chat)
+            if len(example.ids) <= limit:
+                break
+            text = shorten(text)
+        if text is None or example is None:
+            raise InputError(
+                f"dataset row {row}: longer than train.max_sequence_length = {limit} tokens even without headlines; raise it"
+            )
+        shortened += text is not prompt
+        examples.append(weigh(example, decision_weight))
+    return examples, shortened
+
+
+def weigh(example: Example, decision_weight: float) -> Weighted:
+    """Give the decision token its weight; every other answer token, EOS included, weighs 1."""
+    weights = [1.0] * (len(example.ids) - example.prompt_length)
+    weights[example.decision_index - example.prompt_length] = decision_weight
+    return Weighted(example.ids, example.prompt_length, example.decision_index, tuple(weights))
