@@ -7,8 +7,11 @@
   when neither (Lopez de Prado, Advances in Financial Machine Learning, 2018, section 3.4).
 """
 
+import math
+
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from candletune.config import LabelsConfig
 from candletune.decisions import BUY, HOLD, SELL
@@ -70,11 +73,13 @@ def _side(value: pl.Expr, barrier: pl.Expr) -> pl.Expr:
 
 def _horizon_volatility(frame: pl.DataFrame, config: LabelsConfig) -> pl.Series:
     change = frame["close"] / frame["close"].shift(1) - 1
-    sigma = change.rolling_std(config.volatility_window)
-    return (sigma * np.sqrt(config.horizon) * config.volatility_factor).alias("barrier")
+    barrier: pl.Series = change.rolling_std(config.volatility_window) * (
+        math.sqrt(config.horizon) * config.volatility_factor
+    )
+    return barrier.alias("barrier")
 
 
-def _first_touch(close: np.ndarray, barrier: np.ndarray, horizon: int) -> np.ndarray:
+def _first_touch(close: NDArray[np.float64], barrier: NDArray[np.float64], horizon: int) -> NDArray[np.int8]:
     """1, -1 or 0 a row: which barrier the next `horizon` closes touch first."""
     side = np.zeros(len(close), dtype=np.int8)
     for step in range(1, min(horizon, len(close) - 1) + 1):

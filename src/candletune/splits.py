@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
 
 from candletune.config import DatasetConfig
@@ -36,8 +37,8 @@ def assign_split(
         The rows, and the boundary (None for a random split, which has none).
     """
     if config.split == "random":
-        order = pl.Series(range(len(rows))).shuffle(seed=seed)
-        chosen = order < round(len(rows) * config.eval_fraction)
+        order = np.random.default_rng(seed).permutation(len(rows))
+        chosen = pl.Series(order < round(len(rows) * config.eval_fraction))
         return rows.with_columns(split=pl.when(chosen).then(pl.lit(EVAL)).otherwise(pl.lit(TRAIN))), None
     boundary = eval_boundary(rows["decision_time"], config.eval_fraction)
     last_train = purge_start(boundary, horizon, embargo)

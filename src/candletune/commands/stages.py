@@ -48,7 +48,7 @@ def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit:
     """Read candles, compute indicators, label, render, balance and write dataset/lora_training.jsonl."""
     run_one("dataset", config_path, assignments, force)
     if audit:
-        from candletune.dataset import audit_command
+        from candletune.commands.audit import audit_command
 
         audit_command(config_path, assignments, audit)
 

@@ -68,7 +68,7 @@ def _same_number(cited: str, shown: object) -> bool:
     except ValueError:
         return False
     decimals = len(cited.partition(".")[2].partition("e")[0])
-    return abs(value - known) <= 0.5 * 10**-decimals + 1e-9
+    return abs(value - known) <= 0.5 * 0.1**decimals + 1e-9
 
 
 def _value_of(name: str) -> Judge:
@@ -108,9 +108,9 @@ def _ema(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
 
 
 def _macd(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
-    value = context.get("macd_hist")
+    value = context.get("macd_hist") or 0.0
     said = next(word for word in (match["word"], match["other"], match["place"]) if word).lower()
-    return bool(value) and (value > 0) == (said in ("positive", "bullish", "above"))
+    return value != 0 and (value > 0) == (said in ("positive", "bullish", "above"))
 
 
 def _band(match: "re.Match[str]", context: Fields, _: Fields) -> bool:

@@ -1,0 +1,33 @@
+"""The handler behind `dataset --audit N`."""
+
+from pathlib import Path
+
+
+def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -> None:
+    """`candletune dataset --audit N`: audit the run's dataset and say what was found.
+
+    Raises:
+        CheckFailed: a row could not be made again from what was known at its time, or train and eval overlap.
+    """
+    from candletune.config import load_config
+    from candletune.console import RichReporter
+    from candletune.dataset.audit import FOLDER, audit
+    from candletune.errors import CheckFailed
+    from candletune.pipeline import prepare
+    from candletune.runs import RunFolder
+
+    config = load_config(config_path, assignments)
+    run, reporter = RunFolder(config.run.folder), RichReporter()
+    with run.lock():
+        result = audit(prepare(config, run, reporter), run, count, reporter)
+    hours = result["nearest_train_eval_hours"]
+    reporter.say(
+        f"audit     {result['rebuilt']} rows rebuilt from cut candles, {len(result['problems'])} problems; "
+        f"{result['duplicate_prompts']} duplicate prompts; {result['train_rows_overlapping_eval']} train rows overlap "
+        f"eval; nearest train and eval decisions {'-' if hours is None else f'{hours:.0f}'} h apart; effective size "
+        f"{result['effective_per_asset']:.0f} of {result['examples']} ({result['effective_pooled']:.0f} counting "
+        f"assets that move together once); see {run.file(FOLDER, 'card.html')}"
+    )
+    if not result["clean"]:
+        shown = "; ".join(result["problems"][:3])
+        raise CheckFailed(f"audit: {len(result['problems'])} problems, the first: {shown}; see {FOLDER}/audit.json")

@@ -1,0 +1,175 @@
+"""The stage's work: choose, complete, render, check, write.
+
+`dataset/lora_training.jsonl` holds the messages, `lora_training.meta.parquet` the facts behind them row for row,
+`natural_eval.parquet` eval rows at their natural class shares, `manifest.json` how it was made, `card.html` all of it
+for a person.
+"""
+
+import random
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from candletune.config import Config, timeframe_minutes
+from candletune.console import Reporter
+from candletune.dataset.audit import describe_dataset
+from candletune.dataset.card import write_card
+from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, to_line
+from candletune.dataset.rows import LABELS, add_prompts, complete_rows, labelled_times
+from candletune.dataset.sampling import balance, candidates, class_shares, natural_sample
+from candletune.decisions import DECISIONS, Decision
+from candletune.errors import CheckFailed
+from candletune.market.candles import find_candle_file
+from candletune.prompts.context import context_of
+from candletune.prompts.grounding import grounded
+from candletune.prompts.reasons import write_reason
+from candletune.prompts.template import Template, load_template
+from candletune.runs import RunFolder, Stage, atomic_folder, sha256_path, write_json
+from candletune.splits import TRAIN
+
+MAX_TEMPLATE_SHARE = 0.15
+"""No reason template may make up more of a class than this (checked for sets of at least 100 a class)."""
+
+
+def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    """Write the dataset folder and return its manifest, but for the long tables.
+
+    Raises:
+        InputError: candles, context or template are missing or broken, or a class has no example.
+        CheckFailed: a completion claims what is not true of its row.
+    """
+    template = load_template(config.prompt.template)
+    if config.dataset.split == "random":
+        reporter.warn(
+            "dataset.split=random leaks: outcome windows of eval rows overlap those of train rows, so every eval "
+            "figure is too good; use it for comparison only"
+        )
+    every, found = labelled_times(config, reporter)
+    rows, boundary = candidates(config, every)
+    chosen, natural = balance(rows, config), natural_sample(rows, config)
+    both = complete_rows(config, pl.concat([chosen, natural])).with_columns(pl.col("label").cast(pl.String))
+    meta, natural_meta = both.head(len(chosen)), both.tail(len(natural))
+    prompts, completions, names = render_examples(meta, template, config.seed)
+    meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))
+    manifest = describe(config, template, rows, meta, natural_meta, boundary) | {"candles": found}
+    manifest["audit"] = describe_dataset(config, meta, prompts)
+    for problem in manifest["problems"]:
+        reporter.warn(problem)
+    with atomic_folder(run.file("dataset")) as folder:
+        lines = map(to_line, prompts, completions)
+        (folder / JSONL).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        meta.write_parquet(folder / META)
+        add_prompts(natural_meta, template).write_parquet(folder / NATURAL)
+        manifest["jsonl_sha256"] = sha256_path(folder / JSONL)
+        write_json(folder / MANIFEST, manifest)
+        write_card(folder / CARD, manifest, meta, prompts, completions)
+    return {key: value for key, value in manifest.items() if key not in ("candidates", "audit")}
+
+
+def render_examples(rows: pl.DataFrame, template: Template, seed: int) -> tuple[list[str], list[str], list[str]]:
+    """Prompts, completions and the names of the reason templates, row for row.
+
+    Raises:
+        CheckFailed: a completion claims what is not true of its row.
+    """
+    prompts, completions, names = [], [], []
+    for row in rows.iter_rows(named=True):
+        context = context_of(row)
+        rng = random.Random(f"{seed}/{row['asset']}/{row['decision_time'].isoformat()}")  # noqa: S311
+        label: Decision = row["label"]
+        name, reason = write_reason(context, label, rng)
+        if not grounded(reason, context):
+            raise CheckFailed(
+                f"{row['asset']} {row['decision_time']}: the reason {reason!r} is not true of the row; report this"
+            )
+        prompts.append(template.render(context))
+        completions.append(f"DECISION: {label} - {reason}")
+        names.append(name)
+    return prompts, completions, names
+
+
+def describe(
+    config: Config,
+    template: Template,
+    rows: pl.DataFrame,
+    meta: pl.DataFrame,
+    natural: pl.DataFrame,
+    boundary: datetime | None,
+) -> dict[str, Any]:
+    """The manifest, but for what reading the files and the audit found."""
+    minutes = timeframe_minutes(config.data.timeframe)
+    times = pl.concat([meta["decision_time"], natural["decision_time"]])
+    last: datetime = times.max()  # type: ignore[assignment]
+    counts = {label: int((meta["label"] == label).sum()) for label in DECISIONS}
+    train = meta.filter(pl.col("split") == TRAIN)
+    template_share = template_shares(meta)
+    problems = []
+    if min(counts.values()) < config.dataset.per_class:
+        problems.append(
+            f"{min(counts.values())} examples a class, not {config.dataset.per_class}: the rarest class has no more"
+        )
+    if template_share > MAX_TEMPLATE_SHARE and min(counts.values()) >= 100:
+        problems.append(
+            f"one reason template makes up {template_share:.0%} of a class (limit {MAX_TEMPLATE_SHARE:.0%})"
+        )
+    return {
+        "headline": f"{len(meta)} examples ({', '.join(f'{n} {label}' for label, n in counts.items())})",
+        "template_sha256": template.sha256,
+        "counts": counts,
+        "split": {"train": len(train), "eval": len(meta) - len(train), "natural_eval": len(natural)},
+        "eval_boundary": None if boundary is None else boundary.isoformat(),
+        "first_decision": min(meta["decision_time"]).isoformat(),
+        "last_decision": last.isoformat(),
+        "train_end": (last + timedelta(minutes=minutes * config.labels.horizon)).isoformat(),
+        "class_prior": class_shares(train["label"]),
+        "natural_prior": class_shares(rows.filter(pl.col("split") == TRAIN)["label"].cast(LABELS)),
+        "candidates": {
+            "rows": len(rows),
+            "purged": rows["split"].null_count(),
+            "by_asset": _shares(rows, pl.col("asset").cast(pl.String)),
+            "by_month": _shares(rows, pl.col("decision_time").dt.strftime("%Y-%m")),
+        },
+        "largest_template_share": template_share,
+        "problems": problems,
+        "label": config.labels.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+
+
+def template_shares(meta: pl.DataFrame) -> float:
+    """The largest share of one reason template among the examples of its class."""
+    share = meta.select(pl.len().over("label", "reason_template") / pl.len().over("label")).to_series()
+    return float(share.max())  # type: ignore[arg-type]
+
+
+def _shares(rows: pl.DataFrame, key: pl.Expr) -> dict[str, dict[str, float]]:
+    """Rows and class shares by a key, in its order."""
+    table = (
+        rows.group_by(key.alias("key"))
+        .agg(pl.len().alias("rows"), *((pl.col("label") == label).mean().round(4).alias(label) for label in DECISIONS))
+        .sort("key")
+    )
+    return {row.pop("key"): row for row in table.iter_rows(named=True)}
+
+
+def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
+    found = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
+    optional = {
+        "data.fear_greed": config.data.fear_greed,
+        "data.headlines": config.data.headlines,
+        "prompt.template": config.prompt.template,
+    }
+    return found | {name: path for name, path in optional.items() if path is not None}
+
+
+STAGE = Stage(
+    name="dataset",
+    title="Build the dataset",
+    tables=("data", "labels", "dataset", "prompt"),
+    inputs=_inputs,
+    outputs=("dataset",),
+    work=build,
+)

@@ -1,0 +1,220 @@
+"""The dataset card: one self-contained HTML page that shows a person what the model will be trained on.
+
+Figures are plain Plotly JSON and the page carries plotly.js itself, so making the card imports neither plotly nor
+anything else that is slow.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, StrictUndefined
+
+from candletune.decisions import DECISIONS
+from candletune.prompts.chat import MISTRAL
+from candletune.runs import write_text
+from candletune.splits import EVAL, TRAIN
+
+COLOURS = {"BUY": "#1b9e77", "SELL": "#d95f02", "HOLD": "#7570b3"}
+"""Told apart with every common colour blindness (ColorBrewer Dark2)."""
+INDICATORS = (
+    ("rsi", "RSI(14)", 0.0, 100.0),
+    ("ema_gap_pct", "EMA gap, %", -3.0, 3.0),
+    ("bb_percent", "Bollinger %B", -0.5, 1.5),
+    ("change_24h", "24h change, %", -12.0, 12.0),
+)
+_BINS = 30
+_EXAMPLES_A_CLASS = 2
+
+
+def write_card(
+    target: Path,
+    manifest: Mapping[str, Any],
+    meta: pl.DataFrame,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+) -> None:
+    """Write the page.
+
+    Args:
+        target: the file.
+        manifest: of the dataset, with `audit`.
+        meta: the sidecar.
+        prompts: row for row.
+        completions: row for row.
+    """
+    page = _environment().from_string(files("candletune.dataset").joinpath("card.html.j2").read_text(encoding="utf-8"))
+    figures = {
+        "shares": _natural_shares(manifest),
+        "classes": _examples_by_class(meta),
+        "months": _examples_by_month(meta),
+        "reasons": _reason_templates(meta),
+    } | {f"indicator_{spec[0]}": _distribution(meta, *spec) for spec in INDICATORS}
+    write_text(
+        target,
+        page.render(
+            manifest=manifest,
+            audit=manifest["audit"],
+            colours=COLOURS,
+            indicators=[name for name, *_ in INDICATORS],
+            examples=_pick(meta, prompts, completions),
+            figures=json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
+            plotly=_plotly_js(),
+        ),
+    )
+
+
+def _environment() -> Environment:
+    return Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+@lru_cache(maxsize=1)
+def _plotly_js() -> str:
+    """plotly.js as the installed package carries it, found without importing the package."""
+    spec = find_spec("plotly")
+    if spec is None or spec.origin is None:
+        return ""
+    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _figure(data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:
+    return {"data": data, "layout": layout}
+
+
+def _natural_shares(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Class shares of every candidate decision time by month: how life is, before balancing."""
+    months = manifest["candidates"]["by_month"]
+    data = [
+        {
+            "type": "bar",
+            "name": label,
+            "x": list(months),
+            "y": [row[label] for row in months.values()],
+            "marker": {"color": COLOURS[label]},
+        }
+        for label in DECISIONS
+    ]
+    layout: dict[str, Any] = {"barmode": "stack", "yaxis": {"tickformat": ".0%", "range": [0, 1]}, "bargap": 0}
+    if boundary := manifest["eval_boundary"]:
+        line = {"type": "line", "x0": boundary[:7], "x1": boundary[:7], "y0": 0, "y1": 1, "yref": "paper"}
+        layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2}}]
+        note = {"x": boundary[:7], "y": 1.06, "yref": "paper", "text": "eval period", "showarrow": False}
+        layout["annotations"] = [note | {"xanchor": "right"}]
+    return _figure(data, **layout)
+
+
+def _examples_by_class(meta: pl.DataFrame) -> dict[str, Any]:
+    assets = sorted(meta["asset"].unique().to_list())
+    data = []
+    for split, opacity in ((TRAIN, 1.0), (EVAL, 0.55)):
+        table = meta.filter(split=split).group_by("asset", "label").len()
+        counts = {(asset, label): count for asset, label, count in table.iter_rows()}
+        for label in DECISIONS:
+            data.append(
+                {
+                    "type": "bar",
+                    "name": f"{label}, {split}",
+                    "x": assets,
+                    "y": [counts.get((asset, label), 0) for asset in assets],
+                    "marker": {"color": COLOURS[label], "opacity": opacity},
+                }
+            )
+    return _figure(data, barmode="group")
+
+
+def _examples_by_month(meta: pl.DataFrame) -> dict[str, Any]:
+    table = meta.group_by(pl.col("decision_time").dt.strftime("%Y-%m").alias("month"), "label").len().sort("month")
+    data = []
+    for label in DECISIONS:
+        rows = table.filter(label=label)
+        data.append(
+            {
+                "type": "bar",
+                "name": label,
+                "x": rows["month"].to_list(),
+                "y": rows["len"].to_list(),
+                "marker": {"color": COLOURS[label]},
+            }
+        )
+    return _figure(data, barmode="stack", bargap=0)
+
+
+def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: float) -> dict[str, Any]:
+    """Share of each class's examples in each of `_BINS` bins; what lies outside the range goes to its end bins."""
+    width = (high - low) / _BINS
+    place = ((pl.col(name) - low) / width).floor().clip(0, _BINS - 1).cast(pl.Int64)
+    middles = [round(low + (index + 0.5) * width, 4) for index in range(_BINS)]
+    data = []
+    for label in DECISIONS:
+        found = dict(meta.filter(label=label).group_by(place.alias("bin")).len().iter_rows())
+        total = max(1, sum(found.values()))
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": label,
+                "x": middles,
+                "y": [round(found.get(index, 0) / total, 4) for index in range(_BINS)],
+                "line": {"shape": "hvh", "color": COLOURS[label], "width": 2},
+                "showlegend": name == INDICATORS[0][0],
+            }
+        )
+    return _figure(data, xaxis={"title": {"text": title}}, yaxis={"tickformat": ".0%", "rangemode": "tozero"})
+
+
+def _reason_templates(meta: pl.DataFrame) -> dict[str, Any]:
+    """Share of each reason template among its class's examples."""
+    table = (
+        meta.group_by("label", "reason_template")
+        .agg(share=pl.len())
+        .with_columns(share=(pl.col("share") / pl.col("share").sum().over("label")).round(4))
+        .sort("label", "share", "reason_template", descending=[False, True, False])
+    )
+    data = []
+    for label in DECISIONS:
+        rows = table.filter(label=label)
+        data.append(
+            {
+                "type": "bar",
+                "name": label,
+                "x": list(range(1, len(rows) + 1)),
+                "y": rows["share"].to_list(),
+                "text": rows["reason_template"].to_list(),
+                "textposition": "none",
+                "marker": {"color": COLOURS[label]},
+            }
+        )
+    return _figure(
+        data,
+        barmode="group",
+        xaxis={"title": {"text": "template, most used first"}},
+        yaxis={"tickformat": ".0%", "rangemode": "tozero"},
+    )
+
+
+def _pick(meta: pl.DataFrame, prompts: Sequence[str], completions: Sequence[str]) -> list[dict[str, Any]]:
+    """A few examples of each class, from the early and the late part of the set, as the model sees them."""
+    picked = []
+    for label in DECISIONS:
+        rows = (meta["label"] == label).arg_true().to_list()
+        for place in range(_EXAMPLES_A_CLASS):
+            index = rows[len(rows) * (2 * place + 1) // (2 * _EXAMPLES_A_CLASS)]
+            row = meta.row(index, named=True)
+            picked.append(
+                {
+                    "label": label,
+                    "title": f"{row['asset']}, {row['decision_time']:%Y-%m-%d %H:%M} UTC, {row['split']}",
+                    "outcome": f"{row['forward_return']:+.2%}",
+                    "before": MISTRAL.before,
+                    "prompt": prompts[index],
+                    "after": MISTRAL.after,
+                    "completion": completions[index],
+                    "end": MISTRAL.end,
+                }
+            )
+    return picked

@@ -1,0 +1,91 @@
+"""Which decision times become examples: the range, the split, the balance, and the natural sample."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from candletune.config import Config, timeframe_minutes
+from candletune.decisions import DECISIONS
+from candletune.errors import InputError
+from candletune.splits import EVAL, TRAIN, assign_split
+
+
+def candidates(config: Config, rows: pl.DataFrame) -> tuple[pl.DataFrame, datetime | None]:
+    """Rows that may become examples, with `split`, and the time the eval period begins (None: a random split).
+
+    Decisions are kept before `test_start` by the horizon and the embargo, so that no outcome reaches into the test.
+    With `labels.shuffle` the labels are permuted among them: a control in which nothing can be learned.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    minutes = timeframe_minutes(config.data.timeframe)
+    horizon = timedelta(minutes=minutes * config.labels.horizon)
+    embargo = timedelta(minutes=minutes * config.dataset.embargo)
+    if config.dataset.test_start is not None:
+        rows = rows.filter(pl.col("decision_time") < config.dataset.test_start - horizon - embargo)
+    if config.dataset.train_start is not None:
+        rows = rows.filter(pl.col("decision_time") >= config.dataset.train_start)
+    if rows.is_empty():
+        raise InputError(
+            f"{config.data.folder}: no labelled candles between dataset.train_start and dataset.test_start; "
+            "widen the range"
+        )
+    if config.labels.shuffle:
+        order = np.random.default_rng(config.seed).permutation(len(rows))
+        rows = rows.with_columns(rows["label"].gather(order), rows["forward_return"].gather(order))
+    return assign_split(rows, config.dataset, horizon=horizon, embargo=embargo, seed=config.seed)
+
+
+def balance(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Equal counts of each class in each split, spread evenly over assets and months.
+
+    `per_class` examples of each class, `eval_fraction` of them in the eval split; where a split has too few of its
+    rarest class the other split fills up, and what is still missing is missing for every class.
+    Rows of one class, asset and month are ranked by a random key; taking the lowest ranks first fills every month and
+    asset before any gets a second row. Deterministic from the seed.
+
+    Raises:
+        InputError: a class has no row at all in the train split.
+    """
+    key = np.random.default_rng(config.seed).permutation(len(rows)).astype(np.uint32)
+    rows = rows.with_columns(_key=pl.Series(key))
+    parts = {
+        (split, label): rows.filter(split=split).filter(label=label) for split in (TRAIN, EVAL) for label in DECISIONS
+    }
+    if none := [label for label in DECISIONS if parts[TRAIN, label].is_empty()]:
+        raise InputError(f"dataset: no {', '.join(none)} in the train split; use more candles or a lower threshold")
+    least = {split: min(len(parts[split, label]) for label in DECISIONS) for split in (TRAIN, EVAL)}
+    take = split_counts(config.dataset.per_class, config.dataset.eval_fraction, least[TRAIN], least[EVAL])
+    chosen = [_spread(part).head(take[split]) for (split, _), part in parts.items()]
+    return pl.concat(chosen).drop("_key").sort("decision_time", "asset")
+
+
+def split_counts(per_class: int, fraction: float, train: int, evaluation: int) -> dict[str, int]:
+    """Examples of each class in each split, given how many rows the rarest class has there."""
+    eval_count = min(round(per_class * fraction), evaluation)
+    train_count = min(per_class - eval_count, train)
+    return {TRAIN: train_count, EVAL: min(per_class - train_count, evaluation)}
+
+
+def _spread(part: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the order in which they are taken: by rank within asset and month, then by key."""
+    cell = ["asset", pl.col("decision_time").dt.truncate("1mo")]
+    rank = pl.col("_key").rank("ordinal").over(cell)
+    return part[part.select(pl.struct(rank.alias("rank"), "_key").arg_sort()).to_series()]
+
+
+def natural_sample(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Eval rows drawn without regard to class, so that class shares are those of life."""
+    eval_rows = rows.filter(pl.col("split") == EVAL)
+    count = min(config.dataset.natural_eval, len(eval_rows))
+    picked = np.sort(np.random.default_rng(config.seed + 1).choice(len(eval_rows), count, replace=False))
+    sample: pl.DataFrame = eval_rows[picked]
+    return sample
+
+
+def class_shares(labels: pl.Series) -> dict[str, float]:
+    """Share of each class; zeros when there is no row."""
+    total = max(1, len(labels))
+    return {label: int((labels == label).sum()) / total for label in DECISIONS}
