@@ -242,6 +242,13 @@ class LiveConfig(Table):
     queue: Positive = Field(64, description="requests waiting at most")
 
 
+class ReviewConfig(Table):
+    """The local app: blind review, its result and the live view."""
+
+    items: Positive = Field(50, description="reasonings a model to review")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8378, description="port of the local app; 0: any free one")
+
+
 class RunConfig(Table):
     """The run folder."""
 
@@ -267,6 +274,7 @@ class Config(Table):
     replay: ReplayConfig = ReplayConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     live: LiveConfig = LiveConfig()
+    review: ReviewConfig = ReviewConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -1,7 +1,7 @@
 """Simulated markets with a known answer, as freqtrade stores them.
 
-A hidden regime (bull, flat or bear; mean dwell `DWELL` hours) adds a drift to hourly returns. Volatility clusters (log-AR(1))
-and innovations have fat tails (Student t). A long regime shows in trend indicators and goes on for a while, so they
+A hidden regime (bull, flat or bear; mean dwell `DWELL` hours) adds a drift to hourly returns. Volatility clusters
+(log-AR(1)) and innovations have fat tails (Student t). A long regime shows in trend indicators and goes on for a while, so they
 foretell part of the 12-hour return: `signal` scales the drift, and at 0 the price is a martingale nobody can foretell.
 Because the law is known, the best attainable accuracy is too: an exact forward filter (Hamilton 1989) gives the
 regime's probabilities from all past returns, and simulated futures from them give each class's probability.
@@ -89,7 +89,9 @@ def to_candles(market: Market, *, start: datetime, price: float, seed: tuple[int
     low = np.minimum(opened, close) * (1 - wicks[1])
     volume = np.exp(rng.normal(5.0, 0.4, hours)) * (market.sigma / SIGMA) ** 1.5
     first = pl.Series([start.astimezone(UTC)]).cast(pl.Datetime("us", "UTC"))[0]
-    dates = pl.datetime_range(first, pl.lit(first) + pl.duration(hours=hours - 1), "1h", time_unit="ms", time_zone="UTC", eager=True)
+    dates = pl.datetime_range(
+        first, pl.lit(first) + pl.duration(hours=hours - 1), "1h", time_unit="ms", time_zone="UTC", eager=True
+    )
     decimals = 2 if price >= 10 else 6
     prices = {"open": opened, "high": high, "low": low, "close": close}
     return pl.DataFrame({"date": dates, **prices, "volume": volume}).with_columns(

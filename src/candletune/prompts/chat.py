@@ -104,7 +104,9 @@ def encode_example(
     answer = encode(chat.answer_text(completion))
     place = len(tokens.prefix)
     if tuple(answer[:place]) != tokens.prefix or answer[place] not in tokens.ids:
-        raise InputError(f"completion: {completion[:40]!r} does not begin with 'DECISION: BUY|SELL|HOLD'; rebuild the dataset")
+        raise InputError(
+            f"completion: {completion[:40]!r} does not begin with 'DECISION: BUY|SELL|HOLD'; rebuild the dataset"
+        )
     return Example(tuple(before + answer), len(before), len(before) + place)
 
 

@@ -57,7 +57,10 @@ def base_hash(path: Path) -> str:
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         raise InputError(f"{path}: no *.safetensors weights; pickled weights are never loaded, convert the model first")
-    names = [*weights, *(path / n for n in ("config.json", "tokenizer.json", "tokenizer.model") if (path / n).is_file())]
+    names = [
+        *weights,
+        *(path / n for n in ("config.json", "tokenizer.json", "tokenizer.model") if (path / n).is_file()),
+    ]
     return sha256_bytes("\n".join(f"{p.name} {sha256_path(p)}" for p in names).encode())
 
 
@@ -81,11 +84,13 @@ def _download(name: str, revision: str | None) -> Path:
     except RepositoryNotFoundError:
         raise InputError(f"{name}: no such model on the hub (or private without a login); check base.model") from None
     except HFValidationError:
-        raise InputError(f"{name}: neither a folder nor a hub name; set base.model to a folder, a name, or tiny") from None
+        raise InputError(
+            f"{name}: neither a folder nor a hub name; set base.model to a folder, a name, or tiny"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(
-            f"{name}: cannot be downloaded ({reason}); connect once, or download it elsewhere and set base.model to its folder"
+            f"{name}: cannot be downloaded ({reason}); connect once, or set base.model to a folder that has it"
         ) from None
 
 
@@ -158,7 +163,9 @@ def chat_format(config: Config, tokenizer: Tokenizer) -> ChatFormat:
     )
     before, found, after = str(text).partition(_SENTINEL)
     if not found or _SENTINEL in after:
-        raise InputError(f"{config.base.model}: its chat template does not show the prompt exactly once; use base.chat = 'mistral'")
+        raise InputError(
+            f"{config.base.model}: its chat template does not show the prompt exactly once; use base.chat = 'mistral'"
+        )
     bos = str(tokenizer.inner.bos_token)
     return ChatFormat(before if before.startswith(bos) else bos + before, after, str(end), control)
 

@@ -16,7 +16,9 @@ def pick_device(wanted: str) -> str:
     import torch
 
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("train.device: cuda is set but torch sees no GPU; run `candletune doctor` or set train.device=cpu")
+        raise InputError(
+            "train.device: cuda is set but torch sees no GPU; run `candletune doctor` or set train.device=cpu"
+        )
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 

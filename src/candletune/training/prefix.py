@@ -1,7 +1,7 @@
 """Tokens that every example of a batch begins with are computed once.
 
-Exact for a causal model: the leading tokens' keys and values depend on nothing behind them. The prefix runs as a batch of
-one, its keys and values are broadcast (not copied) over the rows, and gradients of all rows flow back into it.
+Exact for a causal model: the leading tokens' keys and values depend on nothing behind them. The prefix runs as a batch
+of one, its keys and values are broadcast (not copied) over the rows, and gradients of all rows flow back into it.
 """
 
 from collections.abc import Sequence

@@ -68,9 +68,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         reporter.say(f"resuming from {resume.name}")
     model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
     with reporter.task("training", steps_of(config.train, len(chosen))) as task:
-        watcher = Watcher(
-            task=task, metrics=metrics, held=held, tokens=tokens, pad=tokenizer.pad, warn=reporter.warn
-        )
+        watcher = Watcher(task=task, metrics=metrics, held=held, tokens=tokens, pad=tokenizer.pad, warn=reporter.warn)
         done = train_adapter(
             model,
             chosen,

@@ -24,19 +24,22 @@ VERSION = 1
 HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 256, 1024
 EXAMPLES, STEPS, BATCH, LEARNING_RATE = 3000, 300, 32, 2e-3
 SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>")
+NAMED = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), ("<unk>", "<s>", "</s>", "<pad>"), strict=True))
 PAD = SPECIAL.index("<pad>")
 TEKKEN_SPLIT = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Tekken's pre-tokenization (Mistral's tokenizer v3), which llama.cpp knows by the name `tekken`; digits stand alone."""
+"""Tekken's pre-tokenization (Mistral's tokenizer v3), `tekken` to llama.cpp; digits stand alone."""
 
 
 def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     """The cached tiny base's folder (Hugging Face format); builds it when it is not there."""
     prompts, completions = pretraining_text(config)
-    mark = fingerprint([VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)])[:16]
+    mark = fingerprint(
+        [VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)]
+    )[:16]
     cache = config.base.cache.expanduser()
     target = cache / f"tiny-{mark}"
     cache.mkdir(parents=True, exist_ok=True)
@@ -99,9 +102,7 @@ def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
         show_progress=False,
     )
     words.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **NAMED)
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{{ m['content'] }}[/INST]"
         "{% else %}{{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"

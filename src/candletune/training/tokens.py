@@ -68,7 +68,7 @@ def tokenize(
             text = shorten(text)
         if text is None or example is None:
             raise InputError(
-                f"dataset row {row}: longer than train.max_sequence_length = {limit} tokens even without headlines; raise it"
+                f"dataset row {row}: longer than train.max_sequence_length = {limit} even without headlines; raise it"
             )
         shortened += text is not prompt
         examples.append(weigh(example, decision_weight))
