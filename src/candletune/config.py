@@ -154,8 +154,10 @@ class ExportConfig(Table):
     """GGUF export."""
 
     kind: Literal["adapter", "merged"] = Field("adapter", description="LoRA-only GGUF, or merged into the base")
-    adapter_type: Literal["F32", "F16", "BF16"] = Field("F16", description="number format of the LoRA GGUF")
-    base_type: str = Field("F16", description="number format of a base GGUF written from `base.model`")
+    adapter_type: Literal["F32", "F16", "BF16"] = Field("F32", description="number format of the LoRA GGUF")
+    base_type: Literal["F32", "F16", "BF16"] = Field(
+        "F16", description="number format of a base GGUF written from `base.model`"
+    )
     quantize: str = Field("Q4_K_M", description="llama.cpp type of a merged model")
     fallback: bool = Field(False, description="merge when the adapter's export is refused")
 
@@ -167,6 +169,10 @@ class VerifyConfig(Table):
     min_parsed: Share = Field(0.95, description="share of answers that must parse")
     min_agreement: Share = Field(0.95, description="share of decisions equal to the Transformers model's")
     max_probability_gap: float = Field(0.05, gt=0, description="largest decision-probability difference allowed")
+    max_quantized_gap: float = Field(0.25, gt=0, description="the same over a quantized base (Q4_K_M and the like)")
+    reference: Literal["float", "nf4", "none"] = Field(
+        "float", description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none"
+    )
     min_difference: float = Field(1e-3, gt=0, description="least mean probability change against the bare base")
 
 

@@ -4,6 +4,7 @@ from importlib import import_module
 
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.errors import CheckFailed
 from candletune.runs import RunFolder, StageOutcome, run_stage
 
 STAGES = (
@@ -41,4 +42,8 @@ def run_pipeline(config: Config, run: RunFolder, reporter: Reporter, *, force: b
         outcome = run_stage(import_module(module).STAGE, config, run, reporter, force=force)
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome
+        if outcome.name == "verify" and not outcome.summary["passed"]:
+            raise CheckFailed(
+                f"{run.file('verify', 'verify.json')}: verification failed, so nothing is replayed; export again"
+            )
     return outcomes

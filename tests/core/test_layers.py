@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "candletune"
 LAYERS = (
-    ("__init__", "errors", "decisions", "config", "console"),
+    ("__init__", "errors", "decisions", "config", "config_file", "console"),
     ("runs",),
     ("market",),
     ("labels",),
@@ -25,7 +25,8 @@ LAYERS = (
     ("shadow",),
     ("evaluation",),
     ("report",),
-    ("pipeline",),
+    ("pipeline", "doctor"),
+    ("demo",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -1,1 +1,78 @@
-"""The engine protocol, llama.cpp and Transformers."""
+"""Engines score the decision from its logits and generate a reason: llama.cpp and Transformers, one protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candletune.config import Config
+from candletune.decisions import Decision
+from candletune.runs import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generated answer.
+
+    Attributes:
+        text: the whole answer, without the end token.
+        ended: the model ended it by itself (the end-of-sequence token), rather than the length limit.
+        tokens: how many were generated.
+    """
+
+    text: str
+    ended: bool
+    tokens: int
+
+
+class Engine(Protocol):
+    """One base model in memory with any number of adapters, of which none or one is in use."""
+
+    def add_adapter(self, name: str, path: Path) -> None:
+        """Load an adapter under a name.
+
+        Raises:
+            InputError: missing, broken, or of another base model.
+        """
+
+    def use(self, name: str | None) -> None:
+        """Switch to an adapter, or with None to the bare base. Cached keys and values are dropped at a switch.
+
+        Raises:
+            InputError: no adapter of that name was added.
+        """
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Ids of everything before the answer, one BOS at the start.
+
+        Raises:
+            InputError: the prompt carries a control token or is longer than the context.
+        """
+
+    def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Probabilities of BUY, SELL and HOLD at the decision token, shape (n, 3), renormalised over the three."""
+
+    def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
+        """Write an answer; with `action` the decision is given and only the reason is written."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+def base_gguf(config: Config, run: RunFolder) -> Path:
+    """The base model's GGUF: `base.gguf`, or the one the `export` stage wrote."""
+    return config.base.gguf if config.base.gguf is not None else run.file("gguf", "base.gguf")
+
+
+def open_engine(config: Config, run: RunFolder) -> Engine:
+    """llama.cpp over the configured base.
+
+    Raises:
+        InputError: there is no base GGUF, or llama.cpp cannot load it.
+    """
+    from candletune.engines.llama_cpp import LlamaCppEngine
+
+    return LlamaCppEngine(base_gguf(config, run), config.engine)

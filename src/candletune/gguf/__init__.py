@@ -1,1 +1,1 @@
-"""Adapter and model writers for llama.cpp's file format."""
+"""GGUF: the adapter's writer, the model's writer, quantizing, bounded reading, and the catalogue of versions."""

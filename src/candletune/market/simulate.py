@@ -1,8 +1,9 @@
 """Simulated markets with a known answer, as freqtrade stores them.
 
 A hidden regime (bull, flat or bear; mean dwell `DWELL` hours) adds a drift to hourly returns. Volatility clusters
-(log-AR(1)) and innovations have fat tails (Student t). A long regime shows in trend indicators and goes on for a while, so they
-foretell part of the 12-hour return: `signal` scales the drift, and at 0 the price is a martingale nobody can foretell.
+(log-AR(1)) and innovations have fat tails (Student t). A long regime shows in trend indicators and goes on for a
+while, so they foretell part of the 12-hour return: `signal` scales the drift, and at 0 the price is a
+martingale nobody can foretell.
 Because the law is known, the best attainable accuracy is too: an exact forward filter (Hamilton 1989) gives the
 regime's probabilities from all past returns, and simulated futures from them give each class's probability.
 """

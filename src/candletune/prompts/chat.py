@@ -114,7 +114,7 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """How many leading ids all sequences share."""
     if not sequences:
         return 0
-    first, last = min(sequences), max(sequences)
+    first, last = min(sequences, key=list), max(sequences, key=list)
     length = 0
     while length < min(len(first), len(last)) and first[length] == last[length]:
         length += 1

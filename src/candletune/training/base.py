@@ -142,8 +142,7 @@ class Tokenizer:
 
     def decode(self, ids: list[int]) -> str:
         """Ids to text without control tokens."""
-        text: str = self.inner.decode(ids, skip_special_tokens=True)
-        return text
+        return str(self.inner.decode(ids, skip_special_tokens=True))
 
 
 def chat_format(config: Config, tokenizer: Tokenizer) -> ChatFormat:

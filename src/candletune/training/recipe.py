@@ -73,18 +73,23 @@ class WeightedTrainer(Trainer):
         return samples, self.accelerator.gather(total).sum()
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The micro-batch's share of the weighted mean loss."""
         examples: list[Weighted] = inputs["examples"]
         total, weight = answer_loss(self.accelerator.unwrap_model(model), examples, self.pad)
-        share = total / (num_items_in_batch if num_items_in_batch is not None else weight)
+        share: Tensor = total / (num_items_in_batch if num_items_in_batch is not None else weight)
         if not torch.isfinite(share):
             raise InputError(
                 f"training: the loss is {share.item()} at step {self.state.global_step + 1} (examples of "
                 f"{len(examples)} rows, first prompt {len(examples[0].ids)} tokens); lower train.learning_rate"
             )
-        return share * self.accelerator.num_processes
+        whole: Tensor = share * self.accelerator.num_processes
+        return whole
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return inputs
@@ -107,7 +112,9 @@ class Watcher(TrainerCallback):
         """Append the step's loss and learning rate."""
         if logs and "loss" in logs:
             self.loss = logs["loss"]
-            keep = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in logs}
+            keep: dict[str, Any] = {
+                key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in logs
+            }
             append_metrics(self.metrics, {"step": state.global_step, **keep})
 
     def on_evaluate_now(self, model: Any, step: int) -> dict[str, Any]:
@@ -226,7 +233,7 @@ def train_adapter(
     trainer = WeightedTrainer(
         model=model,
         args=arguments,
-        train_dataset=list(examples),  # type: ignore[arg-type]
+        train_dataset=list(examples),
         data_collator=lambda rows: {"examples": rows},
         callbacks=[watcher],
         pad=pad,

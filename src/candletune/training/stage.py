@@ -85,6 +85,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     with atomic_folder(run.file(ADAPTER)) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         (folder / "README.md").unlink(missing_ok=True)
+        _settle_config(folder / "adapter_config.json", base.name)
         write_json(
             folder / ADAPTER_MANIFEST,
             {
@@ -112,6 +113,14 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     }
     write_json(run.file("train", "summary.json"), summary)
     return summary
+
+
+def _settle_config(path: Path, base: str) -> None:
+    """PEFT writes a cache path and a set in hash order; the same run must give the same bytes on any machine."""
+    found = read_json(path)
+    found["base_model_name_or_path"] = base
+    found["target_modules"] = sorted(found["target_modules"])
+    write_json(path, found)
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:

@@ -125,7 +125,7 @@ def new_model(vocabulary: int) -> "MistralForCausalLM":
         num_key_value_heads=KV_HEADS,
         head_dim=HIDDEN // HEADS,
         max_position_embeddings=2048,
-        rope_theta=10_000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         rms_norm_eps=1e-5,
         sliding_window=None,
         tie_word_embeddings=False,

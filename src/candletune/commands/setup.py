@@ -1,0 +1,42 @@
+"""`init` writes a configuration, `doctor` checks the machine."""
+
+from pathlib import Path
+
+import click
+
+from candletune.commands import with_config
+
+
+@click.command(epilog="Example: candletune init --folder ~/freqtrade/user_data/data/binance")
+@click.argument("target", type=click.Path(path_type=Path), default=Path("candletune.toml"))
+@click.option("--folder", type=click.Path(path_type=Path), help="Your freqtrade data folder, written into the file.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")
+def init(target: Path, folder: Path | None, force: bool) -> None:
+    """Write a commented candletune.toml with every key at its default."""
+    from candletune.config_file import commented_toml
+    from candletune.errors import UsageError
+    from candletune.runs import write_text
+
+    if target.exists() and not force:
+        raise UsageError(f"{target}: exists already; edit it, choose another name, or use --force")
+    write_text(target, commented_toml({"data.folder": str(folder)} if folder else {}))
+    click.echo(f"wrote {target}; next: candletune doctor --config {target}", err=True)
+
+
+@click.command(epilog="Example: candletune doctor --config candletune.toml")
+@with_config
+def doctor(config_path: Path, assignments: tuple[str, ...]) -> int:
+    """Check versions, GPU, memory, disk, candles and the base model; exit code 4 when something is missing."""
+    from rich.console import Console
+
+    from candletune.config import load_config
+    from candletune.doctor import examine
+
+    config = load_config(config_path if config_path.exists() else None, assignments)
+    console = Console()
+    findings = examine(config)
+    marks = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "problem": "[red]FAIL[/]"}
+    for finding in findings:
+        console.print(f"{marks[finding.level]} {finding.subject:<12}", finding.text, highlight=False, soft_wrap=True)
+    return 4 if any(finding.level == "problem" for finding in findings) else 0

@@ -1,0 +1,101 @@
+"""The demo: a market with a known answer, an incumbent that cannot know it, and a candidate that can."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from candletune.config import Config, load_config
+from candletune.console import Reporter
+from candletune.pipeline import prepare, run_pipeline, show
+from candletune.runs import RunFolder, StageOutcome, read_json, run_stage, write_json
+
+SETTINGS = (
+    "simulate.enabled=true",
+    "simulate.years=3",
+    "dataset.test_start=2024-07-01",
+    "base.model=tiny",
+    "train.max_steps=100",
+    "train.learning_rate=5e-3",
+    "train.eval_steps=50",
+    "replay.stride=4",
+    "replay.reasons=25",
+)
+"""A tiny model wants a higher rate than an 8B one; everything else is the plan's default."""
+INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
+INCUMBENT_STEPS = 40
+"""Shuffled labels hold nothing to learn; this many steps teach it the classes' balance and the wording."""
+
+
+def demo_config(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> Config:
+    """The candidate's configuration."""
+    incumbent = folder / "incumbent" / "gguf" / "custom-trading-lora.gguf"
+    return load_config(
+        None,
+        [
+            *SETTINGS,
+            f"run.folder={folder}",
+            f"simulate.signal={signal}",
+            f"seed={seed}",
+            f"incumbent.adapter={incumbent}",
+            "incumbent.name=incumbent (shuffled labels)",
+            *assignments,
+        ],
+    )
+
+
+def incumbent_config(candidate: Config) -> Config:
+    """The same market and base; labels shuffled, so that its decisions carry no information."""
+    return candidate.model_copy(
+        update={
+            "run": candidate.run.model_copy(update={"folder": candidate.run.folder / "incumbent"}),
+            "labels": candidate.labels.model_copy(update={"shuffle": True}),
+            "train": candidate.train.model_copy(update={"max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps)}),
+        }
+    )
+
+
+def run_demo(
+    folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = (), reporter: Reporter
+) -> dict[str, StageOutcome]:
+    """Run the demo and say what came out; returns the candidate's stages."""
+    config = demo_config(folder, signal=signal, seed=seed, assignments=assignments)
+    run = RunFolder(config.run.folder)
+    with run.lock():
+        best = _attainable(config, run)
+        reporter.say(
+            f"simulated market, signal {signal:g}: the best attainable balanced accuracy is {best['balanced']:.1%} "
+            f"(chance 33.3%), and {best['signals']:.1%} on BUY and SELL calls"
+        )
+        reporter.say("incumbent: trained on shuffled labels")
+        _train_incumbent(incumbent_config(config), run.file("candles"), reporter)
+        reporter.say("candidate: trained on what prices did")
+        outcomes = run_pipeline(config, run, reporter)
+    verdict = outcomes["evaluate"].summary
+    reporter.say(f"verdict: {verdict['verdict']}")
+    reporter.say(f"report: {run.file('report', 'index.html')}")
+    return outcomes
+
+
+def _train_incumbent(config: Config, candles: Path, reporter: Reporter) -> None:
+    """Dataset, training and export in the incumbent's own run folder, over the candidate's candles."""
+    run = RunFolder(config.run.folder)
+    with run.lock():
+        ready = prepare(config, RunFolder(candles.parent), reporter)
+        for module in INCUMBENT_STAGES:
+            show(run_stage(import_module(module).STAGE, ready, run, reporter), run, reporter)
+
+
+def _attainable(config: Config, run: RunFolder) -> dict[str, Any]:
+    """Computed once for a market, and kept for the report."""
+    from candletune.market.simulate import best_attainable
+
+    path = run.file("attainable.json")
+    settings = {"seed": config.seed, **config.simulate.model_dump(mode="json"), "pairs": list(config.data.pairs)}
+    if path.exists() and (kept := read_json(path))["settings"] == settings:
+        found: dict[str, Any] = kept
+        return found
+    best = best_attainable(config)
+    found = {"settings": settings, "balanced": best.balanced, "signals": best.signals}
+    write_json(path, found)
+    return found

@@ -1,0 +1,107 @@
+"""Transformers with PEFT: the reference an export is compared with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candletune.config import Config
+from candletune.decisions import Decision
+from candletune.engines import Generation
+from candletune.errors import InputError
+from candletune.prompts.chat import decision_tokens, encode_prompt
+
+
+class TransformersEngine:
+    """See `candletune.engines.Engine`.
+
+    Args:
+        config: names base, chat format and device.
+        base: Hugging Face folder.
+        quantization: `none` computes in float32 (bfloat16 on a GPU); `nf4` as in training.
+    """
+
+    def __init__(self, config: Config, base: Path, quantization: str = "none") -> None:
+        from candletune.training.base import chat_format, load_tokenizer
+        from candletune.training.model import load_base, pick_device
+
+        self.device = pick_device(config.train.device)
+        self.tokenizer = load_tokenizer(base)
+        self.chat = chat_format(config, self.tokenizer)
+        self.tokens = decision_tokens(self.tokenizer.encode)
+        self.max_tokens = config.engine.max_tokens
+        self._base = load_base(base, config.train.model_copy(update={"quantization": quantization}), self.device).eval()
+        self._adapted: Any = None
+        self._active: str | None = None
+        self._names: set[str] = set()
+
+    def add_adapter(self, name: str, path: Path) -> None:
+        """Load a PEFT adapter folder."""
+        from peft import PeftModel
+
+        if not (path / "adapter_model.safetensors").is_file():
+            raise InputError(f"{path}: no adapter_model.safetensors; run `candletune train` first")
+        if self._adapted is None:
+            self._adapted = PeftModel.from_pretrained(self._base, path, adapter_name=name, torch_device=self.device)
+        else:
+            self._adapted.load_adapter(path, adapter_name=name, torch_device=self.device)
+        self._adapted.eval()
+        self._names.add(name)
+
+    def use(self, name: str | None) -> None:
+        """See the protocol."""
+        if name is not None and name not in self._names:
+            raise InputError(f"adapter {name!r}: not loaded; add it first")
+        if name is not None:
+            self._adapted.set_adapter(name)
+        self._active = name
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """See the protocol."""
+        return encode_prompt(self.tokenizer.encode, prompt, self.tokenizer.bos, self.chat)
+
+    def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """See the protocol."""
+        from candletune.training.loss import decision_probabilities
+
+        ids = [self.prompt_ids(prompt) for prompt in prompts]
+        with self._switched():
+            model = self._base if self._adapted is None else self._adapted
+            found: NDArray[np.float64] = decision_probabilities(model, ids, self.tokens, pad=self.tokenizer.pad).numpy()
+        return found
+
+    def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
+        """See the protocol; greedy, without a grammar."""
+        import torch
+
+        start = self.prompt_ids(prompt)
+        forced = [] if action is None else self.tokenizer.encode(f"DECISION: {action} -")
+        ids = torch.tensor([[*start, *forced]], device=self.device)
+        with self._switched(), torch.no_grad():
+            model = self._base if self._adapted is None else self._adapted
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=self.max_tokens,
+                do_sample=False,
+                eos_token_id=self.tokenizer.eos,
+                pad_token_id=self.tokenizer.pad,
+                use_cache=True,
+            )
+        written = output[0, ids.shape[1] :].tolist()
+        ended = self.tokenizer.eos in written
+        written = written[: written.index(self.tokenizer.eos)] if ended else written
+        return Generation(self.tokenizer.decode([*forced, *written]).strip(), ended, len(written))
+
+    def close(self) -> None:
+        """See the protocol."""
+        self._base = self._adapted = None
+
+    def _switched(self) -> Any:
+        from contextlib import nullcontext
+
+        if self._adapted is not None and self._active is None:
+            return self._adapted.disable_adapter()
+        return nullcontext()

@@ -1,0 +1,58 @@
+"""Write a LoRA as GGUF: what `llama_cpp.Llama(lora_path=...)` loads over the base."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from candletune.gguf.header import MANIFEST_KEY
+from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
+from candletune.gguf.peft import Adapter, AdapterRefused
+from candletune.runs import atomic_path
+
+
+def write_adapter(
+    adapter: Adapter, shape: Shape, target: Path, *, number_format: str, manifest: Mapping[str, Any], name: str
+) -> None:
+    """Write the adapter's GGUF atomically.
+
+    Args:
+        adapter: checked adapter.
+        shape: the base's sizes.
+        target: file to write.
+        number_format: F32, F16 or BF16.
+        manifest: written as JSON under `candletune.manifest` (hashes of base, template, dataset, priors...).
+        name: `general.name`.
+
+    Raises:
+        AdapterRefused: a layer has no llama.cpp name.
+    """
+    import gguf
+
+    kind = gguf.GGMLQuantizationType[number_format]
+    with atomic_path(target) as temporary:
+        writer = gguf.GGUFWriter(temporary, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.gguf_alpha)
+        writer.add_name(name)
+        writer.add_file_type(FILE_TYPES[number_format])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest), sort_keys=True))
+        for pair in adapter.pairs:
+            mapped = gguf_name(f"{pair.module}.weight", shape.layers)
+            if mapped is None:
+                raise AdapterRefused(f"{pair.module}: llama.cpp has no such layer")
+            for suffix, matrix in (("a", pair.a), ("b", in_gguf_layout(pair.module, pair.b, shape))):
+                data = gguf.quants.quantize(np.ascontiguousarray(matrix, dtype=np.float32), kind)
+                writer.add_tensor(f"{mapped}.lora_{suffix}", data, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
+"""`general.file_type` by number format (llama.cpp's LLAMA_FTYPE numbers)."""

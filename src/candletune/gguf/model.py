@@ -1,0 +1,167 @@
+"""Write a base model as GGUF, its adapter merged in or not, tensor by tensor."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candletune.console import Reporter
+from candletune.errors import InputError
+from candletune.gguf.adapter import FILE_TYPES
+from candletune.gguf.header import MANIFEST_KEY
+from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
+from candletune.gguf.peft import Adapter, Pair
+from candletune.gguf.vocabulary import add_vocabulary
+from candletune.runs import atomic_path, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor of the checkpoint: where it lies and its shape (rows first)."""
+
+    name: str
+    file: Path
+    sizes: tuple[int, ...]
+
+
+def weights_of(base: Path) -> list[Weight]:
+    """The checkpoint's tensors, in the order of its layers; nothing is loaded.
+
+    Raises:
+        InputError: no safetensors, a file missing or unreadable, or an index that names what is not there.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    index = base / "model.safetensors.index.json"
+    single = base / "model.safetensors"
+    if index.is_file():
+        files = sorted({base / file for file in read_json(index)["weight_map"].values()})
+    elif single.is_file():
+        files = [single]
+    else:
+        raise InputError(f"{base}: no model.safetensors; only safetensors checkpoints are read")
+    found = []
+    for file in files:
+        if file.parent != base:
+            raise InputError(f"{index}: names a file outside its folder ({file.name}); download the model again")
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():
+                    found.append(Weight(name, file, tuple(tensors.get_slice(name).get_shape())))
+        except (FileNotFoundError, SafetensorError, OSError) as error:
+            raise InputError(f"{file}: missing or broken ({error}); download the model again") from None
+    return sorted(found, key=_order)
+
+
+def write_model(
+    base: Path,
+    shape: Shape,
+    target: Path,
+    *,
+    number_format: str,
+    name: str,
+    manifest: Mapping[str, Any],
+    reporter: Reporter,
+    adapter: Adapter | None = None,
+) -> None:
+    """Write the base, or the base with the adapter merged in float32; memory stays near the largest tensor.
+
+    Args:
+        base: Hugging Face folder.
+        shape: its sizes.
+        target: GGUF file, written atomically.
+        number_format: F32, F16 or BF16 of matrices (vectors stay F32, as llama.cpp wants).
+        name: `general.name`.
+        manifest: written as JSON under `candletune.manifest`.
+        reporter: progress.
+        adapter: merged when given.
+
+    Raises:
+        InputError: a tensor is missing or unknown, or the tokenizer cannot be carried.
+    """
+    import gguf
+
+    weights = [w for w in weights_of(base) if not (shape.tied and w.name == "lm_head.weight")]
+    pairs = {f"{pair.module}.weight": pair for pair in adapter.pairs} if adapter else {}
+    if lost := sorted(set(pairs) - {weight.name for weight in weights}):
+        raise InputError(f"{base}: has no {lost[0]}, which the adapter changes; it was trained on another base model")
+    plan = [(weight, _mapped(weight, shape), _kind(weight, number_format)) for weight in weights]
+    with atomic_path(target) as temporary:
+        writer = gguf.GGUFWriter(temporary, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
+        _add_shape(writer, shape, name, number_format)
+        add_vocabulary(writer, base, shape.vocabulary)
+        writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest), sort_keys=True))
+        for weight, mapped, kind in plan:
+            sizes = gguf.quant_shape_to_byte_shape(weight.sizes, kind) if kind.name == "BF16" else weight.sizes
+            nbytes = int(np.prod(weight.sizes)) * (4 if kind.name == "F32" else 2)
+            dtype = {"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8)
+            writer.add_tensor_info(mapped, sizes, np.dtype(dtype), nbytes, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        with reporter.task(f"write {target.name}", len(plan)) as task:
+            for (_, _, kind), (weight, matrix) in zip(plan, _stream(weights), strict=True):
+                data = _merge(matrix, pairs[weight.name], adapter) if adapter and weight.name in pairs else matrix
+                data = in_gguf_layout(weight.name, data, shape) if data.ndim == 2 else data
+                writer.write_tensor_data(gguf.quants.quantize(data, kind))
+                task.advance()
+        writer.close()
+
+
+def _merge(matrix: NDArray[np.float32], pair: Pair, adapter: Adapter) -> NDArray[np.float32]:
+    merged: NDArray[np.float32] = matrix + np.float32(adapter.scale) * (pair.b @ pair.a)
+    return merged
+
+
+def _stream(weights: list[Weight]) -> Iterator[tuple[Weight, NDArray[np.float32]]]:
+    from safetensors import safe_open
+
+    for weight in weights:
+        with safe_open(weight.file, framework="pt") as tensors:
+            yield weight, tensors.get_tensor(weight.name).float().numpy()
+
+
+def _mapped(weight: Weight, shape: Shape) -> str:
+    mapped = gguf_name(weight.name, shape.layers)
+    if mapped is None:
+        raise InputError(f"{weight.file}: tensor {weight.name} is not one of a Llama or Mistral model")
+    return mapped
+
+
+def _kind(weight: Weight, number_format: str) -> Any:
+    import gguf
+
+    return gguf.GGMLQuantizationType[number_format if len(weight.sizes) > 1 else "F32"]
+
+
+def _add_shape(writer: Any, shape: Shape, name: str, number_format: str) -> None:
+    import gguf
+
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(name)
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_freq_base(shape.rope_base)
+    writer.add_layer_norm_rms_eps(shape.rms_epsilon)
+    writer.add_key_length(shape.head_size)
+    writer.add_value_length(shape.head_size)
+    writer.add_file_type(FILE_TYPES[number_format])
+    writer.add_vocab_size(shape.vocabulary)
+    writer.add_rope_dimension_count(shape.head_size)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _order(weight: Weight) -> tuple[int, str]:
+    parts = weight.name.split(".")
+    numbers = [int(part) for part in parts if part.isdecimal()]
+    if numbers:
+        return numbers[0], weight.name
+    return (-1 if "embed" in weight.name else 1 << 30), weight.name

@@ -1,0 +1,115 @@
+"""Write a tokenizer into a GGUF: byte-level BPE (Tekken, Llama 3) and SentencePiece."""
+
+from pathlib import Path
+from typing import Any
+
+from candletune.errors import InputError
+from candletune.runs import read_json
+
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PRE_TOKENIZERS = {_TEKKEN: "tekken", _LLAMA3: "llama-bpe"}
+"""Split expressions by the name llama.cpp knows them under."""
+
+
+def add_vocabulary(writer: Any, base: Path, size: int) -> None:
+    """Write tokens, types, merges, special ids and the chat template.
+
+    Args:
+        writer: a `gguf.GGUFWriter`.
+        base: Hugging Face folder.
+        size: `vocab_size` of config.json; unused ids are padded.
+
+    Raises:
+        InputError: no tokenizer, or a pre-tokenization llama.cpp would not reproduce.
+    """
+    if (base / "tokenizer.model").is_file():
+        _add_sentencepiece(writer, base, size)
+        return
+    path = base / "tokenizer.json"
+    tokenizer = read_json(path)
+    model = tokenizer.get("model", {})
+    if model.get("type") != "BPE":
+        raise InputError(f"{path}: a {model.get('type')} tokenizer cannot be exported; use llama.cpp's converter")
+    if model.get("byte_fallback"):
+        _add_pieces(writer, base, size)
+        return
+    _add_byte_level(writer, base, tokenizer, size, pre_tokenizer_name(tokenizer, path))
+
+
+def pre_tokenizer_name(tokenizer: dict[str, Any], path: Path) -> str:
+    """llama.cpp's name of a byte-level tokenizer's splitting rule.
+
+    Raises:
+        InputError: it knows none.
+    """
+    steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers") or []
+    for step in steps:
+        expression = step.get("pattern", {}).get("Regex") if step.get("type") == "Split" else None
+        if expression in PRE_TOKENIZERS:
+            return PRE_TOKENIZERS[expression]
+    raise InputError(f"{path}: llama.cpp has no name for its pre-tokenization; use llama.cpp's own converter")
+
+
+def _add_byte_level(writer: Any, base: Path, tokenizer: dict[str, Any], size: int, pre: str) -> None:
+    import gguf
+
+    tokens = [f"[PAD{i}]" for i in range(size)]
+    kinds = [int(gguf.TokenType.UNUSED)] * size
+    _within(base, max(tokenizer["model"]["vocab"].values()), size)
+    for token, number in tokenizer["model"]["vocab"].items():
+        tokens[number], kinds[number] = token, int(gguf.TokenType.NORMAL)
+    for added in tokenizer.get("added_tokens", []):
+        _within(base, added["id"], size)
+        tokens[added["id"]] = added["content"]
+        kinds[added["id"]] = int(gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    gguf.SpecialVocab(base, load_merges=True, n_vocab=size).add_to_gguf(writer)
+
+
+def _add_sentencepiece(writer: Any, base: Path, size: int) -> None:
+    import gguf
+
+    try:
+        vocabulary = gguf.SentencePieceVocab(base)
+    except ImportError:
+        raise InputError(
+            f"{base}: tokenizer.model needs the sentencepiece package; `pip install sentencepiece`"
+        ) from None
+    _add_scored(writer, base, size, list(vocabulary.all_tokens()))
+
+
+def _add_pieces(writer: Any, base: Path, size: int) -> None:
+    import gguf
+
+    _add_scored(writer, base, size, list(gguf.LlamaHfVocab(base).all_tokens()))
+
+
+def _add_scored(writer: Any, base: Path, size: int, found: list[tuple[bytes, float, Any]]) -> None:
+    import gguf
+
+    _within(base, len(found) - 1, size)
+    found += [(f"[PAD{i}]".encode(), -1000.0, gguf.TokenType.UNUSED) for i in range(len(found), size)]
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([text for text, _, _ in found])
+    writer.add_token_scores([score for _, score, _ in found])
+    writer.add_token_types([int(kind) for _, _, kind in found])
+    gguf.SpecialVocab(base, n_vocab=size).add_to_gguf(writer)
+
+
+def _within(base: Path, highest: int, size: int) -> None:
+    if highest >= size:
+        raise InputError(
+            f"{base}: the tokenizer has id {highest}, config.json says vocab_size {size}; mend config.json"
+        )
