@@ -27,6 +27,8 @@ def hidden_states(decoder: Any, ids: Sequence[Sequence[int]], pad: int) -> tuple
     """
     device = next(decoder.parameters()).device
     shared = min(common_prefix(ids), min(len(row) for row in ids) - 1) if len(ids) > 1 else 0
+    if decoder.training and any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules()):
+        shared = 0  # a layer that is computed again is called without its cache
     width = max(len(row) for row in ids)
     rows = torch.tensor([[*row[shared:], *[pad] * (width - len(row))] for row in ids], device=device)
     if shared == 0:

@@ -19,6 +19,7 @@ from candletune.decisions import DECISIONS
 from candletune.errors import InputError
 from candletune.prompts.chat import DecisionTokens
 from candletune.runs import fingerprint, read_json, write_json
+from candletune.training.fast import FastEngine, open_fast
 from candletune.training.loss import answer_loss, decision_probabilities
 from candletune.training.tokens import Weighted
 
@@ -54,9 +55,9 @@ class WeightedTrainer(Trainer):
     an effective batch is cut.
     """
 
-    def __init__(self, *args: Any, pad: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, pad: int, engine: FastEngine | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.pad = pad
+        self.pad, self.engine = pad, engine
         self.model_accepts_loss_kwargs = True
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
@@ -81,7 +82,10 @@ class WeightedTrainer(Trainer):
     ) -> Tensor:
         """The micro-batch's share of the weighted mean loss."""
         examples: list[Weighted] = inputs["examples"]
-        total, weight = answer_loss(self.accelerator.unwrap_model(model), examples, self.pad)
+        if self.engine is not None:
+            total, weight = self.engine.loss(examples)
+        else:
+            total, weight = answer_loss(self.accelerator.unwrap_model(model), examples, self.pad)
         share: Tensor = total / (num_items_in_batch if num_items_in_batch is not None else weight)
         if not torch.isfinite(share):
             raise InputError(
@@ -101,6 +105,7 @@ class Watcher(TrainerCallback):
     def __init__(self, *, task: Task, metrics: Path, held: Held, tokens: DecisionTokens, pad: int, warn: Any) -> None:
         self.task, self.metrics, self.held, self.tokens, self.pad, self.warn = task, metrics, held, tokens, pad, warn
         self.loss = float("nan")
+        self.engine: FastEngine | None = None
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move the bar."""
@@ -119,7 +124,7 @@ class Watcher(TrainerCallback):
 
     def on_evaluate_now(self, model: Any, step: int) -> dict[str, Any]:
         """Evaluate decisions and append the result."""
-        found = evaluate_decisions(model, self.held, self.tokens, self.pad)
+        found = evaluate_decisions(model, self.held, self.tokens, self.pad, self.engine)
         append_metrics(self.metrics, {"step": step, **{f"eval_{key}": value for key, value in found.items()}})
         share = max(found["shares"].values())
         if share > 0.9:
@@ -138,14 +143,20 @@ def append_metrics(path: Path, row: dict[str, Any]) -> None:
         stream.write(json.dumps(row) + "\n")
 
 
-def evaluate_decisions(model: Any, held: Held, tokens: DecisionTokens, pad: int) -> dict[str, Any]:
+def evaluate_decisions(
+    model: Any, held: Held, tokens: DecisionTokens, pad: int, engine: FastEngine | None = None
+) -> dict[str, Any]:
     """Decision accuracy, balanced accuracy, recalls, shares and log loss on natural-prior rows, from the logits."""
     if not held.prompts:
         return {"rows": 0, "shares": {name: 0.0 for name in DECISIONS}}
     was_training = model.training
     model.eval()
     order = sorted(range(len(held.prompts)), key=lambda row: len(held.prompts[row]))
-    probabilities = decision_probabilities(model, [held.prompts[row] for row in order], tokens, pad=pad)
+    prompts = [held.prompts[row] for row in order]
+    if engine is not None:
+        probabilities = engine.decision_probabilities(prompts, tokens)
+    else:
+        probabilities = decision_probabilities(model, prompts, tokens, pad=pad)
     model.train(was_training)
     labels = torch.tensor([held.labels[row] for row in order])
     choice = probabilities.argmax(dim=1)
@@ -202,7 +213,9 @@ def train_adapter(
 ) -> dict[str, Any]:
     """Train; returns steps and the final training loss. The model's adapter holds the result."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    micro = micro_batch(config, device)
+    engine = open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
+    micro = config.effective_batch if engine else micro_batch(config, device)
+    watcher.engine = engine
     set_seed(seed)
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -215,7 +228,7 @@ def train_adapter(
         optim=config.optimizer,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing and device == "cuda",
+        gradient_checkpointing=config.gradient_checkpointing and device == "cuda" and engine is None,
         bf16=config.bf16 and device == "cuda",
         use_cpu=device == "cpu",
         logging_steps=1,
@@ -237,9 +250,18 @@ def train_adapter(
         data_collator=lambda rows: {"examples": rows},
         callbacks=[watcher],
         pad=pad,
+        engine=engine,
     )
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-    return {"steps": int(output.global_step), "train_loss": float(output.training_loss), "batch_size": micro}
+    if engine is not None:
+        micro = engine.plan.micro_batch
+    return {
+        "steps": int(output.global_step),
+        "train_loss": float(output.training_loss),
+        "batch_size": micro,
+        "backend": "reference" if engine is None else "fast",
+        "plan": "" if engine is None else engine.plan.describe(),
+    }

@@ -1,0 +1,154 @@
+"""The frozen weights as the fast path uses them: related matrices stacked, 4-bit ones expanded one layer at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STACKS = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "o": ("o_proj",),
+    "both": ("gate_proj", "up_proj"),
+    "down": ("down_proj",),
+}
+"""Matrices that read the same input are one product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """One LoRA pair on the rows `start:stop` of a stack.
+
+    Attributes:
+        a: (rank, inputs), trained.
+        b: (outputs, rank), trained.
+        start: first output row in the stack.
+        stop: row behind the last.
+        scale: alpha / rank.
+        dropout: rate.
+        number: which dropout seed is its own.
+    """
+
+    a: Tensor
+    b: Tensor
+    start: int
+    stop: int
+    scale: float
+    dropout: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One decoder layer: its modules, norms and LoRA pairs by stack."""
+
+    linears: dict[str, list[Any]]
+    loras: dict[str, list[Lora]]
+    norms: tuple[Tensor, Tensor]
+    eps: float
+    sizes: dict[str, int]
+
+
+def base_linear(module: Any) -> Any:
+    """The frozen linear layer inside a PEFT layer, or the module itself."""
+    return getattr(module, "base_layer", module)
+
+
+def read_layer(block: Any, first_number: int) -> Layer:
+    """Take a decoder block apart.
+
+    Args:
+        block: a Llama or Mistral decoder layer, PEFT layers injected.
+        first_number: number of its first LoRA pair.
+    """
+    linears: dict[str, list[Any]] = {}
+    loras: dict[str, list[Lora]] = {}
+    sizes = {}
+    number = first_number
+    for stack, names in STACKS.items():
+        owner = block.self_attn if stack in ("qkv", "o") else block.mlp
+        row = 0
+        linears[stack], loras[stack] = [], []
+        for name in names:
+            module = getattr(owner, name)
+            linear = base_linear(module)
+            if linear is not module:
+                adapter = module.active_adapters[0]
+                drop = module.lora_dropout[adapter]
+                loras[stack].append(
+                    Lora(
+                        a=module.lora_A[adapter].weight,
+                        b=module.lora_B[adapter].weight,
+                        start=row,
+                        stop=row + linear.out_features,
+                        scale=float(module.scaling[adapter]),
+                        dropout=float(getattr(drop, "p", 0.0)),
+                        number=number,
+                    )
+                )
+                number += 1
+            linears[stack].append(linear)
+            row += linear.out_features
+        sizes[stack] = row
+    norms = (block.input_layernorm.weight, block.post_attention_layernorm.weight)
+    return Layer(linears, loras, norms, float(block.input_layernorm.variance_epsilon), sizes)
+
+
+class Weights:
+    """Expands a layer's 4-bit weights into buffers that all layers share, or keeps every layer expanded.
+
+    Sharing is safe because everything runs in one stream's order. A layer that is asked for twice in a row (the last
+    one at the turn from forward to backward) is expanded once.
+    """
+
+    def __init__(self, layers: list[Layer], dtype: torch.dtype, *, resident: bool) -> None:
+        self.layers, self.dtype, self.resident = layers, dtype, resident
+        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._buffers: dict[str, Tensor] = {}
+        self._current = -1
+
+    def of(self, number: int) -> dict[str, Tensor]:
+        """Layer `number`'s stacks, each (outputs, inputs) in the compute type."""
+        if number in self._kept:
+            return self._kept[number]
+        if number != self._current or not self._buffers:
+            layer = self.layers[number]
+            if self.resident or not self._buffers:
+                self._buffers = {
+                    stack: torch.empty(
+                        size, layer.linears[stack][0].in_features, dtype=self.dtype, device=_device(layer)
+                    )
+                    for stack, size in layer.sizes.items()
+                }
+            for stack, linears in layer.linears.items():
+                _fill(self._buffers[stack], linears)
+            self._current = number
+            if self.resident:
+                self._kept[number] = self._buffers
+        return self._buffers
+
+    def release(self) -> None:
+        """Drop every expanded copy."""
+        self._kept, self._buffers, self._current = {}, {}, -1
+
+
+def _device(layer: Layer) -> torch.device:
+    device: torch.device = layer.linears["o"][0].weight.device
+    return device
+
+
+def _fill(target: Tensor, linears: list[Any]) -> None:
+    row = 0
+    for linear in linears:
+        part = target[row : row + linear.out_features]
+        state = getattr(linear.weight, "quant_state", None)
+        if state is None:
+            part.copy_(linear.weight)
+        else:
+            from bitsandbytes.functional import dequantize_4bit
+
+            if part.is_cuda and state.dtype == part.dtype:
+                dequantize_4bit(linear.weight.data, state, out=part)
+            else:
+                part.copy_(dequantize_4bit(linear.weight.data, state))
+        row += linear.out_features

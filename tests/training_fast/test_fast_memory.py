@@ -1,0 +1,99 @@
+"""The memory plan picks what fits, and out-of-memory halves the micro-batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from fast_models import examples, gradients, plain_loss, tiny_model
+
+from candletune.errors import InputError
+from candletune.training.fast import FastEngine, plan_for
+from candletune.training.fast_memory import GIB, Plan, Shape, choose, estimate
+
+MINISTRAL = Shape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
+WEIGHTS = 36 * MINISTRAL.layer_weights * 0.516 + 2 * 131072 * 4096 * 2
+LENGTHS = [(305, 25)] * 64
+
+
+def plan(budget: float, **settings: Any) -> Plan:
+    return choose(MINISTRAL, LENGTHS, 100, model=WEIGHTS, trained=3_800_000, batch=32, budget=budget * GIB, **settings)
+
+
+def test_more_memory_never_means_a_slower_plan() -> None:
+    budgets = (6.5, 7, 8, 10, 12, 16, 24, 48, 80, 139)
+    plans = [plan(budget) for budget in budgets]
+    for budget, found in zip(budgets, plans, strict=True):
+        assert found.peak <= budget * GIB
+    order = [(p.micro_batch, p.resident, p.full_layers) for p in plans]
+    assert [key[0] for key in order] == sorted(key[0] for key in order)
+    assert plans[-1] == plan(139) and plans[-1].resident and plans[-1].full_layers == 36
+    assert not plans[-1].offload and not plans[-1].host_embedding
+    assert plans[2].micro_batch == 32
+
+
+def test_a_set_micro_batch_is_kept() -> None:
+    assert plan(139, wanted=4).micro_batch == 4
+    assert plan(139, wanted=64).micro_batch == 32
+
+
+def test_too_little_memory_says_what_to_do() -> None:
+    with pytest.raises(InputError, match=r"needs about .* GiB at micro-batch 1, 4\.0 are free; .*smaller base"):
+        plan(4)
+
+
+def test_estimate_grows_with_tokens_and_kept_layers() -> None:
+    base = Plan(32, 0, False, False, False, 4096)
+    sizes: dict[str, Any] = {"model": WEIGHTS, "trained": 3_800_000, "spread": 10_000, "picked": 800}
+    small = estimate(MINISTRAL, base, tokens=3000, **sizes)
+    assert estimate(MINISTRAL, base, tokens=6000, **sizes) > small
+    assert estimate(MINISTRAL, Plan(32, 4, False, False, False, 4096), tokens=3000, **sizes) > small
+    assert estimate(MINISTRAL, Plan(32, 0, True, True, False, 4096), tokens=3000, **sizes) < small
+    assert WEIGHTS < small
+
+
+@pytest.mark.parametrize("fits", [3, 1])
+def test_out_of_memory_repeats_the_step_with_half(fits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of more than `fits` rows fail, also in the middle of a step; the gradients are still exact."""
+    model, rows, said = tiny_model(), examples(6, 5), list[str]()
+    expected = plain_loss(model, rows)
+    torch.autograd.backward(expected)
+    wanted = gradients(model)
+    engine = FastEngine(model, Plan(5, 3, False, False, True, 4096), say=said.append)
+    real, seen = engine._pass, []
+
+    def small(part: Any, seed: int, sums: Any) -> torch.Tensor:
+        seen.append(len(part))
+        if len(part) > fits:
+            real(part, seed, sums)
+            raise torch.OutOfMemoryError("injected")
+        return real(part, seed, sums)
+
+    monkeypatch.setattr(engine, "_pass", small)
+    total, _ = engine.loss(rows)
+    torch.autograd.backward(total)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    for key, grad in gradients(model).items():
+        assert (grad - wanted[key]).norm() <= 1e-5 * wanted[key].norm(), key
+    assert seen[:2] == [5, 3]
+    assert said[0] == "out of GPU memory: repeating the step with micro-batch 3"
+    assert engine.plan.micro_batch == fits and engine.plan.full_layers == 0 and not engine.plan.resident
+
+
+def test_out_of_memory_with_one_row_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FastEngine(tiny_model(), Plan(4, 0, False, False, False, 4096), say=lambda _: None)
+
+    def full(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("injected")
+
+    monkeypatch.setattr(engine, "_pass", full)
+    with pytest.raises(InputError, match=r"one example does not fit; .*max_sequence_length"):
+        engine.loss(examples(4, 3))
+
+
+def test_plan_of_a_small_model_on_a_cpu() -> None:
+    from candletune.config import TrainConfig
+
+    rows = examples(6, 4)
+    found = plan_for(tiny_model(), TrainConfig(vram_gib=1.0), rows, batch=4)
+    assert found.micro_batch == 4 and found.full_layers == 3 and not found.offload
+    assert "estimated peak" in found.describe()
