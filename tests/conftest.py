@@ -1,17 +1,66 @@
-"""Fixtures every tier shares."""
+"""Fixtures several areas share."""
 
 import os
+import random
+import subprocess
+import sys
+import tarfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real candles, Fear & Greed and headlines; not part of this repository."""
-    folder = Path(os.environ.get("CANDLETUNE_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "futures").is_dir():
-        pytest.skip(f"real candles are not at {folder}; set CANDLETUNE_SHARED_DATA to their folder")
+    """The real candles beside the checkout (or CANDLETUNE_SHARED_DATA); tests that want them skip without."""
+    found = Path(os.environ.get("CANDLETUNE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (found / "futures").is_dir():
+        pytest.skip(f"no real candles at {found}; set CANDLETUNE_SHARED_DATA to run this")
+    return found
+
+
+@pytest.fixture(scope="session")
+def texts() -> tuple[list[str], list[str]]:
+    """Real prompts and completions (simulated market), a few hundred."""
+    from candletune.config import load_config
+    from candletune.training.tiny import pretraining_text
+
+    prompts, completions = pretraining_text(load_config(None, []))
+    chosen = random.Random(3).sample(range(len(prompts)), 400)  # noqa: S311
+    return [prompts[i] for i in chosen], [completions[i] for i in chosen]
+
+
+@pytest.fixture(scope="session")
+def random_base(tmp_path_factory: pytest.TempPathFactory, texts: tuple[list[str], list[str]]) -> Path:
+    """A base of the tiny shape with random weights and a real tokenizer: enough where nothing needs to be known."""
+    from candletune.console import SilentReporter
+    from candletune.training.tiny import build
+
+    folder = tmp_path_factory.mktemp("base")
+    build(folder, *texts, SilentReporter(), steps=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def converters() -> Path:
+    """llama.cpp's own converters, an oracle the tests use and never ship.
+
+    The folder of convert_lora_to_gguf.py and convert_hf_to_gguf.py; skips where the package can't be had.
+    """
+    number = version("llama-cpp-python")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "candletune" / f"converters-{number}"
+    folder = cache / f"llama_cpp_python-{number}" / "vendor" / "llama.cpp"
+    if (folder / "convert_lora_to_gguf.py").exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(cache)]
+    done = subprocess.run([*command, f"llama-cpp-python=={number}"], capture_output=True, text=True, check=False)
+    archives = list(cache.glob("llama_cpp_python-*.tar.gz"))
+    if done.returncode or not archives:
+        pytest.skip(f"llama-cpp-python's source package can't be had: {done.stderr.strip()[-200:]}")
+    with tarfile.open(archives[0]) as archive:
+        wanted = [m for m in archive.getmembers() if "/vendor/llama.cpp/" in m.name and m.name.endswith(".py")]
+        archive.extractall(cache, members=wanted, filter="data")
+    archives[0].unlink()
     return folder

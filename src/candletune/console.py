@@ -78,10 +78,10 @@ class RichReporter:
         self.console = console or Console(stderr=True)
 
     def say(self, message: str) -> None:
-        self.console.print(message, highlight=False, markup=False)
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self.console.print(f"[bold yellow]warning:[/] {_escape(message)}", highlight=False)
+        self.console.print(f"[bold yellow]warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Task]:

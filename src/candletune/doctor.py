@@ -111,6 +111,7 @@ def _base(config: Config) -> list[Finding]:
 
 
 def _hub(name: str, revision: str | None) -> Finding:
+    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
@@ -123,7 +124,7 @@ def _hub(name: str, revision: str | None) -> Finding:
         )
     except (RepositoryNotFoundError, HFValidationError):
         return Finding("problem", "base", f"{name}: no such model, or no access; check the name or `hf auth login`")
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         return Finding("warning", "base", f"{name}: the hub cannot be asked now ({type(error).__name__})")
     return Finding("ok", "base", f"{name}: accessible")
 

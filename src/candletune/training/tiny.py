@@ -47,7 +47,7 @@ def ensure_tiny(config: Config, reporter: Reporter) -> Path:
         if not (target / "candletune.json").exists():
             reporter.say("building the tiny base model (once, about two minutes on two cores)")
             with atomic_folder(target) as folder:
-                _build(folder, prompts, completions, reporter)
+                build(folder, prompts, completions, reporter)
     return target
 
 
@@ -137,7 +137,8 @@ def new_model(vocabulary: int) -> "MistralForCausalLM":
     return MistralForCausalLM(shape)
 
 
-def _build(folder: Path, prompts: list[str], completions: list[str], reporter: Reporter) -> None:
+def build(folder: Path, prompts: list[str], completions: list[str], reporter: Reporter, *, steps: int = STEPS) -> None:
+    """Tokenizer and weights into `folder`; with `steps=0` the weights stay random."""
     import torch
 
     from candletune.prompts.chat import decision_tokens, encode_example
@@ -155,28 +156,30 @@ def _build(folder: Path, prompts: list[str], completions: list[str], reporter: R
         bos = tokenizer.bos_token_id
         examples = [encode_example(encode, p, c, tokens, bos) for p, c in zip(prompts, completions, strict=True)]
         model = new_model(len(tokenizer))
-        _pretrain(model, examples, reporter)
+        _pretrain(model, examples, reporter, steps)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     finally:
         torch.set_num_threads(threads)
-    write_json(folder / "candletune.json", {"version": VERSION, "steps": STEPS, "examples": len(examples)})
+    write_json(folder / "candletune.json", {"version": VERSION, "steps": steps, "examples": len(examples)})
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def _pretrain(model: Any, examples: list[Any], reporter: Reporter) -> None:
+def _pretrain(model: Any, examples: list[Any], reporter: Reporter, steps: int) -> None:
     """All weights, all tokens: the prompt's own tokens teach numbers, the answer's teach the format."""
     import torch
     from torch.nn.functional import cross_entropy
 
     from candletune.training.prefix import hidden_states
 
+    if steps == 0:
+        return
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     rng = random.Random(5)  # noqa: S311
     model.train()
-    with reporter.task("tiny base", STEPS) as task:
-        for _ in range(STEPS):
+    with reporter.task("tiny base", steps) as task:
+        for _ in range(steps):
             batch = [example.ids for example in rng.sample(examples, BATCH)]
             states, shared = hidden_states(model.model, batch, pad=PAD)
             targets = torch.full((BATCH, states.shape[1]), -100)
