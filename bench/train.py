@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Time an optimizer step of QLoRA: the plan's recipe, Unsloth (where it is installed) and candletune, in one go.
+
+Every row trains on the same examples of a real dataset, 32 a step, rank 8 on q_proj and v_proj, paged 8-bit AdamW, and
+runs in a process of its own. Needs one CUDA GPU. Prints seconds a step (median), peak GiB and the ratio to Unsloth's
+best within the same memory, and writes bench.json.
+
+Usage: python bench/train.py BASE DATASET.jsonl [--rows plan,unsloth-32,...] [--steps 8] [--out FOLDER]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+BATCH, WARM_UP, GIB = 32, 4, 2**30
+ROWS = {
+    "plan": "the plan's recipe, 4 x 8, checkpointing",
+    "unsloth-16": "Unsloth, 16 x 2, checkpointing",
+    "unsloth-32": "Unsloth, 32 x 1, checkpointing",
+    "unsloth-32-all": "Unsloth, 32 x 1, no checkpointing",
+    "ours-8": "candletune, vram_gib = 8",
+    "ours-8-no-dropout": "candletune, vram_gib = 8, dropout 0 (as Unsloth)",
+    "ours-10": "candletune, vram_gib = 10",
+    "ours-all": "candletune, no limit",
+    "ours-all-no-dropout": "candletune, no limit, dropout 0 (as Unsloth)",
+}
+Step = Callable[[list[Any]], Any]
+
+
+def read_examples(base: Path, dataset: Path) -> list[Any]:
+    """Tokenize a dataset's messages as `candletune train` does."""
+    from candletune.prompts.chat import MISTRAL, decision_tokens
+    from candletune.training.base import load_tokenizer
+    from candletune.training.tokens import tokenize
+
+    tokenizer = load_tokenizer(base)
+    pairs = [
+        [message["content"] for message in json.loads(line)["messages"]]
+        for line in dataset.read_text().splitlines()[: BATCH * 24]
+    ]
+    return tokenize(
+        [pair[0] for pair in pairs],
+        [pair[1] for pair in pairs],
+        tokenizer,
+        tokens=decision_tokens(tokenizer.encode),
+        chat=MISTRAL,
+        limit=2048,
+        decision_weight=1.0,
+    )[0]
+
+
+def padded(rows: list[Any]) -> dict[str, Any]:
+    """The usual batch: padded at the end, labels on the answer only."""
+    import torch
+
+    width = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), width), 11)
+    labels = torch.full((len(rows), width), -100)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        labels[number, row.prompt_length : len(row.ids)] = torch.tensor(row.ids[row.prompt_length :])
+        mask[number, : len(row.ids)] = 1
+    return {"input_ids": ids.cuda(), "labels": labels.cuda(), "attention_mask": mask.cuda()}
+
+
+def plan_recipe(base: Path) -> tuple[Any, Step]:
+    """The recipe as the documentation writes it: k-bit preparation, full logits, batch 4 x 8."""
+    import peft
+    import torch
+    import transformers
+
+    hub: Any = transformers
+    tools: Any = peft
+    quantization = hub.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model = hub.AutoModelForCausalLM.from_pretrained(
+        base, quantization_config=quantization, device_map={"": 0}, dtype=torch.bfloat16
+    )
+    model = tools.prepare_model_for_kbit_training(model)
+    model.config.use_cache = False
+    lora = tools.LoraConfig(
+        r=8, lora_alpha=16, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+    )
+    model = tools.get_peft_model(model, lora)
+
+    def step(rows: list[Any]) -> None:
+        for start in range(0, BATCH, 4):
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                loss = model(**padded(rows[start : start + 4])).loss / 8
+            loss.backward()
+
+    return model.train(), step
+
+
+def unsloth(base: Path, *, micro: int, checkpointing: bool) -> tuple[Any, Step]:
+    """Unsloth's fast path; dropout 0, as its kernels need."""
+    import torch
+    from unsloth import FastLanguageModel
+
+    model, _ = FastLanguageModel.from_pretrained(
+        str(base), max_seq_length=2048, load_in_4bit=True, dtype=torch.bfloat16, local_files_only=True
+    )
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=8,
+        lora_alpha=16,
+        target_modules=["q_proj", "v_proj"],
+        lora_dropout=0,
+        bias="none",
+        use_gradient_checkpointing="unsloth" if checkpointing else False,
+    )
+    FastLanguageModel.for_training(model)
+
+    def step(rows: list[Any]) -> None:
+        for start in range(0, BATCH, micro):
+            (model(**padded(rows[start : start + micro])).loss * micro / BATCH).backward()
+
+    return model, step
+
+
+def ours(base: Path, examples: list[Any], *, vram_gib: float | None, dropout: float) -> tuple[Any, Step]:
+    """candletune's fast path under a memory budget."""
+    import torch
+
+    from candletune.config import TrainConfig
+    from candletune.training.fast import open_fast
+    from candletune.training.model import add_adapter, load_base
+
+    config = TrainConfig(backend="fast", vram_gib=vram_gib, dropout=dropout)
+    model = add_adapter(load_base(base, config, "cuda"), config, 0).train()
+    engine = open_fast(model, config, examples, batch=BATCH, say=print)
+    assert engine is not None
+    print(engine.plan.describe(), file=sys.stderr)
+
+    def step(rows: list[Any]) -> None:
+        total, weight = engine.loss(rows)
+        torch.autograd.backward(total / weight)
+
+    return model, step
+
+
+def prepare(row: str, base: Path, examples: list[Any]) -> tuple[Any, Step]:
+    """Model and step function of a row."""
+    if row == "plan":
+        return plan_recipe(base)
+    if row.startswith("unsloth"):
+        return unsloth(base, micro=int(row.split("-")[1]), checkpointing=not row.endswith("all"))
+    limit = None if row.startswith("ours-all") else float(row.split("-")[1])
+    return ours(base, examples, vram_gib=limit, dropout=0.0 if row.endswith("no-dropout") else 0.05)
+
+
+def measure(row: str, base: Path, dataset: Path, steps: int) -> dict[str, Any]:
+    """Time one row in this process."""
+    if row.startswith("unsloth"):
+        import unsloth as _  # before transformers, which it changes
+    import bitsandbytes
+    import torch
+
+    examples = read_examples(base, dataset)
+    model, step = prepare(row, base, examples)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    kit: Any = bitsandbytes
+    optimizer = kit.optim.PagedAdamW8bit(trained, lr=2e-4)
+
+    def batches() -> Iterator[list[Any]]:
+        while True:
+            for start in range(0, len(examples) - BATCH + 1, BATCH):
+                yield examples[start : start + BATCH]
+
+    torch.cuda.reset_peak_memory_stats()
+    seconds, tokens = [], []
+    for _, rows in zip(range(WARM_UP + steps), batches(), strict=False):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        step(rows)
+        optimizer.step()
+        optimizer.zero_grad()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+        tokens.append(sum(len(example.ids) for example in rows))
+    median = statistics.median(seconds[WARM_UP:])
+    return {
+        "row": row,
+        "step_s": round(median, 4),
+        "spread_s": [round(min(seconds[WARM_UP:]), 4), round(max(seconds[WARM_UP:]), 4)],
+        "tokens_per_s": round(statistics.mean(tokens) / median),
+        "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2),
+        "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 2),
+        "first_step_s": round(seconds[0], 1),
+    }
+
+
+def run_rows(wanted: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each row in its own process; one that fails is reported and the others go on."""
+    found = []
+    for row in wanted.rows.split(","):
+        command = [sys.executable, __file__, str(wanted.base), str(wanted.dataset), "--one", row]
+        result = subprocess.run([*command, "--steps", str(wanted.steps)], capture_output=True, text=True, check=False)
+        lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+        if result.returncode or not lines:
+            (wanted.out / f"{row}.log").write_text(result.stdout + result.stderr)
+            print(f"{row}: failed: {' '.join(result.stderr.split())[-300:]}", flush=True)
+            continue
+        found.append(json.loads(lines[-1]))
+        note = " ".join(line for line in result.stderr.splitlines() if "estimated peak" in line)
+        print(json.dumps(found[-1]), note, flush=True)
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown: step time, peak, and the ratio to Unsloth's best within 8 GiB and without a limit."""
+    peers = [row for row in found if row["row"].startswith("unsloth")]
+    small = min((row["step_s"] for row in peers if row["peak_gib"] <= 8), default=None)
+    large = min((row["step_s"] for row in peers), default=None)
+    lines = ["| what | s / step | tokens / s | peak GiB | ratio to Unsloth's best |", "| --- | --- | --- | --- | --- |"]
+    for row in found:
+        best = small if row["peak_gib"] <= 8 else large
+        ratio = f"{row['step_s'] / best:.2f}" if best else "-"
+        lines.append(
+            f"| {ROWS[row['row']]} | {row['step_s']:.3f} | {row['tokens_per_s']:,} | {row['peak_gib']} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the rows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("base", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path())
+    parser.add_argument("--one", choices=list(ROWS), help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    if wanted.one:
+        print(json.dumps(measure(wanted.one, wanted.base, wanted.dataset, wanted.steps)))
+        return
+    found = run_rows(wanted)
+    (wanted.out / "bench.json").write_text(json.dumps(found, indent=1))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
