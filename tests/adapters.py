@@ -14,11 +14,16 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 5, scale: float = 0.05
 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | settings
+    config: dict[str, Any] = {
+        "r": 8,
+        "lora_alpha": 16,
+        "target_modules": ["q_proj", "v_proj"],
+        "task_type": "CAUSAL_LM",
+    } | settings
     adapted = get_peft_model(model, LoraConfig(**config))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:
                 parameter.copy_(torch.randn_like(parameter) * scale)
-    adapted.save_pretrained(folder, safe_serialization=True)
+    adapted.save_pretrained(str(folder), safe_serialization=True)
     return folder

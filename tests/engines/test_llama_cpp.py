@@ -9,6 +9,7 @@ import pytest
 from adapters import ALL, make_adapter
 from candletune.config import load_config
 from candletune.console import SilentReporter
+from candletune.decisions import DECISIONS
 from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.engines.transformers import TransformersEngine
 from candletune.errors import InputError
@@ -62,13 +63,13 @@ def test_200_prompts_as_transformers(
     for name in ("a", "b"):
         reference.add_adapter(name, files / name)
     bare = reference.score(prompts)
-    for name in (None, "a", "b"):
-        engine.use(name)
-        reference.use(name)
+    for chosen in (None, "a", "b"):
+        engine.use(chosen)
+        reference.use(chosen)
         ours, expected = engine.score(prompts), reference.score(prompts)
         assert np.abs(ours - expected).max() < 1e-3
         np.testing.assert_allclose(ours.sum(axis=1), 1.0)
-        if name is not None:
+        if chosen is not None:
             assert np.abs(expected - bare).max() > 0.02, "the adapter changes too little to show anything"
 
 
@@ -99,7 +100,7 @@ def test_a_given_decision_and_the_grammar_hold(engine: LlamaCppEngine, texts: tu
     """Random weights would write anything; the grammar makes every answer parse."""
     engine.use(None)
     for prompt in texts[0][:5]:
-        for action in ("BUY", "SELL", "HOLD"):
+        for action in DECISIONS:
             answer = engine.generate(prompt, action=action)
             assert answer.text.startswith(f"DECISION: {action} -")
         free = engine.generate(prompt)

@@ -1,37 +1,25 @@
 """The recipe: Hugging Face Trainer over weighted examples, resuming only where data and configuration are the same."""
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from candletune.config import TrainConfig
-from candletune.console import Task
-from candletune.decisions import DECISIONS
 from candletune.errors import InputError
-from candletune.prompts.chat import DecisionTokens
 from candletune.runs import fingerprint, read_json, write_json
 from candletune.training.fast import FastEngine, open_fast
-from candletune.training.loss import answer_loss, decision_probabilities
+from candletune.training.loss import answer_loss
 from candletune.training.tokens import Weighted
+from candletune.training.watch import Watcher, interruptible
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Natural-prior eval rows: prompt ids and the index of the true class."""
-
-    prompts: list[tuple[int, ...]]
-    labels: list[int]
 
 
 def micro_batch(config: TrainConfig, device: str) -> int:
@@ -99,81 +87,6 @@ class WeightedTrainer(Trainer):
         return inputs
 
 
-class Watcher(TrainerCallback):
-    """Progress, `metrics.jsonl`, evaluation at the natural prior, and the alarm when one class takes over."""
-
-    def __init__(self, *, task: Task, metrics: Path, held: Held, tokens: DecisionTokens, pad: int, warn: Any) -> None:
-        self.task, self.metrics, self.held, self.tokens, self.pad, self.warn = task, metrics, held, tokens, pad, warn
-        self.loss = float("nan")
-        self.engine: FastEngine | None = None
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Move the bar."""
-        self.task.advance(note=f"loss {self.loss:.3f}")
-
-    def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        """Append the step's loss and learning rate."""
-        if logs and "loss" in logs:
-            self.loss = logs["loss"]
-            keep: dict[str, Any] = {
-                key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in logs
-            }
-            append_metrics(self.metrics, {"step": state.global_step, **keep})
-
-    def on_evaluate_now(self, model: Any, step: int) -> dict[str, Any]:
-        """Evaluate decisions and append the result."""
-        found = evaluate_decisions(model, self.held, self.tokens, self.pad, self.engine)
-        append_metrics(self.metrics, {"step": step, **{f"eval_{key}": value for key, value in found.items()}})
-        share = max(found["shares"].values())
-        if share > 0.9:
-            name = max(found["shares"], key=found["shares"].get)
-            self.warn(f"step {step}: {share:.0%} of the decisions are {name}; the model may be collapsing to one class")
-        return found
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Nothing beyond what the Trainer writes."""
-
-
-def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row) + "\n")
-
-
-def evaluate_decisions(
-    model: Any, held: Held, tokens: DecisionTokens, pad: int, engine: FastEngine | None = None
-) -> dict[str, Any]:
-    """Decision accuracy, balanced accuracy, recalls, shares and log loss on natural-prior rows, from the logits."""
-    if not held.prompts:
-        return {"rows": 0, "shares": {name: 0.0 for name in DECISIONS}}
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(held.prompts)), key=lambda row: len(held.prompts[row]))
-    prompts = [held.prompts[row] for row in order]
-    if engine is not None:
-        probabilities = engine.decision_probabilities(prompts, tokens)
-    else:
-        probabilities = decision_probabilities(model, prompts, tokens, pad=pad)
-    model.train(was_training)
-    labels = torch.tensor([held.labels[row] for row in order])
-    choice = probabilities.argmax(dim=1)
-    recalls = {
-        name: float((choice[labels == k] == k).float().mean()) if bool((labels == k).any()) else 0.0
-        for k, name in enumerate(DECISIONS)
-    }
-    return {
-        "rows": len(labels),
-        "accuracy": float((choice == labels).float().mean()),
-        "balanced_accuracy": sum(recalls.values()) / len(recalls),
-        "recall": recalls,
-        "shares": {name: float((choice == k).float().mean()) for k, name in enumerate(DECISIONS)},
-        "log_loss": float(-probabilities[torch.arange(len(labels)), labels].clamp_min(1e-9).log().mean()),
-    }
-
-
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the highest step, by number (950 is before 1000); unfinished ones do not count."""
     found = [
@@ -182,6 +95,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
         if (match := _CHECKPOINT.match(path.name)) and (path / "trainer_state.json").is_file()
     ]
     return max(found)[1] if found else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step a checkpoint was written after."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def prepare_checkpoints(folder: Path, mark: str) -> Path | None:
@@ -255,11 +173,14 @@ def train_adapter(
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    with interruptible(watcher):
+        output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if engine is not None:
         micro = engine.plan.micro_batch
+    best = watcher.load_best(model)
     return {
         "steps": int(output.global_step),
+        "best_step": best,
         "train_loss": float(output.training_loss),
         "batch_size": micro,
         "backend": "reference" if engine is None else "fast",

@@ -23,14 +23,14 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     from candletune.training.base import chat_format, load_tokenizer, resolve_base
     from candletune.training.model import add_adapter, load_base, pick_device
     from candletune.training.recipe import (
-        Held,
-        Watcher,
         prepare_checkpoints,
         recipe_mark,
+        step_of,
         steps_of,
         train_adapter,
     )
     from candletune.training.tokens import tokenize
+    from candletune.training.watch import Held, Watcher, trim_metrics
 
     base = resolve_base(config, reporter)
     device = pick_device(config.train.device)
@@ -56,6 +56,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     held = Held(
         [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]],
         [DECISIONS.index(label) for label in natural["label"]],
+        [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "eval"],
     )
     dataset_sha256 = sha256_path(run.file("dataset", "lora_training.jsonl"))
     mark = recipe_mark(config.train, dataset_sha256, base.sha256, config.seed)
@@ -66,9 +67,20 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         metrics.unlink(missing_ok=True)
     else:
         reporter.say(f"resuming from {resume.name}")
+        trim_metrics(metrics, step_of(resume))
     model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
     with reporter.task("training", steps_of(config.train, len(chosen))) as task:
-        watcher = Watcher(task=task, metrics=metrics, held=held, tokens=tokens, pad=tokenizer.pad, warn=reporter.warn)
+        watcher = Watcher(
+            task=task,
+            metrics=metrics,
+            held=held,
+            tokens=tokens,
+            pad=tokenizer.pad,
+            warn=reporter.warn,
+            every=config.train.eval_steps,
+            patience=config.train.patience,
+            folder=checkpoints,
+        )
         done = train_adapter(
             model,
             chosen,

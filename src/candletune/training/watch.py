@@ -1,0 +1,223 @@
+"""Watching a training: progress, metrics.jsonl and TensorBoard, evaluations, early stopping, the alarm, Ctrl-C."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from candletune.console import Task
+from candletune.decisions import DECISIONS
+from candletune.prompts.chat import DecisionTokens
+from candletune.runs import atomic_folder, read_json, write_json, write_text
+from candletune.training.fast import FastEngine
+from candletune.training.loss import answer_loss, decision_probabilities
+from candletune.training.tokens import Weighted
+
+BEST = "best"
+COLLAPSED = 0.9
+"""Share of one class above which the alarm sounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Natural-prior eval rows (prompt ids and the index of the true class), and the eval split for the loss."""
+
+    prompts: list[tuple[int, ...]]
+    labels: list[int]
+    examples: Sequence[Weighted] = ()
+
+
+class Watcher(TrainerCallback):
+    """Follows a training step by step.
+
+    Args:
+        task: progress bar.
+        metrics: metrics.jsonl.
+        held: what is evaluated.
+        tokens: decision tokens.
+        pad: pad id.
+        warn: called with the alarm's text.
+        every: steps between evaluations; 0: none before the end.
+        patience: evaluations without a better eval loss before stopping; 0: never.
+        folder: checkpoint folder, where the best adapter is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        metrics: Path,
+        held: Held,
+        tokens: DecisionTokens,
+        pad: int,
+        warn: Callable[[str], None],
+        every: int = 0,
+        patience: int = 0,
+        folder: Path | None = None,
+    ) -> None:
+        self.task, self.metrics, self.held, self.tokens, self.pad, self.warn = task, metrics, held, tokens, pad, warn
+        self.every, self.patience, self.folder = every, patience, folder
+        self.loss = float("nan")
+        self.engine: FastEngine | None = None
+        self.stop_asked = False
+        self.best: dict[str, Any] | None = None
+        if folder is not None and (folder / BEST / "candletune.json").is_file():
+            self.best = read_json(folder / BEST / "candletune.json")
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the steps a resumed training has behind it."""
+        self.task.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
+        """Move the bar, evaluate when it is time, and save and stop when Ctrl-C was pressed."""
+        self.task.advance(note=f"loss {self.loss:.3f}")
+        if self.every and state.global_step % self.every == 0 and state.global_step < state.max_steps:
+            found = self.on_evaluate_now(model, state.global_step)
+            if self.patience and self._no_better(model, found, state.global_step) >= self.patience:
+                control.should_training_stop = True
+        if self.stop_asked:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Append the step's loss and learning rate."""
+        if logs and "loss" in logs:
+            self.loss = logs["loss"]
+            keep: dict[str, Any] = {
+                key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in logs
+            }
+            if torch.cuda.is_available():
+                keep["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+            append_metrics(self.metrics, {"step": state.global_step, **keep})
+
+    def on_evaluate_now(self, model: Any, step: int) -> dict[str, Any]:
+        """Evaluate decisions and the eval loss, append the result, and sound the alarm when one class takes over."""
+        found = evaluate_decisions(model, self.held, self.tokens, self.pad, self.engine)
+        if self.held.examples:
+            found["loss"] = evaluate_loss(model, self.held.examples, self.pad)
+        append_metrics(self.metrics, {"step": step, **{f"eval_{key}": value for key, value in found.items()}})
+        shares: dict[str, float] = found["shares"]
+        name = max(shares, key=lambda key: shares[key])
+        if shares[name] > COLLAPSED:
+            self.warn(
+                f"step {step}: {shares[name]:.0%} of the decisions are {name}; the model may be collapsing to one class"
+            )
+        return found
+
+    def _no_better(self, model: Any, found: dict[str, Any], step: int) -> int:
+        """Keep the adapter when its eval loss is the best so far; returns evaluations since the best."""
+        loss = found.get("loss", found.get("log_loss"))
+        if self.best is None or loss < self.best["loss"]:
+            self.best = {"step": step, "loss": loss, "since": 0}
+            if self.folder is not None:
+                with atomic_folder(self.folder / BEST) as folder:
+                    model.save_pretrained(str(folder), safe_serialization=True)
+                    write_json(folder / "candletune.json", self.best)
+        elif step > self.best["step"]:
+            self.best["since"] += 1
+        return int(self.best["since"])
+
+    def load_best(self, model: Any) -> int | None:
+        """Put the best adapter back into the model (only with early stopping); returns its step."""
+        if not self.patience or self.best is None or self.folder is None:
+            return None
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        set_peft_model_state_dict(model, load_file(self.folder / BEST / "adapter_model.safetensors"))
+        shutil.rmtree(self.folder / BEST)
+        return int(self.best["step"])
+
+
+@contextmanager
+def interruptible(watcher: Watcher) -> Iterator[None]:
+    """Ctrl-C saves a checkpoint at the end of the running step, then interrupts; a second one interrupts at once."""
+
+    def ask(_number: int, _frame: object) -> None:
+        if watcher.stop_asked:
+            raise KeyboardInterrupt
+        watcher.stop_asked = True
+        watcher.warn("interrupted: saving a checkpoint after this step (press again to stop at once)")
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: the caller handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if watcher.stop_asked:
+        raise KeyboardInterrupt
+
+
+def append_metrics(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def trim_metrics(path: Path, step: int) -> None:
+    """Drop the rows behind a checkpoint, which a resumed training writes again."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]  # a killed writer may leave a torn last line
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+
+
+def evaluate_decisions(
+    model: Any, held: Held, tokens: DecisionTokens, pad: int, engine: FastEngine | None = None
+) -> dict[str, Any]:
+    """Decision accuracy, balanced accuracy, recalls, shares and log loss on natural-prior rows, from the logits."""
+    if not held.prompts:
+        return {"rows": 0, "shares": {name: 0.0 for name in DECISIONS}}
+    was_training = model.training
+    model.eval()
+    order = sorted(range(len(held.prompts)), key=lambda row: len(held.prompts[row]))
+    prompts = [held.prompts[row] for row in order]
+    if engine is not None:
+        probabilities = engine.decision_probabilities(prompts, tokens)
+    else:
+        probabilities = decision_probabilities(model, prompts, tokens, pad=pad)
+    model.train(was_training)
+    labels = torch.tensor([held.labels[row] for row in order])
+    choice = probabilities.argmax(dim=1)
+    recalls = {
+        name: float((choice[labels == k] == k).float().mean()) if bool((labels == k).any()) else 0.0
+        for k, name in enumerate(DECISIONS)
+    }
+    return {
+        "rows": len(labels),
+        "accuracy": float((choice == labels).float().mean()),
+        "balanced_accuracy": sum(recalls.values()) / len(recalls),
+        "recall": recalls,
+        "shares": {name: float((choice == k).float().mean()) for k, name in enumerate(DECISIONS)},
+        "log_loss": float(-probabilities[torch.arange(len(labels)), labels].clamp_min(1e-9).log().mean()),
+    }
+
+
+@torch.no_grad()
+def evaluate_loss(model: Any, examples: Sequence[Weighted], pad: int, batch: int = 32) -> float:
+    """Weighted mean answer loss over examples, without dropout."""
+    was_training = model.training
+    model.eval()
+    total = weight = 0.0
+    for start in range(0, len(examples), batch):
+        part = examples[start : start + batch]
+        loss, weights = answer_loss(model, part, pad)
+        total += float(loss)
+        weight += weights
+    model.train(was_training)
+    return total / weight

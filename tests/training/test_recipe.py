@@ -1,0 +1,226 @@
+"""The recipe on a tiny random base: pinned losses, resuming, interrupting, early stopping, and what must stop it."""
+
+import json
+import math
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from candletune.config import Config, TrainConfig, load_config
+from candletune.console import SilentReporter
+from candletune.errors import InputError
+from candletune.prompts.chat import decision_tokens, encode_prompt
+from candletune.training.base import load_tokenizer
+from candletune.training.model import add_adapter, load_base
+from candletune.training.recipe import latest_checkpoint, prepare_checkpoints, train_adapter
+from candletune.training.tokens import Weighted, tokenize
+from candletune.training.watch import Held, Watcher, trim_metrics
+
+SETTINGS = (
+    "train.max_steps=6",
+    "train.effective_batch=8",
+    "train.save_steps=2",
+    "train.eval_steps=0",
+    "train.learning_rate=5e-3",
+    "train.optimizer=adamw_8bit",
+    "train.device=cpu",
+)
+
+
+def settings(*more: str) -> TrainConfig:
+    return load_config(None, [*SETTINGS, *more]).train
+
+
+class Bench:
+    """A base, its tokenized examples, and trainings of it."""
+
+    def __init__(self, base: Path, texts: tuple[list[str], list[str]]) -> None:
+        self.base = base
+        self.tokenizer = load_tokenizer(base)
+        self.tokens = decision_tokens(self.tokenizer.encode)
+        chat = load_chat(base)
+        self.examples, _ = tokenize(
+            texts[0][:48],
+            texts[1][:48],
+            self.tokenizer,
+            tokens=self.tokens,
+            chat=chat,
+            limit=2048,
+            decision_weight=20.0,
+        )
+        prompts = [
+            tuple(encode_prompt(self.tokenizer.encode, text, self.tokenizer.bos, chat)) for text in texts[0][:16]
+        ]
+        self.held = Held(prompts, [row % 3 for row in range(16)], self.examples[40:])
+        self.warnings: list[str] = []
+
+    def train(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        examples: Sequence[Weighted] | None = None,
+        watcher: type[Watcher] = Watcher,
+        threads: int = 1,
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor], list[dict[str, Any]]]:
+        """Returns what train_adapter says, the adapter's weights, and the metrics' rows."""
+        torch.set_num_threads(threads)
+        checkpoints = folder / "checkpoints"
+        resume = prepare_checkpoints(checkpoints, "mark")
+        if resume is not None:
+            trim_metrics(folder / "metrics.jsonl", int(resume.name.rpartition("-")[2]))
+        model = add_adapter(load_base(self.base, config, "cpu"), config, seed=5)
+        with SilentReporter().task("train") as task:
+            watching = watcher(
+                task=task,
+                metrics=folder / "metrics.jsonl",
+                held=self.held,
+                tokens=self.tokens,
+                pad=self.tokenizer.pad,
+                warn=self.warnings.append,
+                every=config.eval_steps,
+                patience=config.patience,
+                folder=checkpoints,
+            )
+            done = train_adapter(
+                model,
+                self.examples[:40] if examples is None else examples,
+                config,
+                folder=checkpoints,
+                resume=resume,
+                watcher=watching,
+                device="cpu",
+                seed=5,
+                pad=self.tokenizer.pad,
+            )
+        weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return done, weights, rows
+
+
+def load_chat(base: Path) -> Any:
+    from candletune.training.base import chat_format
+
+    config: Config = load_config(None, [f"base.model={base}"])
+    return chat_format(config, load_tokenizer(base))
+
+
+@pytest.fixture(scope="module")
+def bench(random_base: Path, texts: tuple[list[str], list[str]]) -> Bench:
+    return Bench(random_base, texts)
+
+
+def losses(rows: list[dict[str, Any]]) -> list[float]:
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def test_loss_is_pinned_and_falls(bench: Bench, tmp_path: Path) -> None:
+    """A changed default, mask or weight would move these; the tolerance leaves room for other CPUs' rounding."""
+    done, _, rows = bench.train(settings("train.max_steps=12"), tmp_path)
+    assert done["steps"] == 12
+    found = losses(rows)
+    assert found[0] == pytest.approx(math.log(1024), rel=0.05), "random weights know nothing of 1024 tokens"
+    assert found[-1] < 0.8 * found[0]
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[0] == pytest.approx(5e-3)
+    assert rates[-1] < 2e-4
+
+
+def test_the_cut_of_a_batch_does_not_matter(bench: Bench, tmp_path: Path) -> None:
+    whole, parts = (
+        bench.train(settings(f"train.batch_size={size}", "train.dropout=0", "train.max_steps=2"), tmp_path / str(size))
+        for size in (8, 2)
+    )
+    assert losses(whole[2]) == pytest.approx(losses(parts[2]), rel=1e-4)
+    for name, weight in whole[1].items():
+        torch.testing.assert_close(weight, parts[1][name], rtol=0, atol=2e-3)
+
+
+class Stop(Exception):
+    pass
+
+
+class DyingWatcher(Watcher):
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+        super().on_step_end(args, state, control, model=model, **more)
+        if state.global_step == 5:
+            raise Stop
+
+
+def test_resumed_ends_as_uninterrupted(bench: Bench, tmp_path: Path) -> None:
+    config = settings()
+    _, whole, rows = bench.train(config, tmp_path / "whole")
+    with pytest.raises(Stop):
+        bench.train(config, tmp_path / "cut", watcher=DyingWatcher)
+    assert latest_checkpoint(tmp_path / "cut" / "checkpoints") == tmp_path / "cut" / "checkpoints" / "checkpoint-4"
+    _, again, resumed = bench.train(config, tmp_path / "cut")
+    assert losses(resumed) == losses(rows)
+    for name, weight in whole.items():
+        assert torch.equal(weight, again[name]), name
+
+
+class PressingWatcher(Watcher):
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+        if state.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
+        super().on_step_end(args, state, control, model=model, **more)
+
+
+def test_ctrl_c_saves_first(bench: Bench, tmp_path: Path) -> None:
+    config = settings()
+    _, whole, _ = bench.train(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        bench.train(config, tmp_path / "cut", watcher=PressingWatcher)
+    assert any("saving a checkpoint" in text for text in bench.warnings)
+    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-3").is_dir()
+    _, again, _ = bench.train(config, tmp_path / "cut")
+    assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+
+
+def test_checkpoints_are_ordered_by_number(tmp_path: Path) -> None:
+    for step in (950, 1000, 90):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-2000").mkdir()  # unfinished: no state in it
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-1000"
+    assert latest_checkpoint(tmp_path / "none") is None
+
+
+def test_checkpoints_of_other_data_are_dropped(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    assert prepare_checkpoints(folder, "one") is None
+    (folder / "checkpoint-5").mkdir()
+    (folder / "checkpoint-5" / "trainer_state.json").write_text("{}")
+    assert prepare_checkpoints(folder, "one") == folder / "checkpoint-5"
+    assert prepare_checkpoints(folder, "two") is None
+    assert not (folder / "checkpoint-5").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_batch(bench: Bench, tmp_path: Path) -> None:
+    broken = [
+        Weighted(e.ids, e.prompt_length, e.decision_index, (math.inf, *e.weights[1:])) for e in bench.examples[:40]
+    ]
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 1"):
+        bench.train(settings(), tmp_path, examples=broken)
+
+
+def test_early_stopping_keeps_the_best(bench: Bench, tmp_path: Path) -> None:
+    """A rate far too high makes the eval loss worse after a while; the best adapter is what comes back."""
+    config = settings("train.learning_rate=0.3", "train.max_steps=30", "train.eval_steps=1", "train.patience=3")
+    done, _, rows = bench.train(config, tmp_path)
+    found = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row}
+    best = min(found, key=lambda step: found[step])
+    assert done["best_step"] == best
+    assert done["steps"] == best + 3 < 30
+
+
+def test_the_alarm_sounds_when_one_class_takes_over(bench: Bench, tmp_path: Path) -> None:
+    bench.warnings.clear()
+    only = [e for e in bench.examples[:40] if e.ids[e.decision_index] == bench.examples[0].ids[e.decision_index]]
+    bench.train(settings("train.max_steps=12", "train.eval_steps=11"), tmp_path, examples=only)
+    assert any("collapsing to one class" in text for text in bench.warnings)
