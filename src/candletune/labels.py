@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from candletune.config import LabelsConfig
 from candletune.decisions import BUY, HOLD, SELL
 
+RETURN_DIGITS = 12
+"""A move of exactly 2 % must not pass a strict limit of 2 %, but in floating point 102 / 100 - 1 > 0.02."""
+
 
 def forward_returns(frame: pl.DataFrame, horizon: int, minutes: int) -> pl.DataFrame:
     """The return over the next `horizon` candles, for each decision time.
@@ -26,14 +29,16 @@ def forward_returns(frame: pl.DataFrame, horizon: int, minutes: int) -> pl.DataF
         minutes: length of a candle.
 
     Returns:
-        `decision_time` (the candle's close) and `forward_return` (a fraction), null where the window runs off the end
-        or a candle inside it is missing.
+        `decision_time` (the candle's close) and `forward_return` (a fraction, to `RETURN_DIGITS` decimals), null where
+        the window runs off the end or a candle inside it is missing.
     """
     # Times are unique and on the grid, so the window is whole exactly when its last candle sits where it should.
     whole = pl.col("date").shift(-horizon) - pl.col("date") == pl.duration(minutes=horizon * minutes)
     return frame.select(
         decision_time=pl.col("date") + pl.duration(minutes=minutes),
-        forward_return=pl.when(whole).then(pl.col("close").shift(-horizon) / pl.col("close") - 1),
+        forward_return=pl.when(whole).then(
+            (pl.col("close").shift(-horizon) / pl.col("close") - 1).round(RETURN_DIGITS)
+        ),
     )
 
 
@@ -84,6 +89,6 @@ def _first_touch(close: NDArray[np.float64], barrier: NDArray[np.float64], horiz
     side = np.zeros(len(close), dtype=np.int8)
     for step in range(1, min(horizon, len(close) - 1) + 1):
         move = np.full(len(close), np.nan)
-        move[:-step] = close[step:] / close[:-step] - 1
+        move[:-step] = np.round(close[step:] / close[:-step] - 1, RETURN_DIGITS)
         side = np.where(side != 0, side, np.where(move > barrier, 1, np.where(move < -barrier, -1, 0)))
     return side

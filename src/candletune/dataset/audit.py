@@ -4,6 +4,7 @@
 the row again: the same bytes prove that nothing later went into it.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from candletune.console import Reporter
 from candletune.dataset.files import CARD, MANIFEST, Examples, read_examples
 from candletune.dataset.rows import load_pair
 from candletune.errors import InputError
-from candletune.labels import label_candles
+from candletune.labels import RETURN_DIGITS, label_candles
 from candletune.market.candles import Candles, ticker_of
 from candletune.market.features import COLUMNS, describe_rows, indicator_rows
 from candletune.market.sentiment import Sentiment, add_sentiment, load_sentiment
@@ -150,7 +151,7 @@ def _label_differences(config: Config, candles: Candles, row: dict[str, Any]) ->
     if len(window) != horizon + 1:
         return ["its outcome window is not whole"]
     if config.labels.method == "fixed":
-        change = float(window["close"][-1] / window["close"][0] - 1)
+        change = round(window["close"][-1] / window["close"][0] - 1, RETURN_DIGITS)
         limit = config.labels.threshold
         label = "BUY" if change > limit else "SELL" if change < -limit else "HOLD"
     else:
@@ -158,7 +159,8 @@ def _label_differences(config: Config, candles: Candles, row: dict[str, Any]) ->
         again = label_candles(until, config.labels, minutes).filter(pl.col("decision_time") == row["decision_time"])
         change, label = again["forward_return"][0], again["label"][0]
     found = [] if label == row["label"] else [f"the label is {label}, not {row['label']}"]
-    return found + ([] if change == row["forward_return"] else [f"the return is {change}, not {row['forward_return']}"])
+    same = math.isclose(change, row["forward_return"], rel_tol=0, abs_tol=2 * 10**-RETURN_DIGITS)
+    return found + ([] if same else [f"the return is {change}, not {row['forward_return']}"])
 
 
 def audit(config: Config, run: RunFolder, count: int, reporter: Reporter) -> dict[str, Any]:

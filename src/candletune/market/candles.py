@@ -114,7 +114,7 @@ def check_candles(frame: pl.DataFrame, path: Path, timeframe: str) -> tuple[pl.D
     """
     frame = _typed(frame, path)
     ordered = frame.sort("date", maintain_order=True)
-    unsorted = 0 if frame["date"].is_sorted() else int((frame["date"].diff() < 0).sum())
+    unsorted = 0 if frame["date"].is_sorted() else int((frame["date"].cast(pl.Int64).diff() < 0).sum())
     unique = ordered.unique(maintain_order=True)
     _refuse(unique, unique["date"].is_null(), path, "a missing time", "download the candles again")
     _refuse(unique, unique["date"].is_duplicated(), path, "two different candles for one time", "keep one of them")

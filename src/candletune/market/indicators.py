@@ -7,6 +7,7 @@ bands after Bollinger (population standard deviation). Rows inside the longest w
 import numpy as np
 import polars as pl
 import talib
+from numpy.typing import NDArray
 
 RSI_PERIOD = 14
 MACD_PERIODS = (12, 26, 9)
@@ -30,7 +31,7 @@ def add_indicators(frame: pl.DataFrame, *, day: int) -> pl.DataFrame:
         The first `WARM_UP` rows carry nulls.
     """
     close = frame["close"].to_numpy()
-    rsi = talib.RSI(close, RSI_PERIOD)
+    rsi = _rsi(frame["close"])
     _, _, hist = talib.MACD(close, *MACD_PERIODS)
     fast, slow = (talib.EMA(close, period) for period in EMA_PERIODS)
     upper, _, lower = talib.BBANDS(close, BOLLINGER[0], BOLLINGER[1], BOLLINGER[1])
@@ -52,6 +53,14 @@ def add_indicators(frame: pl.DataFrame, *, day: int) -> pl.DataFrame:
     )
     warm = pl.int_range(pl.len()) >= WARM_UP
     return added.with_columns(pl.when(warm).then(pl.col(name)).alias(name) for name in INDICATORS)
+
+
+def _rsi(close: pl.Series) -> NDArray[np.float64]:
+    """RSI; 50 where a market that stands still has neither gains nor losses, for which TA-Lib says 0."""
+    rsi = talib.RSI(close.to_numpy(), RSI_PERIOD)
+    still = close.rolling_max(RSI_PERIOD + 1) == close.rolling_min(RSI_PERIOD + 1)
+    filled: NDArray[np.float64] = np.where((rsi == 0) & still.fill_null(False).to_numpy(), 50.0, rsi)
+    return filled
 
 
 def bollinger_words(percent: pl.Expr) -> pl.Expr:

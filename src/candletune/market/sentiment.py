@@ -129,7 +129,7 @@ def _add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.Data
     else:
         # A join as of a time needs that time sorted; the callers' row order is kept.
         joined = (
-            rows.with_row_index("_row")
+            rows.with_row_index("_place")
             .sort("decision_time")
             .join_asof(
                 history.rename({"value": "_fear_greed"}),
@@ -138,7 +138,7 @@ def _add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.Data
                 strategy="backward",
                 tolerance=f"{_STALE_DAYS}d",
             )
-            .sort("_row")
+            .sort("_place")
         )
         value = pl.col("_fear_greed").round(0).cast(pl.Int64).fill_null(NEUTRAL_FEAR_GREED)
     joined = joined.with_columns(fear_greed=value)

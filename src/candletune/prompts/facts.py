@@ -67,7 +67,7 @@ def timeframe_rsi(summary: str) -> dict[str, int]:
 
 def facts_of(context: Mapping[str, Any], fields: Mapping[str, Any]) -> list[Fact]:
     """The facts of a row: `context` holds raw values, `fields` the same values as the prompt displays them."""
-    position = context.get("bb_position")
+    position = context.get("bb_position") or ""
     found = [
         _rsi(context, fields),
         _macd(context, fields),

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from candletune.decisions import Decision
 
@@ -22,5 +23,4 @@ def parse_answer(text: str) -> Answer:
     match = _ANSWER.fullmatch(text)
     if match is None or not match[3].strip():
         return Answer(None, "")
-    action: Decision = match[1] or match[2]
-    return Answer(action, match[3].strip())
+    return Answer(cast(Decision, match[1] or match[2]), match[3].strip())

@@ -1,0 +1,235 @@
+"""Choosing, balancing, writing and reading back, on small simulated histories; and an audit that can say no."""
+
+import json
+import math
+import random
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from candletune.config import Config, load_config
+from candletune.console import SilentReporter
+from candletune.dataset import STAGE, audit, balance, candidates, labelled_times, read_examples
+from candletune.dataset.audit import average_uniqueness, describe_dataset
+from candletune.dataset.sampling import split_counts
+from candletune.errors import CheckFailed, InputError
+from candletune.runs import RunFolder, run_stage
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def walk(seed: int, rows: int) -> pl.DataFrame:
+    rng = random.Random(seed)  # noqa: S311
+    closes = [100.0]
+    for _ in range(rows - 1):
+        closes.append(round(closes[-1] * math.exp(rng.gauss(0, 0.008)), 4))
+    dates = pl.datetime_range(START, START + timedelta(hours=rows - 1), "1h", time_unit="us", eager=True)
+    close = pl.Series(closes)
+    opened = close.shift(1).fill_null(closes[0])
+    high, low = pl.select(pl.max_horizontal(close, opened), pl.min_horizontal(close, opened).alias("low")).get_columns()
+    return pl.DataFrame(
+        {
+            "date": dates,
+            "open": opened,
+            "high": high,
+            "low": low,
+            "close": close,
+            "volume": pl.repeat(1.0, rows, eager=True),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("candles")
+    for seed, name in enumerate(("BTC", "ETH")):
+        walk(seed, 3000).write_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
+    return folder
+
+
+def config_of(folder: Path, run: Path, *more: str) -> Config:
+    named = [f"data.folder='{folder}'", f"run.folder='{run}'", "dataset.per_class=60", "dataset.natural_eval=40"]
+    return load_config(None, [*named, *more])
+
+
+def built(config: Config) -> tuple[RunFolder, SilentReporter]:
+    run, reporter = RunFolder(config.run.folder), SilentReporter()
+    run_stage(STAGE, config, run, reporter)
+    return run, reporter
+
+
+def test_row_order_and_a_file_in_two_formats_change_nothing(folder: Path, tmp_path: Path) -> None:
+    run, _ = built(config_of(folder, tmp_path / "run"))
+    shuffled = tmp_path / "shuffled"
+    shuffled.mkdir()
+    for name in ("BTC", "ETH"):
+        frame = pl.read_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
+        mixed = pl.concat([frame.sample(fraction=1.0, shuffle=True, seed=1), frame.head(50)])
+        mixed.write_parquet(shuffled / f"{name}_USDT_USDT-1h-futures.parquet")
+    again, reporter = built(config_of(shuffled, tmp_path / "again"))
+    for name in ("lora_training.jsonl", "lora_training.meta.parquet", "natural_eval.parquet"):
+        assert again.file("dataset", name).read_bytes() == run.file("dataset", name).read_bytes()
+    assert sum("out of order or doubled; mended in memory" in warning for warning in reporter.warnings) == 2
+
+
+def test_all_of_the_smallest_class(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path, "dataset.per_class=5000")
+    run, reporter = built(config)
+    meta = read_examples(run).meta
+    counts = dict(meta.group_by("label").len().iter_rows())
+    assert len(set(counts.values())) == 1
+    assert counts["BUY"] < 5000
+    assert any("the rarest class has no more" in warning for warning in reporter.warnings)
+    rows, _ = candidates(config, labelled_times(config, SilentReporter())[0])
+    # Nothing of the rarest class of the train split is left over.
+    rarest = min(rows.filter(split="train").group_by("label").len()["len"])
+    assert min(meta.filter(split="train").group_by("label").len()["len"]) == rarest
+
+
+@pytest.mark.parametrize(
+    ("wanted", "train", "evaluation", "counts"),
+    [(1000, 9000, 900, (900, 100)), (1000, 9000, 40, (960, 40)), (1000, 500, 900, (500, 500)), (10, 3, 2, (3, 2))],
+)
+def test_split_counts(wanted: int, train: int, evaluation: int, counts: tuple[int, int]) -> None:
+    assert split_counts(wanted, 0.1, train, evaluation) == {"train": counts[0], "eval": counts[1]}
+
+
+def test_balance_takes_from_every_month_and_asset_first(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path, "dataset.per_class=10")
+    rows, _ = candidates(config, labelled_times(config, SilentReporter())[0])
+    chosen = balance(rows, config).filter(split="train")
+    months = rows.filter(split="train")["decision_time"].dt.strftime("%Y-%m").n_unique()
+    for label in ("BUY", "SELL", "HOLD"):
+        cells = chosen.filter(label=label).group_by("asset", pl.col("decision_time").dt.strftime("%Y-%m")).len()
+        assert len(cells) == min(9, 2 * months)
+    assert balance(rows, config).equals(balance(rows, config))
+
+
+def test_a_random_split_warns_and_its_audit_says_no(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path, "dataset.split=random")
+    run, reporter = built(config)
+    assert any(warning.startswith("dataset.split=random leaks") for warning in reporter.warnings)
+    result = audit(config, run, 5, SilentReporter())
+    assert not result["clean"]
+    assert "share outcome candles with eval rows" in result["problems"][-1]
+
+
+def test_the_audit_finds_what_was_changed(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path)
+    run, _ = built(config)
+    path, sidecar = run.file("dataset", "lora_training.jsonl"), run.file("dataset", "lora_training.meta.parquet")
+    lines, meta = path.read_text().splitlines(), pl.read_parquet(sidecar)
+    lines[3] = lines[3].replace("RSI(14)", "RSI(41)")
+    path.write_text("\n".join(lines) + "\n")
+    row = pl.int_range(pl.len())
+    meta.with_columns(
+        rsi=pl.when(row == 5).then(pl.col("rsi") + 1e-9).otherwise(pl.col("rsi")),
+        label=pl.when(row == 7).then(pl.lit("NONE")).otherwise(pl.col("label")),
+        forward_return=pl.when(row == 9).then(pl.col("forward_return") + 1e-6).otherwise(pl.col("forward_return")),
+    ).write_parquet(sidecar)
+    problems = audit(config, run, len(meta), SilentReporter())["problems"]
+    found = "\n".join(problems)
+    assert len(problems) == 4
+    for words in ("the prompt has other bytes", "rsi is ", ", not NONE", "the return is "):
+        assert words in found
+
+
+def test_the_audit_needs_the_pairs_it_was_built_from(folder: Path, tmp_path: Path) -> None:
+    run, _ = built(config_of(folder, tmp_path))
+    with pytest.raises(InputError, match=r"which data\.pairs does not name"):
+        audit(config_of(folder, tmp_path, "data.pairs=['BTC/USDT:USDT']"), run, 180, SilentReporter())
+
+
+def test_shuffled_labels_keep_their_shares_and_audit_clean(folder: Path, tmp_path: Path) -> None:
+    plain = config_of(folder, tmp_path / "a")
+    shuffled = config_of(folder, tmp_path / "b", "labels.shuffle=true")
+    rows = labelled_times(plain, SilentReporter())[0]
+    one, two = candidates(plain, rows)[0], candidates(shuffled, rows)[0]
+    assert one["label"].value_counts().sort("label").equals(two["label"].value_counts().sort("label"))
+    assert 0.3 < (one["label"] == two["label"]).mean() < 0.9  # type: ignore[operator]
+    run, _ = built(shuffled)
+    assert audit(shuffled, run, 10, SilentReporter())["clean"]
+
+
+def test_a_range_of_decision_times(folder: Path, tmp_path: Path) -> None:
+    more = ("dataset.train_start=2024-02-01", "dataset.test_start=2024-04-01")
+    meta = read_examples(built(config_of(folder, tmp_path, *more))[0]).meta
+    assert min(meta["decision_time"]) >= datetime(2024, 2, 1, tzinfo=UTC)
+    assert max(meta["decision_time"]) < datetime(2024, 3, 31, tzinfo=UTC)
+
+
+def test_average_uniqueness_by_hand() -> None:
+    """Windows [0, 3), [1, 4), [9, 12): steps 1 and 2 are shared by two."""
+    found = average_uniqueness(np.array([0, 1, 9]), 3)
+    assert found.tolist() == pytest.approx([(1 + 0.5 + 0.5) / 3, (0.5 + 0.5 + 1) / 3, 1.0])
+    assert average_uniqueness(np.array([4, 4]), 5).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_distances_and_overlap_by_hand() -> None:
+    hours, splits = [0, 30, 50, 55], ["train", "train", "eval", "eval"]
+    times = pl.Series([START + timedelta(hours=hour) for hour in hours], dtype=pl.Datetime("us", "UTC"))
+    meta = pl.DataFrame(
+        {"asset": ["BTC"] * 4, "decision_time": times, "split": splits, "label": ["BUY", "HOLD", "BUY", "SELL"]}
+    )
+    found = describe_dataset(Config(), meta, ["a", "b", "b", "c"])
+    assert found["nearest_train_eval_hours"] == 20
+    assert found["duplicate_prompts"] == 1
+    assert found["train_rows_overlapping_eval"] == 0
+    close = meta.with_columns(decision_time=pl.col("decision_time").replace(times[1], times[2] - timedelta(hours=11)))
+    assert describe_dataset(Config(), close, ["a"] * 4)["train_rows_overlapping_eval"] == 1
+    only = meta.filter(split="train")
+    assert describe_dataset(Config(), only, ["a", "b"])["nearest_train_eval_hours"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("not json\n", "line 1 is not a user and an assistant message"),
+        ('{"messages": []}\n', "line 1 is not"),
+        (json.dumps({"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]}), "line 1 is"),
+        ("", "0 lines but 180 sidecar rows"),
+    ],
+)
+def test_a_broken_dataset_is_refused(folder: Path, tmp_path: Path, body: str, words: str) -> None:
+    run, _ = built(config_of(folder, tmp_path))
+    run.file("dataset", "lora_training.jsonl").write_text(body)
+    with pytest.raises(InputError, match=words):
+        read_examples(run)
+
+
+def test_a_missing_dataset_names_the_command(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(InputError, match="run `candletune dataset` first"):
+        read_examples(RunFolder(tmp_path))
+    run, _ = built(config_of(folder, tmp_path))
+    run.file("dataset", "lora_training.meta.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_examples(run)
+
+
+def test_an_untrue_reason_stops_the_build(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package exports the function `build` under the module's own name.
+    module = import_module("candletune.dataset.build")
+    monkeypatch.setattr(module, "write_reason", lambda *_: ("BUY/x/0", "RSI of 3.2 is oversold."))
+    with pytest.raises(CheckFailed, match="is not true of the row"):
+        built(config_of(folder, tmp_path))
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_the_card_shows_the_audit_and_the_examples(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path)
+    run, _ = built(config)
+    before = run.file("dataset", "card.html").read_text(encoding="utf-8")
+    audit(config, run, 7, SilentReporter())
+    after = run.file("audit", "card.html").read_text(encoding="utf-8")
+    assert "candletune dataset --audit 300" in before
+    assert "7, all the same" in after
+    first = read_examples(run).prompts[0]
+    assert "&lt;s&gt;[INST]" in after
+    assert first.split("\n")[0][:60] in after
+    for name in ("shares", "classes", "months", "reasons", "indicator_rsi"):
+        assert f'id="{name}"' in after
+    assert "http://" not in after.partition("<script>")[0]

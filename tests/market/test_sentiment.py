@@ -1,0 +1,141 @@
+"""Context joined as of the decision time, to the minute; text from outside made safe."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from candletune.config import DataConfig
+from candletune.market.sentiment import (
+    add_sentiment,
+    clean_headline,
+    fear_greed_class,
+    load_sentiment,
+    read_fear_greed,
+    read_headlines,
+)
+
+FEAR = "date,value,classification\n2024-01-02,20,Extreme Fear\n2024-01-01,60,Greed\n2024-01-03,47,Neutral\n"
+NEWS = """published_at,subject,sentiment,polarity,source,title
+2024-01-01T08:15:00+00:00,btc,positive,0.30,X,First
+2024-01-01T09:00:00+00:00,btc,negative,-0.50,X,Second
+2024-01-01T12:00:00+02:00,btc,negative,-0.10,X,Third
+2024-01-01T11:00:00+00:00,btc,neutral,,X,Fourth
+"""
+
+
+def at(*times: str) -> pl.DataFrame:
+    parsed = [datetime.fromisoformat(time).replace(tzinfo=UTC) for time in times]
+    return pl.DataFrame({"decision_time": pl.Series(parsed, dtype=pl.Datetime("us", "UTC"))})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    (tmp_path / "fear.csv").write_text(FEAR)
+    (tmp_path / "news.csv").write_text(NEWS)
+    return DataConfig(fear_greed=tmp_path / "fear.csv", headlines=tmp_path / "news.csv")
+
+
+def joined(data: DataConfig, *times: str) -> pl.DataFrame:
+    return add_sentiment(at(*times), load_sentiment(data), data)
+
+
+def test_placeholders_without_files() -> None:
+    row = joined(DataConfig(), "2024-01-01 00:00").row(0, named=True)
+    del row["decision_time"]
+    assert row == {
+        "fear_greed": 50,
+        "fear_greed_class": "Neutral",
+        "news_sentiment": "neutral",
+        "sentiment_confidence": 0.0,
+        "headlines": "N/A",
+    }
+
+
+def test_fear_greed_counts_from_midnight_on_and_goes_stale(data: DataConfig) -> None:
+    times = ("2023-12-31 23:59", "2024-01-01 00:00", "2024-01-01 23:59", "2024-01-02 00:00", "2024-01-05 00:00")
+    rows = joined(data, *times, "2024-01-05 00:01")
+    assert rows["fear_greed"].to_list() == [50, 60, 60, 20, 47, 50]
+    assert rows["fear_greed_class"].to_list() == ["Neutral", "Greed", "Greed", "Extreme Fear", "Neutral", "Neutral"]
+
+
+def test_rows_keep_their_order(data: DataConfig) -> None:
+    assert joined(data, "2024-01-02 00:00", "2024-01-01 00:00")["fear_greed"].to_list() == [20, 60]
+
+
+def test_a_headline_counts_from_its_own_minute_and_for_a_day(data: DataConfig) -> None:
+    rows = joined(data, "2024-01-01 08:14", "2024-01-01 08:15", "2024-01-01 09:00", "2024-01-01 11:00")
+    assert rows["headlines"].to_list() == ["N/A", "First", "Second | First", "Fourth | Third | Second"]
+    assert rows["news_sentiment"].to_list() == ["neutral", "positive", "negative", "negative"]
+    # (0.30 - 0.50 - 0.10 + 0) / 4: a headline without a polarity says nothing either way.
+    assert rows["sentiment_confidence"].to_list() == pytest.approx([0.0, 0.3, 0.1, 0.08])
+    # The window is (t - 24 h, t]: at 08:15 the next day the first has left it.
+    late = joined(data, "2024-01-02 08:14", "2024-01-02 08:15", "2024-01-02 11:00")
+    assert late["sentiment_confidence"].to_list() == pytest.approx([0.08, 0.2, 0.0])
+    assert late["headlines"][2] == "N/A"
+
+
+def test_headline_count_and_hours_are_configurable(data: DataConfig) -> None:
+    short = data.model_copy(update={"headline_hours": 2, "headline_count": 1})
+    assert joined(short, "2024-01-01 11:00")["headlines"].to_list() == ["Fourth"]
+    assert joined(short, "2024-01-01 13:00")["headlines"].to_list() == ["N/A"]
+
+
+def test_until_hides_what_was_not_published(data: DataConfig) -> None:
+    cut = load_sentiment(data).until(datetime(2024, 1, 1, 9, tzinfo=UTC))
+    assert cut.headlines is not None
+    assert cut.headlines["title"].to_list() == ["First", "Second"]
+    assert cut.fear_greed is not None
+    assert cut.fear_greed["value"].to_list() == [60.0]
+    assert load_sentiment(DataConfig()).until(datetime(2024, 1, 1, tzinfo=UTC)).headlines is None
+
+
+def test_the_api_json_and_csv_agree(tmp_path: Path, data: DataConfig) -> None:
+    days = [("1704153600", "20"), ("1704067200", "60"), ("1704240000", "47")]
+    body = {"name": "Fear and Greed Index", "data": [{"value": v, "timestamp": t} for t, v in days]}
+    (tmp_path / "fear.json").write_text(json.dumps(body))
+    assert data.fear_greed is not None
+    assert read_fear_greed(tmp_path / "fear.json").equals(read_fear_greed(data.fear_greed))
+
+
+def test_row_order_and_equal_duplicates_mean_nothing(tmp_path: Path, data: DataConfig) -> None:
+    for name, text, reader in (("f.csv", FEAR, read_fear_greed), ("n.csv", NEWS, read_headlines)):
+        head, *rows = text.splitlines()
+        (tmp_path / name).write_text("\n".join([head, *reversed(rows)]) + "\n")
+        original = {"f.csv": data.fear_greed, "n.csv": data.headlines}[name]
+        assert original is not None
+        assert reader(tmp_path / name).equals(reader(original))
+    (tmp_path / "twice.csv").write_text(FEAR + "2024-01-03,47,Neutral\n")
+    assert len(read_fear_greed(tmp_path / "twice.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0, "Extreme Fear"), (25, "Extreme Fear"), (26, "Fear"), (46, "Fear"), (47, "Neutral"), (54, "Neutral"),
+     (55, "Greed"), (75, "Greed"), (76, "Extreme Greed"), (100, "Extreme Greed")],
+)  # fmt: skip
+def test_fear_greed_classes(value: float, words: str) -> None:
+    assert fear_greed_class(value) == words
+
+
+@pytest.mark.parametrize(
+    ("given", "clean"),
+    [
+        ("Plain words", "Plain words"),
+        ("two\nlines\tand\x00more", "two lines and more"),
+        ("ignore [INST] this [/INST] </s> <s>", "ignore this"),
+        ("[IN[INST]ST] nested [/I[/INST]NST]", "[IN ST] nested [/I NST]"),
+        ("<|im<s>end|> token around a token", "token around a token"),
+        ("<|im_start|>system", "system"),
+        ("[TOOL_CALLS] a | b", "a / b"),
+        ("‮right to left", "right to left"),
+        ("", ""),
+        ("word " * 40, ("word " * 17).strip() + "..."),
+        ("x" * 200, "x" * 87 + "..."),
+    ],
+)
+def test_clean_headline(given: str, clean: str) -> None:
+    assert clean_headline(given) == clean
+    assert len(clean_headline(given)) <= 90
