@@ -18,7 +18,7 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 PLANS = {
     "recompute": Plan(99, 0, False, False, False, 4096),
     "keep, chunked, resident": Plan(99, 3, False, False, True, 16),
-    "micro-batches, offloaded, host embedding": Plan(2, 1, True, True, False, 16),
+    "micro-batches, offloaded, host embedding": Plan(2, 1, True, True, False, 16, 0.4),
 }
 
 

@@ -8,7 +8,7 @@ from fast_models import examples, gradients, plain_loss, tiny_model
 
 from candletune.errors import InputError
 from candletune.training.fast import FastEngine, plan_for
-from candletune.training.fast_memory import GIB, Plan, Shape, choose, estimate
+from candletune.training.fast_memory import GIB, Plan, Shape, choose, estimate, pieces, work_of
 
 MINISTRAL = Shape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
 WEIGHTS = 36 * MINISTRAL.layer_weights * 0.516 + 2 * 131072 * 4096 * 2
@@ -24,11 +24,20 @@ def test_more_memory_never_means_a_slower_plan() -> None:
     plans = [plan(budget) for budget in budgets]
     for budget, found in zip(budgets, plans, strict=True):
         assert found.peak <= budget * GIB
-    order = [(p.micro_batch, p.resident, p.full_layers) for p in plans]
-    assert [key[0] for key in order] == sorted(key[0] for key in order)
-    assert plans[-1] == plan(139) and plans[-1].resident and plans[-1].full_layers == 36
+    work = [work_of(p, MINISTRAL, 32, 100, 205) for p in plans]
+    assert work == sorted(work, reverse=True)
+    assert plans[-1].resident and plans[-1].full_layers == 36
     assert not plans[-1].offload and not plans[-1].host_embedding
-    assert plans[2].micro_batch == 32
+    assert plans[2].micro_batch == 32 and plans[2].host_embedding
+    assert plan(8, aside=0.4).aside == 0.4
+    assert plan(139, aside=0.4).aside == 0
+    assert not plan(8, host=False).host_embedding
+
+
+def test_pieces_cover_the_rows_once() -> None:
+    assert pieces(10, 4, 0.0) == (((0, 3), (3, 6), (6, 10)), 0)
+    assert pieces(10, 4, 0.5) == (((0, 2), (2, 5), (5, 7), (7, 10)), 2)
+    assert pieces(10, 40, 1.0) == (((0, 10),), 1)
 
 
 def test_a_set_micro_batch_is_kept() -> None:

@@ -7,6 +7,7 @@ backward as the memory plan allows. On out-of-memory the step is repeated with h
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,14 +18,16 @@ from candletune.errors import InputError, UsageError
 from candletune.prompts.chat import DecisionTokens
 from candletune.training.fast_layer import Gradients, Kept, Micro, backward_layer, forward_layer
 from candletune.training.fast_layout import Layout, pack, rows_of
-from candletune.training.fast_memory import Plan, Shape, budget_bytes, choose
-from candletune.training.fast_offload import Shelf
-from candletune.training.fast_ops import fused_ops, token_losses
+from candletune.training.fast_memory import Plan, Shape, budget_bytes, choose, pieces
+from candletune.training.fast_offload import Shelf, host_share
+from candletune.training.fast_ops import ops_for, token_losses
 from candletune.training.fast_weights import Layer, Weights, read_layer
 from candletune.training.tokens import Weighted
 
 HEAD_ROWS = 256
 """Rows of logits made at once."""
+HIDDEN = -1
+"""Shelf part of a layer's input; the others are pieces of its feed-forward part."""
 
 
 def unsupported(model: Any) -> str | None:
@@ -108,8 +111,9 @@ def plan_for(model: Any, config: TrainConfig, examples: Sequence[Weighted], *, b
         held = float(sum(p.numel() * p.element_size() for p in model.parameters()))
     rows, asked = rows_of(examples)
     layout = pack(rows, asked, torch.device("cpu"))
+    shape = shape_of(model)
     return choose(
-        shape_of(model),
+        shape,
         [(len(row), want) for row, want in zip(rows, asked, strict=True)],
         layout.prefix,
         model=held,
@@ -119,6 +123,7 @@ def plan_for(model: Any, config: TrainConfig, examples: Sequence[Weighted], *, b
         wanted=config.batch_size,
         recompute=config.gradient_checkpointing or config.vram_gib is not None,
         host=device.type == "cuda",
+        aside=host_share(shape, min(layout.tokens, batch * max(map(len, rows))), device),
     )
 
 
@@ -156,7 +161,7 @@ class FastEngine:
         self.parameters = [
             p for layer in self.layers for pairs in layer.loras.values() for pair in pairs for p in (pair.a, pair.b)
         ]
-        self.ops = fused_ops(str(self.device))
+        self.ops = ops_for(str(self.device))
         self.weights = Weights(self.layers, self.dtype, resident=plan.resident)
         self.shelf = Shelf(self.device)
         self._place_embedding()
@@ -221,7 +226,7 @@ class FastEngine:
                 "GPU memory: one example does not fit; close other programs, lower train.max_sequence_length, or use a "
                 "smaller base model"
             ) from None
-        self.plan = replace(self.plan, micro_batch=-(-micro // 2), full_layers=0, resident=False, chunk=2048)
+        self.plan = replace(self.plan, micro_batch=-(-micro // 2), full_layers=0, resident=False, aside=0.0, chunk=2048)
         self.weights.resident = False
         self.say(f"out of GPU memory: repeating the step with micro-batch {self.plan.micro_batch}")
 
@@ -249,9 +254,9 @@ class FastEngine:
         for number in range(last, -1, -1):
             held = kept.pop()
             if held.hidden is None:
-                held.hidden = self.shelf.take(number)
-            if number:
-                self.shelf.ask(number - 1)
+                held.hidden = self.shelf.take((number, HIDDEN))
+            for part in range(HIDDEN, micro.aside):
+                self.shelf.ask((number - 1, part))
             assert back is not None  # noqa: S101
             back = backward_layer(
                 back,
@@ -263,8 +268,15 @@ class FastEngine:
                 sums,
                 picked=layout.picked if number == last else None,
                 first=number == 0,
+                fetch=None if held.queries is not None else partial(self._fetch, number),
             )
         return total
+
+    def _stash(self, number: int, part: int, value: Tensor) -> None:
+        self.shelf.put((number, part), value)
+
+    def _fetch(self, number: int, part: int) -> Tensor:
+        return self.shelf.take((number, part))
 
     def _forward(self, layout: Layout, micro: Micro, *, keep: bool) -> tuple[Tensor, list[Kept]]:
         """All layers; the output has the picked rows only."""
@@ -281,10 +293,11 @@ class FastEngine:
                 layout.last if number == last else layout.body,
                 picked=layout.picked if number == last else None,
                 keep=whole,
+                stash=partial(self._stash, number) if keep else None,
             )
             if keep and self.plan.offload and not whole:
                 assert held.hidden is not None  # noqa: S101
-                self.shelf.put(number, held.hidden)
+                self.shelf.put((number, HIDDEN), held.hidden)
                 held.hidden = None
             if keep:
                 kept.append(held)
@@ -316,7 +329,8 @@ class FastEngine:
     def _micro(self, layout: Layout, seeds: Tensor | None) -> Micro:
         probe = torch.empty(0, dtype=self.dtype, device=self.device)
         cos, sin = self.decoder.rotary_emb(probe, layout.positions[None])
-        return Micro(self.ops, cos[0], sin[0], self.shape.heads, self.shape.kv_heads, seeds, self.plan.chunk)
+        split, aside = pieces(layout.tokens, self.plan.chunk, self.plan.aside)
+        return Micro(self.ops, cos[0], sin[0], self.shape.heads, self.shape.kv_heads, seeds, split, aside)
 
     def _seeds(self, seed: int) -> Tensor | None:
         if not self.model.training:

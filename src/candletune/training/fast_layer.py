@@ -5,6 +5,7 @@ again, or everything its backward needs. The second half of the feed-forward par
 needs its result.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +28,8 @@ class Micro:
         heads: query heads.
         kv_heads: key and value heads.
         seeds: a dropout seed for each LoRA pair, int32; None: no dropout (evaluation).
-        chunk: rows of the feed-forward part computed at once.
+        pieces: (start, stop) rows of the feed-forward part that are computed at once.
+        aside: how many of the first pieces wait in host memory where a layer does not keep everything.
     """
 
     ops: Ops
@@ -36,7 +38,8 @@ class Micro:
     heads: int
     kv_heads: int
     seeds: Tensor | None
-    chunk: int
+    pieces: tuple[tuple[int, int], ...]
+    aside: int = 0
 
 
 @dataclass(slots=True)
@@ -78,7 +81,9 @@ def product(
     """inputs @ weight^T plus the LoRA pairs' parts (and a residual), shape (n, outputs)."""
     out = inputs @ weight.t() if residual is None else torch.addmm(residual, inputs, weight.t())
     for lora in loras:
-        narrow = _dropped(inputs, lora, micro, start) @ lora.a.to(inputs.dtype).t()
+        narrow = kept.projected.get(lora.number) if start == 0 else None
+        if narrow is None:
+            narrow = _dropped(inputs, lora, micro, start) @ lora.a.to(inputs.dtype).t()
         if start == 0:
             kept.projected[lora.number] = narrow
         out[:, lora.start : lora.stop].addmm_(narrow, lora.b.to(inputs.dtype).t(), alpha=lora.scale)
@@ -105,7 +110,7 @@ def product_backward(
         pulled = (part @ b) * lora.scale
         shown = _dropped(inputs, lora, micro, start)
         narrow = kept.projected.get(lora.number) if start == 0 else None
-        if narrow is None or len(narrow) != len(inputs):
+        if narrow is None:
             narrow = shown @ a.t()
         sums.add(lora.b, (part.t() @ narrow) * lora.scale)
         sums.add(lora.a, pulled.t() @ shown)
@@ -123,6 +128,7 @@ def forward_layer(
     *,
     picked: Tensor | None = None,
     keep: bool = False,
+    stash: Callable[[int, Tensor], None] | None = None,
 ) -> tuple[Tensor, Kept]:
     """Run a layer.
 
@@ -134,31 +140,30 @@ def forward_layer(
         where: attention segments; their queries are the picked tokens if given.
         picked: tokens whose output is wanted (the last layer), all when None.
         keep: keep what backward needs instead of only the input.
+        stash: takes the first pieces' gate and up projections where they are not kept.
 
     Returns:
         The output, (tokens or picked, hidden size), and what is kept.
     """
     kept = Kept(hidden)
     _attention_half(hidden, layer, weights, micro, where, picked, kept)
-    middle, scratch = kept.middle, kept
+    middle = kept.middle
     assert middle is not None  # noqa: S101
     inner = micro.ops.norm(middle, layer.norms[1], layer.eps)
     out = torch.empty_like(middle)
-    for start in range(0, len(middle), micro.chunk):
-        rows = slice(start, start + micro.chunk)
-        both = product(inner[rows], weights["both"], layer.loras["both"], micro, scratch, start=start)
-        out[rows] = product(
-            micro.ops.gate(both),
-            weights["down"],
-            layer.loras["down"],
-            micro,
-            scratch,
-            start=start,
-            residual=middle[rows],
-        )
+    for number, (start, stop) in enumerate(_pieces(micro, picked)):
+        both = product(inner[start:stop], weights["both"], layer.loras["both"], micro, kept, start=start)
+        shown = micro.ops.gate(both)
         if keep:
             kept.both.append(both)
-    return out, kept if keep else Kept(hidden)
+        elif stash is not None and number < micro.aside:
+            stash(number, both)
+        del both
+        residual = middle[start:stop]
+        out[start:stop] = product(
+            shown, weights["down"], layer.loras["down"], micro, kept, start=start, residual=residual
+        )
+    return out, kept if keep else Kept(hidden, kept.projected)
 
 
 def backward_layer(
@@ -172,6 +177,7 @@ def backward_layer(
     *,
     picked: Tensor | None = None,
     first: bool = False,
+    fetch: Callable[[int], Tensor] | None = None,
 ) -> Tensor | None:
     """Add the layer's LoRA gradients and return the gradient of its input (None for the first layer).
 
@@ -185,12 +191,13 @@ def backward_layer(
         sums: where LoRA gradients go.
         picked: as in forward.
         first: nothing trained lies below, so the input's gradient is not computed.
+        fetch: gives back what `stash` took.
     """
     hidden = kept.hidden
     assert hidden is not None  # noqa: S101
     if kept.queries is None:
         _attention_half(hidden, layer, weights, micro, where, picked, kept)
-    grad = _feed_forward_backward(grad, kept, layer, weights, micro, sums)
+    grad = _feed_forward_backward(grad, kept, layer, weights, micro, sums, picked, fetch)
     assert kept.mixed is not None and kept.queries is not None  # noqa: S101
     assert kept.keys is not None and kept.values is not None  # noqa: S101
     back = product_backward(grad, kept.mixed, weights["o"], layer.loras["o"], micro, kept, sums)
@@ -209,17 +216,20 @@ def backward_layer(
     del back
     kept.queries = kept.keys = kept.values = None
     kept.attention = ()
-    turned = (micro.cos, -micro.sin)
     inputs = micro.ops.norm(hidden, layer.norms[0], layer.eps)
-    queries = moved[0]
-    keys = micro.ops.rotate(where.collect(moved[1]), *turned).flatten(1)
-    values = where.collect(moved[2]).flatten(1)
+    queries, keys, values = moved[0], where.collect(moved[1]), where.collect(moved[2])
+    del moved
     if picked is not None:
         return _picked_backward(grad, queries, keys, values, hidden, inputs, layer, weights, micro, kept, sums, picked)
-    flat = torch.cat([micro.ops.rotate(queries, *turned).flatten(1), keys, values], dim=1)
-    del queries, keys, values, moved
+    flat = micro.ops.join_turned(queries, keys, values, micro.cos, micro.sin)
+    del queries, keys, values
     down = product_backward(flat, inputs, weights["qkv"], layer.loras["qkv"], micro, kept, sums, wanted=not first)
     return None if down is None else micro.ops.norm_backward(down, hidden, layer.norms[0], layer.eps, grad)
+
+
+def _pieces(micro: Micro, picked: Tensor | None) -> tuple[tuple[int, int], ...]:
+    """Rows of the feed-forward part computed at once; the last layer has few."""
+    return micro.pieces if picked is None else ((0, len(picked)),)
 
 
 def _attention_half(
@@ -233,41 +243,49 @@ def _attention_half(
 ) -> None:
     """Norm, projections, attention and output projection; fills `kept` up to `middle`."""
     inputs = micro.ops.norm(hidden, layer.norms[0], layer.eps)
-    rows = weights["qkv"].shape[0]
-    width = rows // (micro.heads + 2 * micro.kv_heads)
-    split = micro.heads * width
-    cos, sin = micro.cos, micro.sin
+    width = weights["qkv"].shape[0] // (micro.heads + 2 * micro.kv_heads)
     if picked is None:
         flat = product(inputs, weights["qkv"], layer.loras["qkv"], micro, kept)
-        queries, rest = flat[:, :split], flat[:, split:]
+        kept.queries, kept.keys, kept.values = micro.ops.split_turned(
+            flat, micro.heads, micro.kv_heads, micro.cos, micro.sin
+        )
+        del flat
         residual = hidden
     else:
+        split = micro.heads * width
         own, others = _split_loras(layer.loras["qkv"], split)
-        queries = product(inputs[picked], weights["qkv"][:split], own, micro, kept)
+        above = product(inputs[picked], weights["qkv"][:split], own, micro, kept)
         rest = product(inputs, weights["qkv"][split:], others, micro, kept)
-        residual, cos, sin = hidden[picked], cos[picked], sin[picked]
-    kept.queries = micro.ops.rotate(queries.unflatten(1, (micro.heads, width)), cos, sin)
-    keys, values = rest.chunk(2, dim=1)
-    kept.keys = micro.ops.rotate(keys.unflatten(1, (micro.kv_heads, width)), micro.cos, micro.sin)
-    kept.values = values.unflatten(1, (micro.kv_heads, width)).contiguous()
+        kept.queries = micro.ops.split_turned(above, micro.heads, 0, micro.cos[picked], micro.sin[picked])[0]
+        _, kept.keys, kept.values = micro.ops.split_turned(rest, 0, micro.kv_heads, micro.cos, micro.sin)
+        residual = hidden[picked]
     mixed, kept.attention = attend(kept.queries, where.spread(kept.keys), where.spread(kept.values), where, width**-0.5)
     kept.mixed = mixed.flatten(1)
     kept.middle = product(kept.mixed, weights["o"], layer.loras["o"], micro, kept, residual=residual)
 
 
 def _feed_forward_backward(
-    grad: Tensor, kept: Kept, layer: Layer, weights: dict[str, Tensor], micro: Micro, sums: Gradients
+    grad: Tensor,
+    kept: Kept,
+    layer: Layer,
+    weights: dict[str, Tensor],
+    micro: Micro,
+    sums: Gradients,
+    picked: Tensor | None,
+    fetch: Callable[[int], Tensor] | None,
 ) -> Tensor:
     """Gradient of the residual stream in the layer's middle."""
     middle = kept.middle
     assert middle is not None  # noqa: S101
     inner = micro.ops.norm(middle, layer.norms[1], layer.eps)
     back = torch.empty_like(inner)
-    for number, start in enumerate(range(0, len(middle), micro.chunk)):
-        rows = slice(start, start + micro.chunk)
+    for number, (start, stop) in enumerate(_pieces(micro, picked)):
+        rows = slice(start, stop)
         if kept.both:
             both = kept.both[number]
             kept.both[number] = grad.new_empty(0)
+        elif fetch is not None and number < micro.aside:
+            both = fetch(number)
         else:
             both = product(inner[rows], weights["both"], layer.loras["both"], micro, kept, start=start)
         shown = micro.ops.gate(both) if layer.loras["down"] else both
@@ -303,9 +321,12 @@ def _picked_backward(
     """The last layer's way back through its projections: queries at the picked tokens, keys and values at all."""
     split = queries.shape[1] * queries.shape[2]
     own, others = _split_loras(layer.loras["qkv"], split)
-    flat = micro.ops.rotate(queries, micro.cos[picked], -micro.sin[picked]).flatten(1)
+    none = queries.new_empty(len(queries), 0, queries.shape[2])
+    flat = micro.ops.join_turned(queries, none, none, micro.cos[picked], micro.sin[picked])
     above = product_backward(flat, inputs[picked], weights["qkv"][:split], own, micro, kept, sums)
-    down = product_backward(torch.cat([keys, values], dim=1), inputs, weights["qkv"][split:], others, micro, kept, sums)
+    none = keys.new_empty(len(keys), 0, keys.shape[2])
+    rest = micro.ops.join_turned(none, keys, values, micro.cos, micro.sin)
+    down = product_backward(rest, inputs, weights["qkv"][split:], others, micro, kept, sums)
     assert above is not None and down is not None  # noqa: S101
     down[picked] += above
     residual = torch.zeros_like(hidden)

@@ -1,14 +1,21 @@
 """Preflight: how much memory a step will take, and the fastest way of working that fits the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from candletune.errors import InputError
 
 GIB = 2**30
-MARGIN = 1.04
+MARGIN = 1.02
 """Estimates are multiplied by this: allocator rounding and small tensors."""
+CARD_RESERVE = 0.25 * GIB
+"""Left alone of what a card or a cap has: fragments and CUDA's own workspaces."""
+RECOMPUTED, FEED_FORWARD_SHARE = 0.74, 0.52
+"""Share of a forward pass that recomputing a layer costs, and of the forward pass that gate and up cost (at 8B)."""
+EXPANSION = 900
+"""Tokens whose forward pass takes as long as expanding the weights from 4 bits once each way (measured at 8B)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,8 @@ class Plan:
         offload: whether the other layers' inputs wait in host memory.
         host_embedding: whether the embedding table lies in host memory.
         resident: whether all layers' weights stay expanded.
-        chunk: rows of the feed-forward part computed at once.
+        chunk: most rows of the feed-forward part computed at once.
+        aside: share of the other layers' feed-forward rows that wait in host memory instead of being computed again.
         peak: estimated bytes, model included.
         budget: bytes allowed.
     """
@@ -53,6 +61,7 @@ class Plan:
     host_embedding: bool
     resident: bool
     chunk: int
+    aside: float = 0.0
     peak: float = 0.0
     budget: float = 0.0
 
@@ -64,6 +73,7 @@ class Plan:
             for on, text in (
                 (self.resident, "weights kept expanded"),
                 (self.offload, "checkpoints in host memory"),
+                (self.aside > 0, f"{self.aside:.0%} of the feed-forward rows in host memory"),
                 (self.host_embedding, "embedding in host memory"),
             )
             if on
@@ -72,6 +82,29 @@ class Plan:
             f"micro-batch {self.micro_batch}, {', '.join([kept, *extras])}; estimated peak {self.peak / GIB:.1f} GiB "
             f"of {self.budget / GIB:.1f}"
         )
+
+
+def pieces(tokens: int, chunk: int, aside: float) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Cut the tokens into pieces of at most `chunk` rows, none much smaller than another.
+
+    Args:
+        tokens: rows to cut.
+        chunk: most rows of a piece.
+        aside: share of the rows that are to lie in the first pieces.
+
+    Returns:
+        (start, stop) of each piece, and how many first pieces hold the share.
+    """
+    found: list[tuple[int, int]] = []
+    first = round(tokens * aside)
+    count = 0
+    for start, stop in ((0, first), (first, tokens)):
+        parts = -(-(stop - start) // chunk)
+        edges = [start + (stop - start) * k // max(parts, 1) for k in range(parts + 1)]
+        found += list(pairwise(edges))
+        if start == 0 and stop == first:
+            count = parts
+    return tuple(found), count
 
 
 def embedding_bytes(shape: Shape) -> int:
@@ -100,10 +133,12 @@ def estimate(shape: Shape, plan: Plan, *, model: float, trained: int, tokens: in
     light = shape.layers - plan.full_layers
     inputs = tokens * hidden * item
     attention = tokens * (2 * queries + 2 * keys + hidden) * item
-    held = plan.full_layers * (inputs + attention + tokens * 2 * shape.feed_forward * item)
+    held: float = plan.full_layers * (inputs + attention + tokens * 2 * shape.feed_forward * item)
     held += 3 * inputs if plan.offload and light else light * inputs
     chunk = min(plan.chunk, tokens)
-    feed_forward = attention + 4 * inputs + chunk * 6 * shape.feed_forward * item
+    row = 2 * shape.feed_forward * item
+    held += max(4 * min(chunk, tokens * plan.aside), 2 * tokens * plan.aside) * row
+    feed_forward = attention + 4 * inputs + chunk * 2 * row
     mixing = attention + 3 * inputs + 4 * spread * keys * item + 2 * spread * queries * item
     mixing += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
     head = min(picked, 256) * shape.vocabulary * (2 * item + 12) + 4 * picked * hidden * item
@@ -122,64 +157,88 @@ def choose(
     wanted: int = 0,
     recompute: bool = True,
     host: bool = True,
+    aside: float = 0.0,
 ) -> Plan:
-    """The fastest plan that fits.
+    """The plan of least work that fits.
 
-    The whole batch at once comes first (each pass expands the weights again), then what is free of work: the
-    embedding and the checkpoints in host memory. What is left is spent on layers that need not be computed again.
+    Each micro-batch size is tried with nothing, the embedding, and the checkpoints too in host memory; what is left of
+    the budget is spent on layers that need not be computed again.
 
     Args:
         shape: the model's.
-        lengths: packed and answer tokens of each example.
+        lengths: tokens to compute and answer tokens of each example.
         prefix: tokens all examples share.
         model: bytes of weights on the device.
         trained: trained parameters.
         batch: examples an optimizer step on this device.
         budget: bytes allowed.
-        wanted: micro-batch to use; 0: the largest that fits.
+        wanted: micro-batch to use; 0: whichever is fastest.
         recompute: whether layers may compute again what they did not keep.
         host: whether host memory may be used.
+        aside: share of the feed-forward rows that host memory takes without slowing anything.
 
     Raises:
         InputError: not even one example fits.
     """
+    own = [length - prefix for length, _ in lengths]
 
     def sized(plan: Plan) -> Plan:
-        own = sorted((length - prefix for length, _ in lengths), reverse=True)[: plan.micro_batch]
-        picked = sum(sorted((count for _, count in lengths), reverse=True)[: plan.micro_batch])
-        tokens = prefix + sum(own)
-        spread = tokens + prefix * len(own)
+        rows = min(plan.micro_batch, len(own))
+        tokens = prefix + _most(own, rows)
+        picked = _most([count for _, count in lengths], rows)
+        spread = tokens + prefix * rows
         peak = estimate(shape, plan, model=model, trained=trained, tokens=tokens, spread=spread, picked=picked)
         return replace(plan, peak=peak, budget=budget)
 
-    micro = min(wanted or batch, batch)
-    smallest = None
-    while micro:
-        for host_embedding, offload in ((False, False), (True, False), (True, True)) if host else ((False, False),):
-            start = 0 if recompute else shape.layers
-            plan = sized(Plan(micro, start, offload and recompute, host_embedding, False, chunk=4096))
-            smallest = plan
-            if plan.peak <= budget:
-                return _spend(plan, sized, shape)
-        if wanted:
-            break
-        micro = 0 if micro == 1 else -(-micro // 2)
-    assert smallest is not None  # noqa: S101
-    raise InputError(
-        f"GPU memory: training needs about {smallest.peak / GIB:.1f} GiB at micro-batch {smallest.micro_batch}, "
-        f"{budget / GIB:.1f} are free; close other programs, set train.batch_size lower or use a smaller base model"
-    )
+    sizes = [min(wanted or batch, batch)]
+    while sizes[-1] > 1 and not wanted:
+        sizes.append(-(-sizes[-1] // 2))
+    ways = [(False, False, 0.0), (True, False, 0.0), (True, True, 0.0), (True, True, aside)] if host else [(False,) * 3]
+    start = 0 if recompute else shape.layers
+    plans = [
+        sized(
+            Plan(micro, start, offload and recompute, embedding, False, chunk=4096, aside=share if recompute else 0.0)
+        )
+        for micro in sizes
+        for embedding, offload, share in ways
+    ]
+    fitting = [_spend(plan, sized, shape) for plan in plans if plan.peak <= budget]
+    if not fitting:
+        least = min(plans, key=lambda plan: plan.peak)
+        raise InputError(
+            f"GPU memory: training needs about {least.peak / GIB:.1f} GiB at micro-batch {least.micro_batch}, "
+            f"{budget / GIB:.1f} are free; close other programs, set train.batch_size lower or use a smaller base model"
+        )
+    mean = sum(own) / len(own)
+    return min(fitting, key=lambda plan: work_of(plan, shape, batch, prefix, mean))
 
 
-def _spend(plan: Plan, sized: Any, shape: Shape) -> Plan:
+def _most(counts: Sequence[int], rows: int) -> int:
+    """A sum of `rows` counts that random batches stay under: four deviations above the mean, at most the largest."""
+    mean = sum(counts) / len(counts)
+    deviation: float = (sum((count - mean) ** 2 for count in counts) / len(counts)) ** 0.5
+    return min(sum(sorted(counts, reverse=True)[:rows]), round(rows * mean + 4 * deviation * float(rows**0.5)))
+
+
+def work_of(plan: Plan, shape: Shape, batch: int, prefix: int, mean: float) -> float:
+    """Work of a step in tokens and layers' forward passes; equal work prefers less in host memory."""
+    passes = -(-batch // plan.micro_batch)
+    light = shape.layers - plan.full_layers
+    again = light * (RECOMPUTED - FEED_FORWARD_SHARE * plan.aside)
+    expansion = 0 if plan.resident or not shape.expand else EXPANSION
+    work = passes * shape.layers * expansion + (passes * prefix + batch * mean) * (2 * shape.layers + again)
+    return work * (1 + 1e-4 * (plan.host_embedding + plan.offload))
+
+
+def _spend(plan: Plan, sized: Callable[[Plan], Plan], shape: Shape) -> Plan:
     """Use what is left of the budget: layers kept whole, then expanded weights."""
     while plan.full_layers < shape.layers:
-        more: Plan = sized(replace(plan, full_layers=plan.full_layers + 1))
+        more = sized(replace(plan, full_layers=plan.full_layers + 1))
         if more.peak > plan.budget:
             return plan
         plan = more
     if shape.expand:
-        resident: Plan = sized(replace(plan, resident=True))
+        resident = sized(replace(plan, resident=True))
         if resident.peak <= plan.budget:
             return resident
     return plan
@@ -192,7 +251,8 @@ def budget_bytes(vram_gib: float | None, device: Any) -> float:
     if device.type != "cuda":
         return (vram_gib or 1024.0) * GIB
     free, total = torch.cuda.mem_get_info(device)
-    allowed = free + torch.cuda.memory_reserved(device) - 0.25 * GIB
+    allowed: float = free + torch.cuda.memory_reserved(device)
     if hasattr(torch.cuda, "get_per_process_memory_fraction"):
         allowed = min(allowed, torch.cuda.get_per_process_memory_fraction(device) * total)
+    allowed -= CARD_RESERVE
     return min(allowed, vram_gib * GIB) if vram_gib else allowed

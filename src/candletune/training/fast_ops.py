@@ -1,8 +1,8 @@
-"""The fast path's arithmetic: small pure functions, fused by torch.compile on a GPU and run as they are elsewhere."""
+"""The fast path's arithmetic: small pure functions here, the same as Triton kernels in fast_kernels.py."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +28,6 @@ def norm_backward(grad: Tensor, hidden: Tensor, weight: Tensor, eps: float, resi
     return (residual.float() + inner).to(hidden.dtype)
 
 
-def rotate(flat: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of (n, heads, d) with (n, d) tables; with -sin it is its own transpose."""
-    half = flat.shape[-1] // 2
-    turned = torch.cat([-flat[..., half:], flat[..., :half]], dim=-1)
-    return flat * cos[:, None] + turned * sin[:, None]
-
-
 def gate(both: Tensor) -> Tensor:
     """SwiGLU: (n, 2f) of gate and up to silu(gate) * up, (n, f)."""
     first, second = both.chunk(2, dim=-1)
@@ -42,12 +35,31 @@ def gate(both: Tensor) -> Tensor:
 
 
 def gate_backward(grad: Tensor, both: Tensor) -> Tensor:
-    """Gradient of `gate` with respect to its input, (n, 2f)."""
+    """Gradient of `gate` with respect to its input, (n, 2f). `both` may be overwritten."""
     first, second = both.chunk(2, dim=-1)
     x, upper, wide = first.float(), second.float(), grad.float()
     share = torch.sigmoid(x)
     inner = wide * upper * share * (1 + x * (1 - share))
     return torch.cat([inner.to(both.dtype), (wide * x * share).to(both.dtype)], dim=-1)
+
+
+def _turned(split: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of (n, heads, d) with (n, d) tables; with -sin it is its own transpose."""
+    half = split.shape[-1] // 2
+    swapped = torch.cat([-split[..., half:], split[..., :half]], dim=-1)
+    return split * cos[:, None] + swapped * sin[:, None]
+
+
+def split_turned(flat: Tensor, heads: int, kv_heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Projections (n, (heads + 2 kv heads) d) to rotated queries, rotated keys and values, (n, heads, d) each."""
+    split = flat.unflatten(1, (heads + 2 * kv_heads, -1))
+    queries, keys, values = split.split([heads, kv_heads, kv_heads], dim=1)
+    return _turned(queries, cos, sin), _turned(keys, cos, sin), values.contiguous()
+
+
+def join_turned(queries: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The transpose of `split_turned`: gradients of the three to the gradient of the projections."""
+    return torch.cat([_turned(queries, cos, -sin), _turned(keys, cos, -sin), values], dim=1).flatten(1)
 
 
 def _mask(like: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
@@ -68,7 +80,7 @@ def dropped(hidden: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
 
 
 def add_dropped(total: Tensor, part: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
-    """`total` plus `part` under the mask of `dropped`: dropout's transpose, added."""
+    """`total` plus `part` under the mask of `dropped`: dropout's transpose, added. `total` may be overwritten."""
     return total + part * _mask(part, rate, seed, start)
 
 
@@ -82,35 +94,52 @@ def token_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tens
     return losses.sum(), grad.to(logits.dtype)
 
 
-_COMPILED = (norm, norm_backward, rotate, gate, gate_backward, dropped, add_dropped)
-
-
+@dataclass(frozen=True, slots=True)
 class Ops:
-    """The functions above, compiled or plain."""
+    """The functions above, plain or as kernels."""
 
-    def __init__(self, functions: dict[str, Callable[..., Tensor]]) -> None:
-        self.norm = functions["norm"]
-        self.norm_backward = functions["norm_backward"]
-        self.rotate = functions["rotate"]
-        self.gate = functions["gate"]
-        self.gate_backward = functions["gate_backward"]
-        self.dropped = functions["dropped"]
-        self.add_dropped = functions["add_dropped"]
+    norm: Callable[[Tensor, Tensor, float], Tensor]
+    norm_backward: Callable[[Tensor, Tensor, Tensor, float, Tensor], Tensor]
+    gate: Callable[[Tensor], Tensor]
+    gate_backward: Callable[[Tensor, Tensor], Tensor]
+    split_turned: Callable[[Tensor, int, int, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    join_turned: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    dropped: Callable[[Tensor, float, Tensor, int], Tensor]
+    add_dropped: Callable[[Tensor, Tensor, float, Tensor, int], Tensor]
 
 
-def plain_ops() -> Ops:
-    """Uncompiled functions: any device, no compiler needed."""
-    return Ops({function.__name__: function for function in _COMPILED})
+PLAIN = Ops(norm, norm_backward, gate, gate_backward, split_turned, join_turned, dropped, add_dropped)
+"""Any device, no compiler needed."""
+
+
+def kernel_ops() -> Ops:
+    """The Triton kernels.
+
+    Raises:
+        ImportError: Triton is not installed.
+    """
+    from candletune.training import fast_kernels as fused
+
+    return Ops(
+        fused.norm,
+        fused.norm_backward,
+        fused.gate,
+        fused.gate_backward,
+        fused.split_turned,
+        fused.join_turned,
+        fused.dropped,
+        fused.add_dropped,
+    )
 
 
 @cache
-def fused_ops(device: str) -> Ops:
-    """Functions fused by torch.compile on a CUDA device that has Triton and a C compiler; plain ones elsewhere."""
+def ops_for(device: str) -> Ops:
+    """Kernels on a CUDA device where Triton works (it needs a C compiler too), the plain functions elsewhere."""
     if not device.startswith("cuda"):
-        return plain_ops()
-    fused: dict[str, Any] = {f.__name__: torch.compile(f, dynamic=True) for f in _COMPILED}
+        return PLAIN
     try:
-        fused["norm"](torch.ones(3, 64, device=device), torch.ones(64, device=device), 1e-5)
-    except Exception:  # whatever stops the compiler (no Triton, no C compiler), the plain functions are right
-        return plain_ops()
-    return Ops(fused)
+        ops = kernel_ops()
+        ops.norm(torch.ones(3, 64, device=device), torch.ones(64, device=device), 1e-5)
+    except Exception:  # whatever stops Triton, the plain functions are right
+        return PLAIN
+    return ops

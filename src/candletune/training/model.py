@@ -1,5 +1,7 @@
 """Load the base in 4-bit and inject the adapter, without the float32 copies the usual k-bit preparation makes."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,11 @@ def pick_device(wanted: str) -> str:
         raise InputError(
             "train.device: cuda is set but torch sees no GPU; run `candletune doctor` or set train.device=cpu"
         )
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    if sys.platform == "linux":  # batches differ in length; without this, freed memory falls to pieces too small to use
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    return "cuda"
 
 
 def load_base(path: Path, config: TrainConfig, device: str) -> Any:
