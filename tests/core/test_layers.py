@@ -11,7 +11,7 @@ LAYERS = (
     ("runs",),
     ("market",),
     ("labels",),
-    ("splits",),
+    ("splits", "priors"),
     ("prompts",),
     ("dataset",),
     ("training",),

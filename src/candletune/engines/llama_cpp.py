@@ -17,7 +17,7 @@ from candletune.gguf.header import Header, read_header
 from candletune.gguf.log import captured
 from candletune.prompts.chat import MISTRAL, ChatFormat, common_prefix, decision_tokens, encode_prompt
 
-SEQUENCES = 16
+SEQUENCES = 8
 """Prompts decoded at once; their common beginning is computed once and shared."""
 GRAMMAR = r"""
 root ::= "DECISION: " ("BUY" | "SELL" | "HOLD") " - " reason
