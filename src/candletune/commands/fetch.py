@@ -1,0 +1,87 @@
+"""`fetch fear-greed` and `fetch candles`: bring what `dataset` reads, for people who do not run freqtrade."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from candletune.commands import with_config
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from candletune.config import Config
+
+_DEFAULT = Path("candletune.toml")
+
+
+def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
+    """The configuration; the default file need not exist, since fetching is the first thing some people do."""
+    from candletune.config import load_config
+
+    return load_config(None if config_path == _DEFAULT and not config_path.exists() else config_path, assignments)
+
+
+@click.group(epilog="Example: candletune fetch candles --since 2021-01-01")
+def fetch() -> None:
+    """Bring candles or the Fear & Greed history; what is on disk is added to, never replaced by less."""
+
+
+@fetch.command("fear-greed", epilog="Example: candletune fetch fear-greed --output user_data/fear_greed.csv")
+@with_config
+@click.option("--output", type=click.Path(path_type=Path), help="The csv file; default: data.fear_greed.")
+@click.option("--url", help="Another address of the API.")
+def fear_greed(config_path: Path, assignments: tuple[str, ...], output: Path | None, url: str | None) -> None:
+    """Add the Fear & Greed Index's days to a csv file (alternative.me, a value a day since 2018)."""
+    from candletune.console import RichReporter
+    from candletune.market.fetch_fear_greed import URL, fetch_fear_greed
+
+    config, reporter = _load(config_path, assignments), RichReporter()
+    target = output or config.data.fear_greed or config.data.folder / "fear_greed.csv"
+    found = fetch_fear_greed(target, url=url or URL)
+    reporter.say(f"{target}: {found.added} days added, {found.total} in all")
+    if found.differing:
+        reporter.warn(f"{target}: {found.differing} days read otherwise on the server now; the values on disk stay")
+    if config.data.fear_greed is None:
+        reporter.say(f'use it with data.fear_greed = "{target}"')
+
+
+@fetch.command("candles", epilog="Example: candletune fetch candles --exchange kraken --since 2022-01-01")
+@with_config
+@click.option("--exchange", help="ccxt's name; default: binanceusdm for futures pairs, binance for spot pairs.")
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="First day (UTC); default: where the file begins, or 2020-01-01."
+)
+@click.option("--url", help="Another scheme and host of the exchange's API (a mirror).")
+def candles(
+    config_path: Path,
+    assignments: tuple[str, ...],
+    exchange: str | None,
+    since: "datetime | None",
+    url: str | None,
+) -> None:
+    """Add closed candles of data.pairs to freqtrade's feather files in data.folder; resumes where it stopped."""
+    from datetime import UTC
+
+    from candletune.console import RichReporter
+    from candletune.market.fetch_candles import fetch_pair, open_exchange
+
+    config, reporter = _load(config_path, assignments), RichReporter()
+    start = None if since is None else since.replace(tzinfo=UTC)
+    clients = {}
+    for pair in config.data.pairs:
+        name = exchange or ("binanceusdm" if ":" in pair else "binance")
+        if name not in clients:
+            clients[name] = open_exchange(name, url)
+        with reporter.task(f"{pair} {config.data.timeframe}") as task:
+            done = fetch_pair(
+                clients[name],
+                config.data,
+                pair,
+                since=start,
+                page_done=lambda time, task=task: task.advance(note=f"{time:%Y-%m-%d}"),  # type: ignore[misc]
+            )
+        reporter.say(
+            f"{done.path}: {done.added} candles added, {done.total} in all, {done.first:%Y-%m-%d %H:%M} to "
+            f"{done.last:%Y-%m-%d %H:%M}"
+        )

@@ -1,0 +1,96 @@
+"""Bring the Crypto Fear & Greed Index: alternative.me's API to a csv file, a value a day.
+
+What is on disk stays: new days are added, and an answer that does not read as a history changes nothing.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import polars as pl
+
+from candletune import __version__
+from candletune.errors import InputError, UsageError
+from candletune.market.retry import Busy, Wait, ask
+from candletune.market.sentiment import fear_greed_class, parse_fear_greed, read_fear_greed
+from candletune.runs import write_text
+
+URL = "https://api.alternative.me/fng/?limit=0&format=json"
+TIMEOUT = 30.0
+"""Seconds without a byte."""
+MAX_BYTES = 20_000_000
+_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What changed on disk: days added, days in all, and days for which the server now says otherwise (kept)."""
+
+    added: int
+    total: int
+    differing: int
+
+
+def fetch_fear_greed(target: Path, *, url: str = URL, wait: Wait = time.sleep) -> Fetched:
+    """Add the days the server knows to `target` (csv: date, value, classification).
+
+    Args:
+        target: the file; made when missing.
+        url: the API's address.
+        wait: sleeps between attempts.
+
+    Raises:
+        UsageError: `url` is no http address, or `target` is no csv file.
+        InputError: the server has no usable answer, or the file on disk is broken. The file is left as it is.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"--url {url}: expected an http or https address")
+    if target.suffix != ".csv":
+        raise UsageError(f"{target}: expected a name that ends in .csv; set data.fear_greed or --output")
+    known = read_fear_greed(target) if target.exists() else None
+    new = ask(lambda: _history(_get(url), url), url, wait=wait)
+    if known is None:
+        merged, differing = new, 0
+    else:
+        both = known.join(new, on="published", how="inner", suffix="_new")
+        differing = both.filter(pl.col("value") != pl.col("value_new")).height
+        merged = pl.concat([known, new.join(known, on="published", how="anti")]).sort("published")
+    rows = [f"{day:%Y-%m-%d},{value:g},{fear_greed_class(value)}" for day, value in merged.iter_rows()]
+    write_text(target, "\n".join(["date,value,classification", *rows]) + "\n")
+    return Fetched(len(merged) - (0 if known is None else len(known)), len(merged), differing)
+
+
+def _history(raw: bytes, url: str) -> pl.DataFrame:
+    """The answer as `published`, `value`; `Busy` when it is none, since busy servers answer with pages."""
+    try:
+        found = parse_fear_greed(raw)
+    except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise Busy(f"not a Fear & Greed history: {error}") from None
+    if found.is_empty():
+        raise Busy("an empty history")
+    bad = found.filter(~pl.col("value").is_between(0, 100))
+    if not bad.is_empty():
+        day = bad["published"][0]
+        raise InputError(f"{url}: value {bad['value'][0]} on {day:%Y-%m-%d} is not from 0 to 100; nothing was changed")
+    # A day's value is published at its midnight; the newest entry may carry the time of the request instead.
+    return found.with_columns(pl.col("published").dt.truncate("1d")).unique("published", keep="first").sort("published")
+
+
+def _get(url: str) -> bytes:
+    headers: Mapping[str, str] = {"User-Agent": f"candletune/{__version__}", "Accept": "application/json"}
+    try:
+        with urlopen(Request(url, headers=dict(headers)), timeout=TIMEOUT) as answer:  # noqa: S310 - scheme checked
+            raw: bytes = answer.read(MAX_BYTES + 1)
+    except HTTPError as error:
+        if error.code in _TRY_AGAIN:
+            raise Busy(f"HTTP {error.code}") from None
+        raise InputError(f"{url}: HTTP {error.code} {error.reason}; check --url") from None
+    except (URLError, HTTPException, OSError) as error:
+        raise Busy(str(getattr(error, "reason", error)) or type(error).__name__) from None
+    if len(raw) > MAX_BYTES:
+        raise InputError(f"{url}: more than {MAX_BYTES:,} bytes, which is no Fear & Greed history; check --url")
+    return raw
