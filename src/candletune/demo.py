@@ -22,8 +22,8 @@ SETTINGS = (
     "replay.reasons=25",
     "live.prior_correction=false",
 )
-"""A tiny model wants a higher rate than an 8B one. Decisions stay at the training's balanced prior: corrected to life's,
-an incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
+"""A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
+incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
 INCUMBENT_STEPS = 40
 """Shuffled labels hold nothing to learn; this many steps teach it the classes' balance and the wording."""

@@ -1,0 +1,133 @@
+"""The decision rule, every branch: what promotes, what keeps, and what is not enough."""
+
+from typing import Any
+
+import pytest
+
+from candletune.config import EvaluateConfig
+from candletune.evaluation.decide import KEEP, NOT_ENOUGH, PROMOTE, criteria_of, decide
+
+LIMITS = EvaluateConfig()
+
+
+def found(**changes: Any) -> dict[str, Any]:
+    """Metrics under which everything holds; a key with dots replaces one value."""
+    value: dict[str, Any] = {
+        "active": {"flip_rate": 0.30},
+        "shadow": {
+            "flip_rate": 0.30,
+            "shares": {"BUY": 0.3, "SELL": 0.3, "HOLD": 0.4},
+            "status": {"ok": 990, "invalid": 10, "skipped": 0, "error": 0},
+        },
+        "comparison": {
+            "accuracy_signals": {"value": 0.10, "low": 0.04, "high": 0.16},
+            "sequential": {"value": 0.10, "low": 0.01, "high": 0.19},
+            "signed_return": {"value": 0.004, "low": 0.001, "high": 0.007},
+            "coverage": 1.0,
+            "effective": 200.0,
+        },
+        "tickers": {"BTC": {"shadow": {"signals": 9}}, "ETH": {"shadow": {"signals": 9}}},
+    }
+    for path, new in changes.items():
+        target = value
+        *parents, last = path.split("__")
+        for parent in parents:
+            target = target[parent]
+        target[last] = new
+    return value
+
+
+NOTHING = {"value": None, "low": None, "high": None}
+CASES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "all holds": ({}, PROMOTE, "every criterion holds"),
+    "gain exactly at the limit": (
+        {"comparison__accuracy_signals": {"value": 0.05, "low": 0.01, "high": 0.1}},
+        PROMOTE,
+        "",
+    ),
+    "gain too small": (
+        {"comparison__accuracy_signals": {"value": 0.049, "low": 0.01, "high": 0.1}},
+        KEEP,
+        "accuracy gain",
+    ),
+    "gain too small, little seen, still possible": (
+        {
+            "comparison__accuracy_signals": {"value": 0.02, "low": -0.1, "high": 0.14},
+            "comparison__effective": 20.0,
+        },
+        NOT_ENOUGH,
+        "may yet be there",
+    ),
+    "gain too small, little seen, out of reach": (
+        {
+            "comparison__accuracy_signals": {"value": -0.2, "low": -0.3, "high": -0.1},
+            "comparison__effective": 20.0,
+        },
+        KEEP,
+        "accuracy gain",
+    ),
+    "no signals at all": (
+        {
+            "comparison__accuracy_signals": NOTHING,
+            "comparison__sequential": NOTHING,
+            "comparison__signed_return": NOTHING,
+            "comparison__effective": 0.0,
+        },
+        NOT_ENOUGH,
+        "too little was seen",
+    ),
+    "flips more": ({"shadow__flip_rate": 0.34}, KEEP, "flip rate"),
+    "flips exactly a tenth more": ({"active__flip_rate": 0.5, "shadow__flip_rate": 0.55}, PROMOTE, ""),
+    "incumbent never flips, candidate does": ({"active__flip_rate": 0.0, "shadow__flip_rate": 0.2}, KEEP, "flip rate"),
+    "neither flips": ({"active__flip_rate": 0.0, "shadow__flip_rate": 0.0}, PROMOTE, ""),
+    "one row only": ({"active__flip_rate": None}, KEEP, "flip rate"),
+    "candidate's rate unknown": ({"shadow__flip_rate": None}, KEEP, "flip rate"),
+    "one class": ({"shadow__shares": {"BUY": 0.95, "SELL": 0.03, "HOLD": 0.02}}, KEEP, "largest class"),
+    "a class never used": ({"shadow__shares": {"BUY": 0.5, "SELL": 0.0, "HOLD": 0.5}}, KEEP, "rarest class"),
+    "garbage": ({"shadow__status": {"ok": 94, "invalid": 6, "skipped": 0, "error": 0}}, KEEP, "invalid answers"),
+    "no answers": ({"shadow__status": {"ok": 0, "invalid": 0, "skipped": 0, "error": 0}}, PROMOTE, ""),
+    "one ticker": ({"tickers__ETH": {"shadow": {"signals": 0}}}, KEEP, "tickers with signals"),
+    "interval reaches zero": (
+        {"comparison__sequential": {"value": 0.1, "low": -0.01, "high": 0.2}},
+        NOT_ENOUGH,
+        "gain beyond chance",
+    ),
+    "volatility only": (
+        {"comparison__signed_return": {"value": 0.001, "low": -0.001, "high": 0.003}},
+        NOT_ENOUGH,
+        "direction",
+    ),
+    "few answered": ({"comparison__coverage": 0.8}, NOT_ENOUGH, "coverage"),
+    "few independent": ({"comparison__effective": 49.0}, NOT_ENOUGH, "effective samples"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_verdicts(case: str) -> None:
+    changes, verdict, words = CASES[case]
+    got, reason = decide(criteria_of(found(**changes), LIMITS))
+    assert (got, words in reason) == (verdict, True), reason
+
+
+def test_the_plan_alone_wants_no_evidence() -> None:
+    plan = EvaluateConfig(criteria="plan")
+    thin = found(comparison__effective=3.0, comparison__sequential=NOTHING, comparison__coverage=0.1)
+    criteria = criteria_of(thin, plan)
+    assert {criterion.kind for criterion in criteria} == {"plan"}
+    assert decide(criteria)[0] == PROMOTE
+    assert decide(criteria_of(thin, LIMITS))[0] == NOT_ENOUGH
+
+
+def test_one_configured_ticker_may_be_the_only_one() -> None:
+    only = found()
+    del only["tickers"]["ETH"]
+    assert decide(criteria_of(only, LIMITS))[0] == PROMOTE
+
+
+def test_records_carry_number_interval_and_limit() -> None:
+    gain = criteria_of(found(), LIMITS)[0].record()
+    assert gain["value"] == 0.10
+    assert gain["interval"] == [0.04, 0.16]
+    assert gain["limit"] == 0.05
+    assert gain["passed"] is True
+    assert criteria_of(found(comparison__accuracy_signals=NOTHING), LIMITS)[0].record()["interval"] is None

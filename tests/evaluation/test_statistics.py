@@ -1,0 +1,120 @@
+"""The statistics against cases whose answer is known."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from candletune.evaluation.statistics import (
+    Ratio,
+    bootstrap_difference,
+    days_needed,
+    effective_size,
+    sequential_factor,
+    stationary_indices,
+)
+
+
+def ar1(rng: np.random.Generator, rho: float, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """AR(1) rows with unit variance."""
+    noise = rng.normal(size=shape) * np.sqrt(1 - rho**2)
+    series = np.empty(shape)
+    series[:, 0] = rng.normal(size=shape[0])
+    for t in range(1, shape[1]):
+        series[:, t] = rho * series[:, t - 1] + noise[:, t]
+    return series
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6])
+def test_effective_size_of_an_ar1_series(rho: float) -> None:
+    """n (1 - rho) / (1 + rho), the classic result for the mean of an AR(1) series."""
+    n = 2000
+    found = np.array([effective_size(row, 25) for row in ar1(np.random.default_rng(1), rho, (60, n))])
+    # What is estimated without bias is the inflation n / found, so that is averaged.
+    assert 1 / np.mean(1 / found) == pytest.approx(n * (1 - rho) / (1 + rho), rel=0.08)
+
+
+def test_effective_size_of_overlapping_windows() -> None:
+    """A moving sum over 12 of white noise is worth about a twelfth of its length."""
+    noise = np.random.default_rng(2).normal(size=12 * 600)
+    windows = np.asarray(np.convolve(noise, np.ones(12), "valid"), dtype=np.float64)
+    assert effective_size(windows, 11) == pytest.approx(len(windows) / 12, rel=0.15)
+
+
+def test_effective_size_edges() -> None:
+    assert effective_size(np.array([1.0, 2.0]), 5) == 2
+    assert effective_size(np.ones(50), 5) == 50
+    assert effective_size(np.arange(50.0), 0) == 50
+    assert effective_size(np.tile([1.0, -1.0], 50), 3) == 100  # negative dependence never counts for more
+
+
+def test_stationary_blocks() -> None:
+    rows = stationary_indices(1000, 8.0, 200, np.random.default_rng(3))
+    assert rows.shape == (200, 1000)
+    assert rows.min() >= 0
+    assert rows.max() < 1000
+    follows = (rows[:, 1:] - rows[:, :-1]) % 1000 == 1
+    assert follows.mean() == pytest.approx(1 - 1 / 8, abs=0.01)
+
+
+def test_difference_of_ratios_by_hand() -> None:
+    left = Ratio(np.array([1.0, 0.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.0]))
+    right = Ratio(np.array([0.0, 0.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0]))
+    interval, error = bootstrap_difference(left, right, block=1.0, resamples=500, confidence=0.95, seed=1)
+    assert interval.value == pytest.approx(0.75 - 0.5)
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low <= 0.25 <= interval.high
+    assert error > 0
+
+
+def test_no_signals_no_interval() -> None:
+    nothing = Ratio(np.zeros(10), np.zeros(10))
+    interval, error = bootstrap_difference(nothing, nothing, block=2.0, resamples=100, confidence=0.95, seed=1)
+    assert (interval.value, interval.low, interval.high) == (None, None, None)
+    assert np.isnan(error)
+
+
+def test_same_seed_same_interval() -> None:
+    rng = np.random.default_rng(4)
+    left, right = (Ratio(rng.integers(0, 2, 300).astype(float), np.ones(300)) for _ in range(2))
+    first, second = (
+        bootstrap_difference(left, right, block=6.0, resamples=300, confidence=0.95, seed=9) for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.slow
+def test_intervals_cover_as_often_as_they_say() -> None:
+    """1,000 series of autocorrelated pairs: 95 % intervals hold the truth in 93 to 97 % of them."""
+    rng = np.random.default_rng(5)
+    n, rho, truth = 900, 0.5, 0.1
+    left, right = ar1(rng, rho, (1000, n)) + truth, ar1(rng, rho, (1000, n))
+    ones = np.ones(n)
+    held = 0
+    for a, b in zip(left, right, strict=True):
+        interval, _ = bootstrap_difference(
+            Ratio(a, ones), Ratio(b, ones), block=25.0, resamples=300, confidence=0.95, seed=int(rng.integers(2**31))
+        )
+        assert interval.low is not None
+        assert interval.high is not None
+        held += interval.low <= truth <= interval.high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def test_sequential_factor_is_wider_and_holds_every_day() -> None:
+    """Looked at after every observation, a fixed 95 % interval errs far too often; the sequence does not."""
+    assert sequential_factor(50, 0.05) > 1.96
+    rng = np.random.default_rng(6)
+    walks = rng.normal(size=(1000, 1000)).cumsum(axis=1)[:, 49:]
+    t = np.arange(50, 1001)
+    standardised = np.abs(walks) / np.sqrt(t)
+    factors = np.array([sequential_factor(float(k), 0.05) for k in t])
+    assert (standardised > factors).any(axis=1).mean() <= 0.05
+    assert (standardised > 1.96).any(axis=1).mean() > 0.2
+
+
+def test_days_needed() -> None:
+    # twice the noise one may have: four times the time
+    assert days_needed(0.05, 0.025, 7.0, 0.0, 4.0) == pytest.approx(28.0)
+    assert days_needed(0.0, 0.01, 7.0, 0.0, 2.0) is None
+    assert days_needed(None, 0.01, 7.0, 0.0, 2.0) is None
