@@ -113,9 +113,7 @@ def check_candles(frame: pl.DataFrame, path: Path, timeframe: str) -> tuple[pl.D
         InputError: names the file, the first row concerned, and the remedy.
     """
     frame = _typed(frame, path)
-    ordered = frame.sort("date", maintain_order=True)
-    unsorted = 0 if frame["date"].is_sorted() else int((frame["date"].cast(pl.Int64).diff() < 0).sum())
-    unique = ordered.unique(maintain_order=True)
+    unique, unsorted, doubled = _ordered(frame)
     _refuse(unique, unique["date"].is_null(), path, "a missing time", "download the candles again")
     _refuse(unique, unique["date"].is_duplicated(), path, "two different candles for one time", "keep one of them")
     _refuse_bad_prices(unique, path)
@@ -131,12 +129,21 @@ def check_candles(frame: pl.DataFrame, path: Path, timeframe: str) -> tuple[pl.D
     report = {
         "rows": len(unique),
         "reordered": unsorted,
-        "duplicates": len(ordered) - len(unique),
+        "duplicates": doubled,
         "gaps": int((steps > step).sum()),
         "missing_candles": int(((steps // step) - 1).sum()),
         "zero_volume": int((unique["volume"] == 0).sum()),
     }
     return unique, report
+
+
+def _ordered(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
+    """The rows by time without equal duplicates, and how many steps went back in time and how many rows went."""
+    times = frame["date"].cast(pl.Int64)
+    if not times.null_count() and bool((times.diff().drop_nulls() > 0).all()):
+        return frame, 0, 0
+    unique = frame.sort("date", maintain_order=True).unique(maintain_order=True)
+    return unique, int((times.diff() < 0).sum()), len(frame) - len(unique)
 
 
 def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -20,6 +20,7 @@ NO_HEADLINES = "N/A"
 HEADLINE_LENGTH = 90
 MOOD_BOUND = 0.05
 """Mean polarity within plus and minus this reads as neutral news."""
+_MEAN_DIGITS = 9
 _STALE_DAYS = 2
 _CONTROL = re.compile(r"\[/?[A-Z_]{2,}\]|</?s>|<\|[^|>]*\|>|<(?:unk|pad|bos|eos)>", re.IGNORECASE)
 _CLASSES = ((25, "Extreme Fear"), (46, "Fear"), (54, "Neutral"), (75, "Greed"), (100, "Extreme Greed"))
@@ -52,7 +53,7 @@ def fear_greed_class(value: float) -> str:
 
 def clean_headline(text: str, *, limit: int = HEADLINE_LENGTH) -> str:
     """Text from outside, safe for a prompt: one line, no control tokens, no separator, at most `limit` characters."""
-    printable = "".join(ch if ch.isprintable() else " " for ch in text)
+    printable = text if text.isprintable() else "".join(ch if ch.isprintable() else " " for ch in text)
     while (stripped := _CONTROL.sub(" ", printable)) != printable:
         # Removing one token may join the halves of another.
         printable = stripped
@@ -194,7 +195,8 @@ def _add_headlines(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConf
     last = news["published_at"].search_sorted(times["decision_time"], side="right").cast(pl.Int64)
     count = last - news["published_at"].search_sorted(opened, side="right").cast(pl.Int64)
     sums = pl.concat([pl.Series([0.0]), news["polarity"].cum_sum()])
-    mean = ((sums.gather(last) - sums.gather(last - count)) / count.clip(1)).alias("mean")
+    # Rounded, so that a mean on a bound is on it and does not depend on what was summed up before.
+    mean = ((sums.gather(last) - sums.gather(last - count)) / count.clip(1)).round(_MEAN_DIGITS).alias("mean")
     known = times.with_columns(mean, headlines=_latest_titles(news["title"], last, count, data.headline_count))
     mood = pl.when(pl.col("mean") > MOOD_BOUND).then(pl.lit("positive"))
     known = known.select(

@@ -56,9 +56,11 @@ def grounded(reason: str, context: Mapping[str, Any]) -> bool | None:
 
 
 def _matches(reason: str) -> Iterator[tuple["re.Match[str]", Judge]]:
-    for pattern, judge in _CHECKS:
-        for match in pattern.finditer(reason):
-            yield match, judge
+    lower = reason.lower()
+    for words, pattern, judge in _CHECKS:
+        if any(word in lower for word in words):
+            for match in pattern.finditer(reason):
+                yield match, judge
 
 
 def _same_number(cited: str, shown: object) -> bool:
@@ -150,53 +152,60 @@ def _news(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
     return (match["word"] or match["other"]).lower() == str(fields["news_sentiment"]).lower()
 
 
-def _compiled(*checks: tuple[str, Judge]) -> tuple[tuple["re.Pattern[str]", Judge], ...]:
-    return tuple((re.compile(pattern, re.IGNORECASE), judge) for pattern, judge in checks)
+def _compiled(*checks: tuple[str, str, Judge]) -> tuple[tuple[tuple[str, ...], "re.Pattern[str]", Judge], ...]:
+    """Each check: words of which one must occur (a plain search is far faster than a pattern), pattern, judge."""
+    return tuple((tuple(words.split()), re.compile(pattern, re.IGNORECASE), judge) for words, pattern, judge in checks)
 
 
 _CHECKS = _compiled(
-    (rf"(?:\b(?P<frame>\d+[mhdw])\s+)?\bRSI(?:\s*\(14\))?{_IS}{_SIGN}{_N}", _rsi_value),
-    (r"\bRSI(?: is| remains)? (?P<than>above|over|below|under) (?P<bound>\d+(?:\.\d+)?)", _rsi_bound),
-    (rf"{_NOT}\b(?P<word>oversold|overbought)\b", _rsi_word),
-    (r"\b(?P<word>weak|neutral|firm) RSI|\bRSI[^.;,]{0,12}\d \((?P<mark>weak|neutral|firm)\)", _rsi_mood),
-    (rf"\bMACD(?: histogram| hist)?(?:\s+(?:positive|negative))?{_IS}{_SIGN}{_N}", _value_of("macd_hist")),
+    ("rsi", rf"(?:\b(?P<frame>\d+[mhdw])\s+)?\bRSI(?:\s*\(14\))?{_IS}{_SIGN}{_N}", _rsi_value),
+    ("rsi", r"\bRSI(?: is| remains)? (?P<than>above|over|below|under) (?P<bound>\d+(?:\.\d+)?)", _rsi_bound),
+    ("over", rf"{_NOT}\b(?P<word>oversold|overbought)\b", _rsi_word),
+    ("rsi", r"\b(?P<word>weak|neutral|firm) RSI|\bRSI[^.;,]{0,12}\d \((?P<mark>weak|neutral|firm)\)", _rsi_mood),
+    ("macd", rf"\bMACD(?: histogram| hist)?(?:\s+(?:positive|negative))?{_IS}{_SIGN}{_N}", _value_of("macd_hist")),
     (
+        "macd",
         r"\b(?P<word>positive|negative|bullish|bearish) MACD"
         r"|\bMACD(?: histogram| hist)?(?: is| turns| remains| stays)? (?P<other>positive|negative|bullish|bearish)\b"
         r"|\bMACD(?: histogram| hist)?(?: is| remains| stays)? (?P<place>above|below) (?:zero|0\b)",
         _macd,
     ),
-    (rf"\bgap{_IS}{_SIGN}{_N}\s*%", _value_of("ema_gap_pct")),
+    ("gap", rf"\bgap{_IS}{_SIGN}{_N}\s*%", _value_of("ema_gap_pct")),
     (
+        "ema cross",
         r"\b(?P<word>bullish|bearish) (?:EMA|(?:moving average )?cross(?:over)?\b)"
         r"|\bEMAs?(?: cross(?:over)?| trend| alignment)?(?: is| are| remains?| stays?)? (?P<other>bullish|bearish)\b"
         r"|\bfast EMA (?:is )?(?P<place>above|below) the slow",
         _ema,
     ),
     (
+        "band",
         r"\b(?P<where>above|below|near|at|touching|over|under) (?:the |its )?(?P<band>upper|lower)"
         r"(?: Bollinger)? bands?\b|\b(?P<inside>inside|within) (?:the )?(?:Bollinger )?bands",
         _band,
     ),
-    (rf"\b24h (?P<word>{_FALL}|{_RISE})\b|\b(?P<flat>flat|quiet) 24h", _change_word),
-    (rf"\b24h (?P<noun>change|{_FALL}|{_RISE}){_IS}{_SIGN}{_N}\s*%", _change_value),
+    ("24h", rf"\b24h (?P<word>{_FALL}|{_RISE})\b|\b(?P<flat>flat|quiet) 24h", _change_word),
+    ("24h", rf"\b24h (?P<noun>change|{_FALL}|{_RISE}){_IS}{_SIGN}{_N}\s*%", _change_value),
     (
+        "bullish bearish",
         rf"\b(?P<word1>bullish|bearish) (?P<before>{_FRAME_LIST}) trend"
         rf"|\b(?P<word2>bullish|bearish) (?:trend )?on (?:the )?(?P<after>{_FRAME_LIST})"
         rf"|\b(?P<plain>\d+[mhdw])(?: trend)?(?: is| remains)? (?P<word3>bullish|bearish)\b",
         _frames,
     ),
-    (rf"\bFear (?:&|and) Greed(?: index)?{_IS}{_SIGN}{_N}", _value_of("fear_greed")),
+    ("greed", rf"\bFear (?:&|and) Greed(?: index)?{_IS}{_SIGN}{_N}", _value_of("fear_greed")),
     (
+        "fear greed",
         r"\b(?P<word>extreme (?:fear|greed))\b(?!\))"
         r"|\bFear (?:&|and) Greed(?: index)?[^();]{0,12}\d \((?P<mark>[a-z ]+)\)",
         _mood,
     ),
     (
+        "news",
         r"\b(?P<word>positive|negative|neutral) news"
         r"|\bnews(?: sentiment)?(?: is| remains)? (?P<other>positive|negative|neutral)\b",
         _news,
     ),
-    (rf"\bconfidence{_IS}{_SIGN}{_N}", _value_of("sentiment_confidence")),
-    (rf"\bprice{_IS}\s*\$\s*{_N}", _value_of("price_usd")),
+    ("confidence", rf"\bconfidence{_IS}{_SIGN}{_N}", _value_of("sentiment_confidence")),
+    ("$", rf"\bprice{_IS}\s*\$\s*{_N}", _value_of("price_usd")),
 )
