@@ -35,6 +35,9 @@ class Cost:
     processor: float
     mib: float
 
+    def __str__(self) -> str:
+        return f"{self.seconds:7.2f} s  {self.processor:7.2f} s CPU  {self.mib:5.0f} MiB"
+
 
 def measure(command: list[str]) -> Cost:
     """Run a command to its end; its output is shown only when it fails."""
@@ -68,10 +71,8 @@ def compare(data: Path, folder: Path, repeat: int, context: str) -> None:
     mine = (folder / "ours" / "dataset" / "lora_training.jsonl").read_text(encoding="utf-8").splitlines()
     theirs = (folder / "peer.jsonl").read_text(encoding="utf-8").splitlines()
     same = sum(one == two for one, two in zip(mine, theirs, strict=True))
-    print(
-        f"row by row, pandas: {peer.seconds:7.2f} s  {peer.processor:7.2f} s CPU  {peer.mib:5.0f} MiB  (context of {context} rows)"
-    )
-    print(f"candletune:         {seconds:7.2f} s  {processor:7.2f} s CPU  {mib:5.0f} MiB  (median of {repeat})")
+    print(f"row by row, pandas: {peer}  (context of {context} rows)")
+    print(f"candletune:         {Cost(seconds, processor, mib)}  (median of {repeat})")
     print(f"equal lines:        {same} of {len(mine)}")
     print(f"faster:             {peer.seconds / seconds:.1f} times ({peer.processor / processor:.1f} in CPU time)")
     if same != len(mine):
@@ -103,7 +104,7 @@ def scale(folder: Path, counts: list[int]) -> None:
         cost = ours(folder / "data", folder / f"run{count}", f"data.pairs=[{pairs}]", "dataset.per_class=5000")
         candles = count * HOURS
         print(
-            f"{count:4d} pairs  {candles:9,d} candles  {cost.seconds:6.2f} s  {cost.processor:6.2f} s CPU  {cost.mib:5.0f} MiB  "
+            f"{count:4d} pairs  {candles:9,d} candles  {cost}  "
             f"{cost.processor / candles * 1e6:5.2f} s CPU a million candles"
         )
 
