@@ -6,6 +6,7 @@ independent. So times (with all tickers of a time together) are resampled in blo
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Ratio:
         return float(self.hits.sum() / whole) if whole else None
 
 
-def effective_size(series: Floats, lags: int) -> float:
+def effective_size(series: NDArray[np.floating[Any]], lags: int) -> float:
     """Independent observations a dependent series is worth: n / (1 + 2 sum_k (1 - k/n) rho_k), at least 1, at most n.
 
     Args:
