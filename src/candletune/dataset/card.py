@@ -103,28 +103,25 @@ def _natural_shares(manifest: Mapping[str, Any]) -> dict[str, Any]:
     if boundary := manifest["eval_boundary"]:
         line = {"type": "line", "x0": boundary[:7], "x1": boundary[:7], "y0": 0, "y1": 1, "yref": "paper"}
         layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2}}]
-        note = {"x": boundary[:7], "y": 1.06, "yref": "paper", "text": "eval period", "showarrow": False}
-        layout["annotations"] = [note | {"xanchor": "right"}]
     return _figure(data, **layout)
 
 
 def _examples_by_class(meta: pl.DataFrame) -> dict[str, Any]:
-    assets = sorted(meta["asset"].unique().to_list())
-    data = []
-    for split, opacity in ((TRAIN, 1.0), (EVAL, 0.55)):
-        table = meta.filter(split=split).group_by("asset", "label").len()
-        counts = {(asset, label): count for asset, label, count in table.iter_rows()}
-        for label in DECISIONS:
-            data.append(
-                {
-                    "type": "bar",
-                    "name": f"{label}, {split}",
-                    "x": assets,
-                    "y": [counts.get((asset, label), 0) for asset in assets],
-                    "marker": {"color": COLOURS[label], "opacity": opacity},
-                }
-            )
-    return _figure(data, barmode="group")
+    """Examples of each class by asset and, below it, split."""
+    places = [(asset, split) for asset in sorted(meta["asset"].unique().to_list()) for split in (TRAIN, EVAL)]
+    table = meta.group_by("asset", "split", "label").len()
+    counts = {(asset, split, label): count for asset, split, label, count in table.iter_rows()}
+    data = [
+        {
+            "type": "bar",
+            "name": label,
+            "x": [[asset for asset, _ in places], [split for _, split in places]],
+            "y": [counts.get((*place, label), 0) for place in places],
+            "marker": {"color": COLOURS[label]},
+        }
+        for label in DECISIONS
+    ]
+    return _figure(data, barmode="group", yaxis={"title": {"text": "examples"}})
 
 
 def _examples_by_month(meta: pl.DataFrame) -> dict[str, Any]:
@@ -141,7 +138,7 @@ def _examples_by_month(meta: pl.DataFrame) -> dict[str, Any]:
                 "marker": {"color": COLOURS[label]},
             }
         )
-    return _figure(data, barmode="stack", bargap=0)
+    return _figure(data, barmode="stack", bargap=0, yaxis={"title": {"text": "examples"}})
 
 
 def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: float) -> dict[str, Any]:
