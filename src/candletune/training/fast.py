@@ -161,7 +161,9 @@ class FastEngine:
         self.parameters = [
             p for layer in self.layers for pairs in layer.loras.values() for pair in pairs for p in (pair.a, pair.b)
         ]
-        self.ops = ops_for(str(self.device))
+        self.ops, reason = ops_for(str(self.device))
+        if reason:
+            say(f"no Triton kernels, so training is about half as fast ({reason}); install triton and a C compiler")
         self.weights = Weights(self.layers, self.dtype, resident=plan.resident)
         self.shelf = Shelf(self.device)
         self._place_embedding()

@@ -1,10 +1,9 @@
+# mypy: disable-error-code="no-untyped-def"
 """Triton kernels of the fast path's elementwise arithmetic: each reads and writes its tensors once.
 
 torch.compile's versions of the same functions took two to five times as long (concatenations became masked loads,
 and a batch's changing length became a division for each element).
 """
-
-from typing import Any
 
 import torch
 import triton
@@ -14,8 +13,8 @@ from torch import Tensor
 _COLUMNS = 1024
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm(source: Any, weight: Any, target: Any, width: Any, eps: Any, BLOCK: tl.constexpr) -> None:
+@triton.jit
+def _norm(source, weight, target, width, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK)
     real = place < width
@@ -26,10 +25,8 @@ def _norm(source: Any, weight: Any, target: Any, width: Any, eps: Any, BLOCK: tl
     tl.store(target + row * width + place, unit * factor, mask=real)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm_backward(
-    grad: Any, source: Any, weight: Any, residual: Any, target: Any, width: Any, eps: Any, BLOCK: tl.constexpr
-) -> None:
+@triton.jit
+def _norm_backward(grad, source, weight, residual, target, width, eps, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK)
     real = place < width
@@ -43,8 +40,8 @@ def _norm_backward(
     tl.store(target + row * width + place, inner, mask=real)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _gate(both: Any, target: Any, width: Any, BLOCK: tl.constexpr) -> None:
+@triton.jit
+def _gate(both, target, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = place < width
@@ -53,8 +50,8 @@ def _gate(both: Any, target: Any, width: Any, BLOCK: tl.constexpr) -> None:
     tl.store(target + row * width + place, first * tl.sigmoid(first) * second, mask=real)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _gate_backward(grad: Any, both: Any, width: Any, BLOCK: tl.constexpr) -> None:
+@triton.jit
+def _gate_backward(grad, both, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = place < width
@@ -66,21 +63,21 @@ def _gate_backward(grad: Any, both: Any, width: Any, BLOCK: tl.constexpr) -> Non
     tl.store(both + row * 2 * width + width + place, wide * first * share, mask=real)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _turn(
-    flat: Any,
-    queries: Any,
-    keys: Any,
-    values: Any,
-    cos: Any,
-    sin: Any,
-    stride: Any,
-    heads: Any,
-    kv_heads: Any,
+    flat,
+    queries,
+    keys,
+    values,
+    cos,
+    sin,
+    stride,
+    heads,
+    kv_heads,
     HALF: tl.constexpr,
     GROUP: tl.constexpr,
     JOIN: tl.constexpr,
-) -> None:
+):
     """One token, GROUP heads: between the flat (queries, keys, values) row and rotated separate tensors, or back."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * GROUP
@@ -115,19 +112,19 @@ def _turn(
         tl.store(split + lane + HALF, second)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _drop(
-    source: Any,
-    total: Any,
-    target: Any,
-    seed: Any,
-    width: Any,
-    start: Any,
-    rate: Any,
-    factor: Any,
+    source,
+    total,
+    target,
+    seed,
+    width,
+    start,
+    rate,
+    factor,
     BLOCK: tl.constexpr,
     ADD: tl.constexpr,
-) -> None:
+):
     row = tl.program_id(0)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = place < width

@@ -133,13 +133,17 @@ def kernel_ops() -> Ops:
 
 
 @cache
-def ops_for(device: str) -> Ops:
-    """Kernels on a CUDA device where Triton works (it needs a C compiler too), the plain functions elsewhere."""
+def ops_for(device: str) -> tuple[Ops, str | None]:
+    """Kernels on a CUDA device where Triton works (it needs a C compiler too), the plain functions elsewhere.
+
+    Returns:
+        The functions, and why they are not the kernels on a CUDA device that should have them.
+    """
     if not device.startswith("cuda"):
-        return PLAIN
+        return PLAIN, None
     try:
         ops = kernel_ops()
         ops.norm(torch.ones(3, 64, device=device), torch.ones(64, device=device), 1e-5)
-    except Exception:  # whatever stops Triton, the plain functions are right
-        return PLAIN
-    return ops
+    except Exception as error:  # whatever stops Triton, the plain functions are right
+        return PLAIN, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    return ops, None

@@ -1,6 +1,6 @@
 """The loss: weighted cross-entropy over the answer's tokens, and the decision's probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,16 +30,23 @@ def answer_loss(model: Any, batch: Sequence[Weighted], pad: int) -> tuple[Tensor
     """
     decoder, head = decoder_and_head(model)
     states, shared = hidden_states(decoder, [example.ids for example in batch], pad)
-    rows = [row for row, example in enumerate(batch) for _ in example.weights]
-    places = [
-        example.prompt_length - 1 - shared + offset for example in batch for offset in range(len(example.weights))
-    ]
-    targets = [token for example in batch for token in example.ids[example.prompt_length :]]
+    rows, places, targets, weights = zip(*_asked(batch), strict=True)
     device = states.device
-    weights = torch.tensor([w for example in batch for w in example.weights], device=device)
-    logits = head(states[torch.tensor(rows, device=device), torch.tensor(places, device=device)]).float()
+    weight = torch.tensor(weights, device=device)
+    logits = head(states[torch.tensor(rows, device=device), torch.tensor(places, device=device) - shared]).float()
     losses = cross_entropy(logits, torch.tensor(targets, device=device), reduction="none")
-    return (losses * weights).sum(), float(weights.sum())
+    return (losses * weight).sum(), float(weight.sum())
+
+
+def _asked(batch: Sequence[Weighted]) -> Iterator[tuple[int, int, int, float]]:
+    """(row, position of the prediction, target id, weight); a soft decision asks each of its ids for a share."""
+    for row, example in enumerate(batch):
+        for offset, weight in enumerate(example.weights):
+            place = example.prompt_length + offset
+            if example.soft and place == example.decision_index:
+                yield from ((row, place - 1, token, weight * share) for token, share in example.soft)
+            else:
+                yield row, place - 1, example.ids[place], weight
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         steps_of,
         train_adapter,
     )
-    from candletune.training.tokens import tokenize
+    from candletune.training.tokens import soften, tokenize
     from candletune.training.watch import Held, Watcher, trim_metrics
 
     base = resolve_base(config, reporter)
@@ -51,6 +51,12 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     )
     if shortened:
         reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
+    if config.train.soft_target:
+        returns = data.meta["forward_return"].to_list()
+        limit, share = config.labels.threshold, config.train.soft_target
+        examples = [
+            soften(example, tokens, value, limit, share) for example, value in zip(examples, returns, strict=True)
+        ]
     chosen = [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "train"]
     natural = pl.read_parquet(run.file("dataset", "natural_eval.parquet"))
     held = Held(

@@ -1,8 +1,9 @@
 """Messages to token ids and loss weights. Masks come from ids, never from text."""
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from candletune.errors import InputError
 from candletune.prompts.chat import ChatFormat, DecisionTokens, Example, encode_example
@@ -13,12 +14,43 @@ _HEADLINES = re.compile(r"^(Headlines: )(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A tokenized example with a loss weight for each answer token (`ids[prompt_length:]`)."""
+    """A tokenized example with a loss weight for each answer token (`ids[prompt_length:]`).
+
+    Attributes:
+        soft: shares of the decision ids at the decision token, (id, share), in place of the one id; empty: hard.
+    """
 
     ids: tuple[int, ...]
     prompt_length: int
     decision_index: int
     weights: tuple[float, ...]
+    soft: tuple[tuple[int, float], ...] = ()
+
+
+def soft_shares(forward_return: float, threshold: float) -> tuple[float, float, float]:
+    """Shares of BUY, SELL and HOLD by a realised return: a label that does not jump at the threshold.
+
+    BUY gets sigma((r - t) / s), SELL sigma((-r - t) / s), HOLD what is left, with s = t / 4: a return a hair above the
+    threshold says little more than one a hair below it. The expected cross-entropy against these shares is a proper
+    score, so the probabilities it teaches are those of a noisy outcome rather than of the label alone.
+    """
+    scale = threshold / 4
+    buy, sell = (1 / (1 + math.exp(-_bounded((side * forward_return - threshold) / scale))) for side in (1, -1))
+    return buy, sell, 1 - buy - sell
+
+
+def _bounded(value: float) -> float:
+    return max(-60.0, min(60.0, value))
+
+
+def soften(
+    example: Weighted, tokens: DecisionTokens, forward_return: float, threshold: float, share: float
+) -> Weighted:
+    """Replace the decision token's hard target by (1 - share) times it plus `share` times the soft shares."""
+    hard = tokens.ids.index(example.ids[example.decision_index])
+    soft = soft_shares(forward_return, threshold)
+    mixed = [share * soft[k] + (1 - share) * (k == hard) for k in range(len(soft))]
+    return replace(example, soft=tuple(zip(tokens.ids, mixed, strict=True)))
 
 
 def shorten(prompt: str) -> str | None:
