@@ -1,4 +1,4 @@
-"""The Triton kernels compute what the plain functions compute; without a GPU they run in Triton's interpreter."""
+"""The Triton kernels compile, and compute what the plain functions compute (in Triton's interpreter without a GPU)."""
 
 import os
 import subprocess
@@ -58,3 +58,35 @@ def test_kernels_agree_with_plain_functions(tmp_path: Path) -> None:
     script.write_text(CHECK)
     result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "agree", result.stderr[-2000:]
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from candletune.training import fast_kernels as kernels
+
+sizes = {"BLOCK": 1024, "HALF": 64, "GROUP": 8, "JOIN": True, "ADD": True}
+kinds = {"seed": "*i32", "eps": "fp32", "rate": "fp32", "factor": "fp32"}
+whole = ("width", "stride", "heads", "kv_heads", "start")
+for name in ("_norm", "_norm_backward", "_gate", "_gate_backward", "_turn", "_drop"):
+    kernel = getattr(kernels, name)
+    fixed = {key: sizes[key] for key in kernel.arg_names if key in sizes}
+    signature = {
+        key: "constexpr" if key in sizes else kinds.get(key, "i32" if key in whole else "*bf16")
+        for key in kernel.arg_names
+    }
+    for chip in (80, 90):
+        triton.compile(ASTSource(kernel, signature, fixed), target=GPUTarget("cuda", chip, 32))
+print("compiled")
+"""
+
+
+def test_kernels_compile_for_gpus(tmp_path: Path) -> None:
+    """The interpreter accepts more than the compiler: compile for Ampere and Hopper, which needs no GPU."""
+    pytest.importorskip("triton", reason="Triton is not installed (pip install 'candletune[gpu]')")
+    script = tmp_path / "compile.py"
+    script.write_text(COMPILE)
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "compiled", result.stderr[-2000:]

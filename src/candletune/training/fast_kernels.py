@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """Triton kernels of the fast path's elementwise arithmetic: each reads and writes its tensors once.
 
 torch.compile's versions of the same functions took two to five times as long (concatenations became masked loads,
