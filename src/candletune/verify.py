@@ -22,6 +22,7 @@ from candletune.gguf.stage import ADAPTER_GGUF, MERGED_GGUF
 from candletune.prompts.parse import parse_answer
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder, Stage, write_json
+from candletune.training.quiet import quiet
 
 PLAIN_TYPES = (0, 1, 32)
 """`general.file_type` of F32, F16 and BF16 models; anything else is quantized."""
@@ -165,6 +166,7 @@ def _template_criterion(config: Config, exported: Path) -> Criterion:
     )
 
 
+@quiet()
 def _reference_criteria(
     config: Config,
     run: RunFolder,

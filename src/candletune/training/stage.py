@@ -13,11 +13,13 @@ from candletune.decisions import DECISIONS
 from candletune.errors import InputError
 from candletune.prompts.chat import decision_tokens, encode_prompt
 from candletune.runs import RunFolder, Stage, atomic_folder, read_json, sha256_path, write_json
+from candletune.training.quiet import quiet
 
 ADAPTER = "adapter"
 ADAPTER_MANIFEST = "candletune.json"
 
 
+@quiet()
 def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """The stage's work; returns the summary."""
     from candletune.training.base import chat_format, load_tokenizer, resolve_base
