@@ -56,7 +56,12 @@ def plain_loss(model: Any, rows: Sequence[Weighted]) -> Tensor:
         ids = torch.tensor([row.ids])
         logits = model(input_ids=ids).logits[0].float()[row.prompt_length - 1 : -1]
         losses = cross_entropy(logits, ids[0, row.prompt_length :], reduction="none")
-        total = total + (losses * torch.tensor(row.weights)).sum()
+        weights = torch.tensor(row.weights)
+        if row.soft:
+            place = row.decision_index - row.prompt_length
+            ids_of, shares = zip(*row.soft, strict=True)
+            losses[place] = -(logits[place].log_softmax(-1)[list(ids_of)] * torch.tensor(shares)).sum()
+        total = total + (losses * weights).sum()
     return total
 
 

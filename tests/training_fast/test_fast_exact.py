@@ -1,5 +1,6 @@
 """The fast path gives the loss and the gradients of plain Transformers + PEFT."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,6 +70,29 @@ def test_four_bit_weights_agree() -> None:
     assert total.item() == pytest.approx(expected.item(), rel=1e-5)
     for key, grad in wanted.items():
         assert (found[key] - grad).norm() <= 1e-5 * grad.norm(), key
+
+
+def test_soft_decisions_agree() -> None:
+    """A soft target asks one token for three ids; its gradient is the reference's too."""
+    model = tiny_model()
+    rows = [replace(row, soft=((20, 0.5), (21, 0.2), (22, 0.3))) for row in examples(4, 6)]
+    rows[0] = replace(rows[0], soft=())
+    expected = plain_loss(model, rows)
+    torch.autograd.backward(expected)
+    wanted = gradients(model)
+    total, _ = FastEngine(model, PLANS["recompute"], say=pytest.fail).loss(rows)
+    torch.autograd.backward(total)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    for key, grad in gradients(model).items():
+        assert (grad - wanted[key]).norm() <= 1e-5 * wanted[key].norm(), key
+
+
+def test_evaluation_is_the_loss_without_dropout() -> None:
+    model, rows = tiny_model(dropout=0.5), examples(5, 6)
+    engine = FastEngine(model, PLANS["micro-batches, offloaded, host embedding"], say=pytest.fail)
+    total, weight = engine.evaluate(rows)
+    assert total == pytest.approx(plain_loss(model.eval(), rows).item(), rel=1e-5)
+    assert weight == sum(sum(row.weights) for row in rows)
 
 
 def test_gradients_scale_with_the_loss() -> None:

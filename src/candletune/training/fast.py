@@ -17,7 +17,7 @@ from candletune.config import TrainConfig
 from candletune.errors import InputError, UsageError
 from candletune.prompts.chat import DecisionTokens
 from candletune.training.fast_layer import Gradients, Kept, Micro, backward_layer, forward_layer
-from candletune.training.fast_layout import Layout, pack, rows_of
+from candletune.training.fast_layout import Layout, answers_of, pack, rows_of
 from candletune.training.fast_memory import Plan, Shape, budget_bytes, choose, pieces
 from candletune.training.fast_offload import Shelf, host_share
 from candletune.training.fast_ops import ops_for, token_losses
@@ -204,6 +204,17 @@ class FastEngine:
             found.append(logits.double().softmax(dim=-1).cpu())
         return torch.cat(found) if found else torch.zeros((0, 3), dtype=torch.float64)
 
+    @torch.no_grad()
+    def evaluate(self, examples: Sequence[Weighted]) -> tuple[float, float]:
+        """Sum of weighted token losses without dropout, and the sum of the weights; no gradients."""
+        total = 0.0
+        for start in range(0, len(examples), self.plan.micro_batch):
+            part = examples[start : start + self.plan.micro_batch]
+            layout = pack(*rows_of(part), self.device)
+            hidden, _ = self._forward(layout, self._micro(layout, None), keep=False)
+            total += self._head(hidden, part)[0].item()
+        return total, float(sum(sum(example.weights) for example in examples))
+
     def close(self) -> None:
         """Give the model back as it was: the embedding on its device, no expanded weights."""
         self.weights.release()
@@ -247,9 +258,7 @@ class FastEngine:
         layout = pack(rows, asked, self.device)
         micro = self._micro(layout, self._seeds(seed))
         hidden, kept = self._forward(layout, micro, keep=True)
-        targets = [token for example in examples for token in example.ids[example.prompt_length :]]
-        weights = [weight for example in examples for weight in example.weights]
-        total, grad = self._head(hidden, torch.tensor(targets), torch.tensor(weights, dtype=torch.float32))
+        total, grad = self._head(hidden, examples)
         del hidden
         last = len(self.layers) - 1
         back: Tensor | None = grad
@@ -305,17 +314,18 @@ class FastEngine:
                 kept.append(held)
         return hidden, kept
 
-    def _head(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _head(self, hidden: Tensor, examples: Sequence[Weighted]) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy over the vocabulary and the gradient of the last layer's output."""
         norm, eps = self.decoder.norm.weight, self.decoder.norm.variance_epsilon
         states = self.ops.norm(hidden, norm, eps)
-        targets, weights = targets.to(self.device), weights.to(self.device)
+        places, targets, weights = (torch.tensor(values, device=self.device) for values in answers_of(examples))
         total = torch.zeros((), dtype=torch.float32, device=self.device)
-        grad = torch.empty_like(states)
-        for start in range(0, len(states), HEAD_ROWS):
+        grad = torch.zeros_like(states)
+        for start in range(0, len(places), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
-            losses, back = token_losses(states[rows] @ self.head.weight.t(), targets[rows], weights[rows])
-            grad[rows] = back @ self.head.weight
+            logits = states[places[rows]] @ self.head.weight.t()
+            losses, back = token_losses(logits, targets[rows], weights[rows])
+            grad.index_add_(0, places[rows], back @ self.head.weight)
             total += losses
         return total, self.ops.norm_backward(grad, hidden, norm, eps, torch.zeros_like(grad))
 

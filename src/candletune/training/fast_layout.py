@@ -107,6 +107,27 @@ def rows_of(examples: Sequence[Weighted]) -> tuple[list[tuple[int, ...]], list[i
     return [example.ids[:-1] for example in examples], [len(example.weights) for example in examples]
 
 
+def answers_of(examples: Sequence[Weighted]) -> tuple[list[int], list[int], list[float]]:
+    """What is asked of the picked tokens: index among them, target id and weight of each term of the loss.
+
+    A soft decision asks one token for shares of several ids.
+    """
+    places, targets, weights = [], [], []
+    index = 0
+    for example in examples:
+        for offset, weight in enumerate(example.weights):
+            position = example.prompt_length + offset
+            asked: Sequence[tuple[int, float]] = ((example.ids[position], 1.0),)
+            if example.soft and position == example.decision_index:
+                asked = example.soft
+            for token, share in asked:
+                places.append(index)
+                targets.append(token)
+                weights.append(weight * share)
+            index += 1
+    return places, targets, weights
+
+
 def packed_tokens(examples: Sequence[Weighted]) -> int:
     """How many packed tokens a micro-batch of these examples has."""
     rows, asked = rows_of(examples)

@@ -103,7 +103,7 @@ class Watcher(TrainerCallback):
         """Evaluate decisions and the eval loss, append the result, and sound the alarm when one class takes over."""
         found = evaluate_decisions(model, self.held, self.tokens, self.pad, self.engine)
         if self.held.examples:
-            found["loss"] = evaluate_loss(model, self.held.examples, self.pad)
+            found["loss"] = evaluate_loss(model, self.held.examples, self.pad, engine=self.engine)
         append_metrics(self.metrics, {"step": step, **{f"eval_{key}": value for key, value in found.items()}})
         shares: dict[str, float] = found["shares"]
         name = max(shares, key=lambda key: shares[key])
@@ -209,8 +209,13 @@ def evaluate_decisions(
 
 
 @torch.no_grad()
-def evaluate_loss(model: Any, examples: Sequence[Weighted], pad: int, batch: int = 32) -> float:
+def evaluate_loss(
+    model: Any, examples: Sequence[Weighted], pad: int, batch: int = 32, engine: FastEngine | None = None
+) -> float:
     """Weighted mean answer loss over examples, without dropout."""
+    if engine is not None:
+        loss_sum, weight_sum = engine.evaluate(examples)
+        return loss_sum / weight_sum
     was_training = model.training
     model.eval()
     total = weight = 0.0
