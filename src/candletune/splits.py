@@ -8,6 +8,7 @@ import polars as pl
 from candletune.config import DatasetConfig
 
 TRAIN, EVAL = "train", "eval"
+SPLITS = pl.Enum((TRAIN, EVAL))
 
 
 def eval_boundary(times: pl.Series, fraction: float) -> datetime:
@@ -25,7 +26,7 @@ def purge_start(boundary: datetime, horizon: timedelta, embargo: timedelta) -> d
 def assign_split(
     rows: pl.DataFrame, config: DatasetConfig, *, horizon: timedelta, embargo: timedelta, seed: int
 ) -> tuple[pl.DataFrame, datetime | None]:
-    """Add `split` (train, eval, or null for rows purged between them).
+    """Add `split` (an Enum: train, eval, or null for rows purged between them).
 
     Args:
         rows: candidates with `decision_time`.
@@ -39,9 +40,11 @@ def assign_split(
     if config.split == "random":
         order = np.random.default_rng(seed).permutation(len(rows))
         chosen = pl.Series(order < round(len(rows) * config.eval_fraction))
-        return rows.with_columns(split=pl.when(chosen).then(pl.lit(EVAL)).otherwise(pl.lit(TRAIN))), None
+        return rows.with_columns(
+            split=pl.when(chosen).then(pl.lit(EVAL, SPLITS)).otherwise(pl.lit(TRAIN, SPLITS))
+        ), None
     boundary = eval_boundary(rows["decision_time"], config.eval_fraction)
     last_train = purge_start(boundary, horizon, embargo)
     time = pl.col("decision_time")
-    split = pl.when(time >= boundary).then(pl.lit(EVAL)).when(time < last_train).then(pl.lit(TRAIN))
+    split = pl.when(time >= boundary).then(pl.lit(EVAL, SPLITS)).when(time < last_train).then(pl.lit(TRAIN, SPLITS))
     return rows.with_columns(split=split), boundary

@@ -50,7 +50,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     every, found = labelled_times(config, reporter)
     rows, boundary = candidates(config, every)
     chosen, natural = balance(rows, config), natural_sample(rows, config)
-    both = complete_rows(config, pl.concat([chosen, natural])).with_columns(pl.col("label").cast(pl.String))
+    both = complete_rows(config, pl.concat([chosen, natural])).with_columns(pl.col("label", "split").cast(pl.String))
     meta, natural_meta = both.head(len(chosen)), both.tail(len(natural))
     prompts, completions, names = render_examples(meta, template, config.seed)
     meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))
@@ -125,12 +125,12 @@ def describe(
         "last_decision": last.isoformat(),
         "train_end": (last + timedelta(minutes=minutes * config.labels.horizon)).isoformat(),
         "class_prior": class_shares(train["label"]),
-        "natural_prior": class_shares(rows.filter(pl.col("split") == TRAIN)["label"].cast(LABELS)),
+        "natural_prior": class_shares(rows.select(pl.col("label").filter(pl.col("split") == TRAIN)).to_series()),
         "candidates": {
             "rows": len(rows),
             "purged": rows["split"].null_count(),
-            "by_asset": _shares(rows, pl.col("asset").cast(pl.String)),
-            "by_month": _shares(rows, pl.col("decision_time").dt.strftime("%Y-%m")),
+            "by_asset": _shares(rows, pl.col("asset"), pl.col("key").cast(pl.String)),
+            "by_month": _shares(rows, pl.col("decision_time").dt.truncate("1mo"), pl.col("key").dt.strftime("%Y-%m")),
         },
         "largest_template_share": template_share,
         "problems": problems,
@@ -145,12 +145,13 @@ def template_shares(meta: pl.DataFrame) -> float:
     return float(share.max())  # type: ignore[arg-type]
 
 
-def _shares(rows: pl.DataFrame, key: pl.Expr) -> dict[str, dict[str, float]]:
-    """Rows and class shares by a key, in its order."""
+def _shares(rows: pl.DataFrame, key: pl.Expr, name: pl.Expr) -> dict[str, dict[str, float]]:
+    """Rows and class shares by a key, in its order; only the few keys are turned into text, by `name`."""
     table = (
         rows.group_by(key.alias("key"))
         .agg(pl.len().alias("rows"), *((pl.col("label") == label).mean().round(4).alias(label) for label in DECISIONS))
         .sort("key")
+        .with_columns(key=name)
     )
     return {row.pop("key"): row for row in table.iter_rows(named=True)}
 

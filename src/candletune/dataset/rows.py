@@ -90,7 +90,8 @@ def labelled_times(config: Config, reporter: Reporter) -> tuple[pl.DataFrame, di
     assets = pl.Enum(sorted(ticker_of(pair) for pair in config.data.pairs))
     frames, found = [], {}
     with reporter.task("Read candles", total=len(config.data.pairs)) as task:
-        for pair in config.data.pairs:
+        # By ticker, so that a stable sort by time alone gives the order by time and asset.
+        for pair in sorted(config.data.pairs, key=ticker_of):
             candles = load_pair(config, pair)
             _say_mended(candles, reporter)
             labels = label_candles(candles.frame, config.labels, minutes).drop_nulls("label")
@@ -103,7 +104,7 @@ def labelled_times(config: Config, reporter: Reporter) -> tuple[pl.DataFrame, di
             frames.append(rows)
             found[candles.ticker] = {"file": candles.path.name, **candles.report, "labelled": len(rows)}
             task.advance()
-    rows = pl.concat(frames).sort("decision_time", "asset")
+    rows = pl.concat(frames).sort("decision_time", maintain_order=True)
     if rows.is_empty():
         raise InputError(f"{config.data.folder}: no candles can be labelled; give longer histories (months, not days)")
     return rows, found

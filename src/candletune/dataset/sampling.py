@@ -51,14 +51,13 @@ def balance(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     """
     key = np.random.default_rng(config.seed).permutation(len(rows)).astype(np.uint32)
     rows = rows.with_columns(_key=pl.Series(key))
-    parts = {
-        (split, label): rows.filter(split=split).filter(label=label) for split in (TRAIN, EVAL) for label in DECISIONS
-    }
-    if none := [label for label in DECISIONS if parts[TRAIN, label].is_empty()]:
+    counts = {(split, label): count for split, label, count in rows.group_by("split", "label").len().iter_rows()}
+    if none := [label for label in DECISIONS if (TRAIN, label) not in counts]:
         raise InputError(f"dataset: no {', '.join(none)} in the train split; use more candles or a lower threshold")
-    least = {split: min(len(parts[split, label]) for label in DECISIONS) for split in (TRAIN, EVAL)}
+    least = {split: min(counts.get((split, label), 0) for label in DECISIONS) for split in (TRAIN, EVAL)}
     take = split_counts(config.dataset.per_class, config.dataset.eval_fraction, least[TRAIN], least[EVAL])
-    chosen = [_spread(part).head(take[split]) for (split, _), part in parts.items()]
+    # One part at a time, so that no second copy of all rows is ever held.
+    chosen = [_spread(rows.filter(split=split, label=label)).head(take[split]) for split in take for label in DECISIONS]
     return pl.concat(chosen).drop("_key").sort("decision_time", "asset")
 
 
