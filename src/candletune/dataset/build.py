@@ -18,7 +18,7 @@ from candletune.console import Reporter
 from candletune.dataset.audit import describe_dataset
 from candletune.dataset.card import write_card
 from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, to_line
-from candletune.dataset.rows import LABELS, add_prompts, complete_rows, labelled_times
+from candletune.dataset.rows import add_prompts, complete_rows, labelled_times
 from candletune.dataset.sampling import balance, candidates, class_shares, natural_sample
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import CheckFailed
