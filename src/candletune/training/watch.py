@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,26 @@ def interruptible(watcher: Watcher) -> Iterator[None]:
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """Append one JSON line."""
+    """Append one JSON line; its numbers also go to TensorBoard (`train/tensorboard`) where that is installed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
+    board = _tensorboard(path.parent / "tensorboard")
+    if board is not None:
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "step":
+                board.add_scalar(name.replace("eval_", "eval/", 1), value, row["step"])
+        board.flush()
+
+
+@cache
+def _tensorboard(folder: Path) -> Any:
+    """One writer a folder; None without the package (`pip install candletune[tensorboard]`)."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))
 
 
 def trim_metrics(path: Path, step: int) -> None:
