@@ -134,6 +134,9 @@ CASES: dict[str, tuple[Break, str, int]] = {
     "test before the data": (settings("dataset.test_start=2020-01-01"), "widen the range", 3),
     "pairs of one ticker": (two_of_a_ticker, "data.pairs: BTC appears in two pairs; keep one", 3),
     "candles of 5 hours": (settings("data.timeframe=5h"), "data.context_timeframes: 4h is not a longer multiple", 2),
+    "candles that do not divide a day": (
+        settings("data.timeframe=7h", "data.context_timeframes=[]"), "no candles of BTC/USDT:USDT 7h", 3
+    ),
     "unknown key": (settings("data.foldr=x"), "data.foldr: unknown key (did you mean folder?)", 2),
     "no fear & greed file": (settings(FEAR), "f.csv: missing (data.fear_greed)", 3),
     "fear & greed columns": (text("f.csv", "day,score\n2024-01-01,3\n", FEAR), "not a Fear & Greed history", 3),

@@ -11,12 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candletune.cli import main
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE, audit, balance, candidates, labelled_times, read_examples
+from candletune.dataset import STAGE, audit, balance, candidates, decision_rows, labelled_times, read_examples
 from candletune.dataset.audit import average_uniqueness, describe_dataset
 from candletune.dataset.sampling import split_counts
-from candletune.errors import CheckFailed, InputError
+from candletune.errors import CheckFailed, InputError, UsageError
+from candletune.market.candles import Candles
+from candletune.market.features import indicator_rows
+from candletune.market.indicators import WARM_UP
 from candletune.runs import RunFolder, run_stage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -233,3 +237,47 @@ def test_the_card_shows_the_audit_and_the_examples(folder: Path, tmp_path: Path)
     for name in ("shares", "classes", "months", "reasons", "indicator_rsi"):
         assert f'id="{name}"' in after
     assert "http://" not in after.partition("<script>")[0]
+
+
+def test_the_audit_command_says_what_it_found(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"data.folder": folder, "run.folder": tmp_path / "run", "dataset.per_class": 40}
+    options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    for split, code in (("chronological", 0), ("random", 4)):
+        with pytest.raises(SystemExit) as left:
+            main(["dataset", "--config", str(empty), "--audit", "9", *options, "--set", f"dataset.split={split}"])
+        assert int(left.value.code or 0) == code
+        said = " ".join(capsys.readouterr().err.split())
+        assert "audit 9 rows rebuilt from cut candles" in said
+        assert ("error: audit: 1 problems, the first:" in said) == bool(code)
+
+
+def test_candles_that_do_not_divide_a_day_have_no_daily_change(folder: Path) -> None:
+    frame = pl.read_ipc(folder / "BTC_USDT_USDT-1h-futures.feather")
+    with pytest.raises(UsageError, match="7h does not divide a day"):
+        indicator_rows(Candles(frame, {}, folder, "BTC", "7h"))
+
+
+def test_a_pair_without_enough_candles_is_said_and_the_other_serves(folder: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for name, rows in (("BTC", 3000), ("ETH", 100)):
+        frame = pl.read_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather").head(rows)
+        frame.filter(pl.int_range(pl.len()) != 50).write_ipc(few / f"{name}_USDT_USDT-1h-futures.feather")
+    run, reporter = built(config_of(few, tmp_path / "run"))
+    assert any("99 candles give no labelled row" in warning for warning in reporter.warnings)
+    assert read_examples(run).meta["asset"].unique().to_list() == ["BTC"]
+    assert audit(config_of(few, tmp_path / "run"), run, 180, SilentReporter())["clean"]
+
+
+def test_decision_rows_of_a_range(folder: Path, tmp_path: Path) -> None:
+    config = config_of(folder, tmp_path)
+    every = decision_rows(config)
+    # All decision times after the warm-up, the last ones too: what has no outcome yet can still be decided on.
+    assert len(every) == 2 * (3000 - WARM_UP)
+    start = START + timedelta(hours=1000)
+    some = decision_rows(config, start=start, end=start + timedelta(hours=5))
+    assert len(some) == 10
+    assert some.equals(every.filter(pl.col("decision_time").is_between(start, start + timedelta(hours=4))))
+    assert some["decision_time"].is_sorted()

@@ -25,6 +25,7 @@ HOUR = 3_600_000
 START = datetime(2024, 1, 1, tzinfo=UTC)
 PAIR = "BTC/USDT:USDT"
 Answer = tuple[int, bytes]
+NEEDS_CCXT = "fetch candles needs ccxt: pip install 'candletune[exchange]'"
 
 
 class Server:
@@ -162,6 +163,7 @@ class Exchange:
     """A Binance-like futures API over a list of candles; `faults` are served first, one a klines request."""
 
     def __init__(self, server: Server, first: int = 0, last: int = 60, page: int = 1000) -> None:
+        pytest.importorskip("ccxt", reason=NEEDS_CCXT)
         self.server, self.page = server, page
         self.base = int(START.timestamp() * 1000)
         self.hours = [hour for hour in range(first, last + 1)]
@@ -308,6 +310,48 @@ def test_broken_candles_change_nothing(
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, b'{"code": -1121, "msg": "Invalid symbol."}'), "BadSymbol: binanceusdm"),
+        ((200, b"[[1704067200000, 1]]"), "a missing price at 2024-01-01 00:00"),
+        ((200, b"<html>busy</html>"), "binanceusdm"),
+        ((404, b"{}"), "no usable answer in 5 attempts"),
+    ],
+)
+def test_answers_that_are_no_candles(server: Server, tmp_path: Path, answer: Answer, words: str) -> None:
+    Exchange(server).faults = [answer] * 5
+    with pytest.raises(InputError, match=words):
+        fetch(server, tmp_path, since=START)
+    assert list(tmp_path.rglob("*.feather")) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ([[2, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]], "candles out of order"),
+        ([[1, 1, 1]], "rows that are no candles"),
+        ([[None, 1, 1, 1, 1, 1]], "rows that are no candles"),
+        (None, "rows that are no candles"),
+    ],
+)
+def test_pages_that_no_exchange_should_send(tmp_path: Path, page: Any, words: str) -> None:
+    pytest.importorskip("ccxt", reason=NEEDS_CCXT)
+
+    class Client:
+        id, timeframes = "mixed", None
+
+        def load_markets(self) -> list[str]:
+            return [PAIR]
+
+        def fetch_ohlcv(self, *_: Any, **__: Any) -> Any:
+            return page
+
+    data, now = DataConfig(folder=tmp_path), START + timedelta(days=1)
+    with pytest.raises(InputError, match=rf"mixed: no usable answer in 5 attempts \({words}\)"):
+        fetch_pair(Client(), data, PAIR, since=START, now=now, wait=no_wait)
+
+
 def test_another_market_is_not_mixed_in(server: Server, tmp_path: Path) -> None:
     exchange = Exchange(server)
     path = fetch(server, tmp_path, 30, since=START).path
@@ -364,10 +408,17 @@ def test_what_the_exchange_does_not_have(server: Server, tmp_path: Path, setting
 
 
 def test_exchanges_that_do_not_exist() -> None:
+    ccxt = pytest.importorskip("ccxt", reason=NEEDS_CCXT)
     with pytest.raises(UsageError, match=r"--exchange binanceusd: unknown to ccxt; did you mean binanceus"):
         open_exchange("binanceusd")
+    with pytest.raises(UsageError, match="--exchange qqqqqqqq: unknown to ccxt; see ccxt's list"):
+        open_exchange("qqqqqqqq")
     with pytest.raises(UsageError, match="expected an http or https address"):
         open_exchange("binance", "ftp://x")
+    without = next(name for name in ccxt.exchanges if not getattr(ccxt, name)().has.get("fetchOHLCV"))
+    with pytest.raises(UsageError, match="gives no candles; choose another exchange"):
+        open_exchange(without)
+    assert open_exchange("binance").id == "binance"
 
 
 def test_without_ccxt_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
