@@ -1,70 +1,110 @@
-"""The page of a small run: says the verdict first, escapes what it quotes, and asks the network for nothing."""
+"""The report of a small run: the verdict first, quoted text stays text, no network, and numbers that add up."""
 
+import json
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
+from candletune.report.over_time import equity_curves
 from candletune.report.stage import STAGE
-from candletune.runs import RunFolder, write_json
+from candletune.runs import RunFolder, read_json, run_stage, write_json
+from people_run import HOSTILE, make_run
 
-HOSTILE = "<script>alert('x')</script>"
-VERDICT = {
-    "verdict": "keep",
-    "reason": f"The gain is too small. {HOSTILE}",
-    "criteria": [
-        {
-            "name": "accuracy_gain",
-            "description": "accuracy on BUY and SELL",
-            "value": 0.012,
-            "interval": [-0.04, 0.06],
-            "limit": 0.05,
-            "passed": False,
-            "unit": "points",
-        }
-    ],
-    "candidate": {},
-    "incumbent": {},
-    "forced": True,
-}
+Made = tuple[Config, RunFolder]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "run")
-    write_json(folder.file("evaluation", "verdict.json"), VERDICT)
-    write_json(folder.file("evaluation", "metrics.json"), {"anything": {"nested": [1, 2]}})
-    return folder
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    config, run = make_run(tmp_path_factory.mktemp("report"), reason=HOSTILE)
+    with run.lock():
+        run_stage(STAGE, config, run, SilentReporter())
+    return config, run
 
 
-def page(run: RunFolder) -> str:
-    STAGE.work(Config(), run, SilentReporter())
-    return run.file("report", "index.html").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def html(made: Made) -> str:
+    return made[1].file("report", "index.html").read_text(encoding="utf-8")
 
 
-def test_verdict_comes_first_in_words(run: RunFolder) -> None:
-    html = page(run)
-    assert "<h1>Keep the incumbent.</h1>" in html
-    assert html.index("Keep the incumbent.</h1>") < html.index("<section")
-    assert "Forced." in html
-    assert "+1.2\N{NO-BREAK SPACE}pp" in html
-    assert "\N{MINUS SIGN}4.0\N{NO-BREAK SPACE}pp to +6.0\N{NO-BREAK SPACE}pp" in html
+def without_plotly(html: str) -> str:
+    """The page less plotly.js, the longest script."""
+    longest = max(re.findall(r"<script>.*?</script>", html, re.DOTALL), key=len)
+    return html.replace(longest, "")
 
 
-def test_quoted_text_stays_text(run: RunFolder) -> None:
-    html = page(run)
-    assert HOSTILE not in html
-    assert "&lt;script&gt;alert(" in html
+def figures(html: str) -> dict[str, dict[str, object]]:
+    found = re.search(r'id="figures">(.*?)</script>', html, re.DOTALL)
+    assert found
+    value: dict[str, dict[str, object]] = json.loads(found[1])
+    return value
 
 
-def test_nothing_is_loaded_from_a_network(run: RunFolder) -> None:
-    html = page(run)
-    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", html)
-    assert "@import" not in html
-    assert not re.search(r"url\((?!['\"]?(?:data:|#))", html.split("</style>")[0])
+def test_verdict_comes_first_in_words(made: Made, html: str) -> None:
+    verdict = read_json(made[1].file("evaluation", "verdict.json"))
+    head = html[html.index("<body>") : html.index("<section")]
+    words = {"promote": "Promote the candidate.", "keep": "Keep the incumbent."}
+    assert f"<h1>{words.get(verdict['verdict'], 'Not enough evidence yet.')}</h1>" in head
+    assert "BUY and SELL calls were right" in head
+    assert "These candles are simulated" in head
+    for criterion in verdict["criteria"]:
+        assert criterion["description"].replace("'", "&#39;") in html
+
+
+def test_quoted_text_stays_text(html: str) -> None:
+    page = without_plotly(html)
+    assert "owned" in page
+    assert "<img" not in page
+    assert page.count("</script>") == 2
+
+
+def test_nothing_is_loaded_from_a_network(html: str) -> None:
+    page = without_plotly(html)
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    assert "@import" not in page
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+
+
+def test_every_place_has_its_figure(html: str) -> None:
+    places = set(re.findall(r'data-plot="([^"]+)"', html))
+    assert {"difference", "running", "equity", "calibration", "shares", "months", "methods", "price-BTC"} <= places
+    assert places <= set(figures(html))
+
+
+def test_equity_curve_ends_at_the_metric(made: Made) -> None:
+    config, run = made
+    curves = equity_curves(pl.read_parquet(run.file("evaluation", "scored.parquet")), config.evaluate.fee)
+    metrics = read_json(run.file("evaluation", "metrics.json"))
+    for side in ("active", "shadow"):
+        assert curves[side][-1] - 1 == pytest.approx(metrics[side]["equity"]["net_return"], abs=2e-5)
+    assert curves["market"][-1] - 1 == pytest.approx(metrics["shadow"]["equity"]["buy_and_hold"], abs=2e-5)
+
+
+def test_up_to_date_report_is_not_written_again(made: Made) -> None:
+    config, run = made
+    with run.lock():
+        assert run_stage(STAGE, config, run, SilentReporter()).skipped
+
+
+def test_missing_parts_are_said_not_faked(tmp_path: Path, made: Made) -> None:
+    config, run = made
+    bare = RunFolder(tmp_path / "bare")
+    bare.path.mkdir()
+    (bare.path / "evaluation").mkdir()
+    scored = run.file("evaluation", "scored.parquet").read_bytes()
+    bare.file("evaluation", "scored.parquet").write_bytes(scored)
+    write_json(bare.file("evaluation", "metrics.json"), {})
+    write_json(bare.file("evaluation", "verdict.json"), {"verdict": "keep", "reason": "", "forced": True})
+    STAGE.work(config, bare, SilentReporter())
+    page = bare.file("report", "index.html").read_text(encoding="utf-8")
+    assert "No certificate" in page
+    assert "No dataset manifest" in page
+    assert "Forced: part of this replay was seen in training" in page
+    assert "nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL).lower().split()
 
 
 def test_missing_evaluation_names_the_file(tmp_path: Path) -> None:

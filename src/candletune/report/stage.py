@@ -22,6 +22,7 @@ _OPTIONAL = {
     "training": ("train", "metrics.jsonl"),
     "verification": ("verify", "verify.json"),
     "reviews": ("evaluation", "reviews.jsonl"),
+    "attainable": ("attainable.json",),
 }
 
 
@@ -46,7 +47,7 @@ def _work(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
 STAGE = Stage(
     name="report",
     title="Writing the report",
-    tables=("data", "labels", "evaluate", "replay"),
+    tables=("data", "labels", "dataset", "evaluate", "replay", "prompt", "simulate", "review"),
     inputs=_inputs,
     outputs=(REPORT,),
     work=_work,

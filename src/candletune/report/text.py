@@ -29,6 +29,13 @@ def points(value: Any, digits: int = 1) -> str:
     return percent(value, digits, signed=True).replace("%", "pp")
 
 
+def growth(value: Any) -> str:
+    """What 1 became, as a signed percentage; from tenfold on as a factor: 113.9 -> `× 115`."""
+    if is_number(value) and value >= 9:
+        return f"×\N{NO-BREAK SPACE}{number(value + 1, 0)}"
+    return percent(value, signed=True)
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A plain number with a thousands separator; ints keep all their digits."""
     if not is_number(value):
@@ -36,7 +43,7 @@ def number(value: Any, digits: int = 3) -> str:
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace("-", _MINUS)
     size = abs(value)
-    text = f"{value:,.{digits}f}" if size >= 10.0 ** -(digits - 1) else f"{value:.{digits}g}"
+    text = f"{value:,.{digits}f}" if digits == 0 or size >= 10.0 ** -(digits - 1) else f"{value:.{digits}g}"
     return text.replace("-", _MINUS)
 
 

@@ -20,7 +20,7 @@ def verdict_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sentence": sentence,
         "tone": tone,
-        "reason": str(verdict.get("reason", "")),
+        "reason": _sentence(str(verdict.get("reason", ""))),
         "forced": bool(verdict.get("forced")),
         "criteria": criteria,
         "passed": sum(item["state"] == "pass" for item in criteria),
@@ -40,9 +40,15 @@ def criterion_view(item: Mapping[str, Any]) -> dict[str, Any]:
         "value": show(value),
         "limit": show(limit),
         "interval": f"{show(bounds[0])} to {show(bounds[1])}" if bounds else "",
+        "kind": "evidence" if item.get("kind") == "evidence" else "plan",
         "state": "pass" if passed is True else "fail" if passed is False else "open",
         "strip": strip(value, bounds, limit, show),
     }
+
+
+def _sentence(reason: str) -> str:
+    text = reason.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) or not text else ".")
 
 
 def _pair(bounds: Any) -> tuple[float, float] | None:
@@ -57,4 +63,6 @@ def _formatter(item: Mapping[str, Any]) -> Any:
         return points
     if unit == "share":
         return percent
+    if unit == "count":
+        return lambda value: number(value, 0 if is_number(value) and abs(value) >= 100 else 1)
     return lambda value: number(value) if is_number(value) else plain(value)

@@ -1,0 +1,266 @@
+"""Plotly figures as plain JSON. Colours are names of the page's CSS variables, so that a theme switch recolours them.
+
+Nothing here imports plotly: the page carries plotly.js from the installed package, and figures are its JSON.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import polars as pl
+
+from candletune.decisions import DECISIONS
+from candletune.report.over_time import thin
+
+Figure = dict[str, Any]
+NAMES: Final = {"active": "Incumbent", "shadow": "Candidate"}
+COLOURS: Final = {"active": "@incumbent", "shadow": "@candidate", "market": "@soft"}
+DASH: Final = {"active": "dot", "shadow": "solid", "market": "dash"}
+"""Lines differ by dash too, never by colour alone."""
+MARKERS: Final = 700
+"""Decisions drawn a ticker and model: more would hide each other."""
+
+
+def figure(data: list[dict[str, Any]], *, height: int = 320, **layout: Any) -> Figure:
+    """A figure as the page's script expects it."""
+    return {"data": data, "layout": layout, "height": height}
+
+
+def times(values: Sequence[datetime]) -> list[str]:
+    """Times as Plotly reads them, UTC, to the minute."""
+    return [value.strftime("%Y-%m-%d %H:%M") for value in values]
+
+
+def _line(name: str, key: str, x: list[Any], y: list[Any], **extra: Any) -> dict[str, Any]:
+    line = {"color": COLOURS[key], "width": 2, "dash": DASH[key]}
+    return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **extra}
+
+
+def _band(x: list[Any], low: list[float], high: list[float], colour: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": [*x, *reversed(x)],
+        "y": [*high, *reversed(low)],
+        "fill": "toself",
+        "fillcolor": f"{colour}/0.16",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _level(y: float, **extra: Any) -> dict[str, Any]:
+    line = {"color": "@soft", "width": 1, "dash": "dot"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line, **extra}
+
+
+def _note(y: float, text: str, side: str = "bottom") -> dict[str, Any]:
+    place = {"xref": "paper", "x": 1, "xanchor": "right", "y": y, "yanchor": side}
+    return {**place, "text": text, "showarrow": False, "font": {"size": 12, "color": "@soft"}}
+
+
+def running_accuracy(run: Mapping[str, list[Any]]) -> Figure:
+    """Accuracy on BUY and SELL over everything seen so far, both models."""
+    x = times(run["time"])
+    lines = [_line(NAMES[side], side, x, run[side], hovertemplate="%{y:.1%}") for side in NAMES]
+    return figure(lines, yaxis={"tickformat": ".0%"}, hovermode="x unified")
+
+
+def running_difference(run: Mapping[str, list[Any]], needed: float) -> Figure:
+    """Candidate minus incumbent over everything seen so far, with its pointwise band."""
+    x = times(run["time"])
+    data = [
+        _band(x, run["low"], run["high"], "@candidate"),
+        _line("difference", "shadow", x, run["difference"], hovertemplate="%{y:+.1%}", showlegend=False),
+    ]
+    # The first points rest on a handful of calls: their bands would flatten all that follows.
+    settled = slice(len(x) // 8, None)
+    low, high = min([*run["low"][settled], 0.0]), max([*run["high"][settled], needed])
+    pad = 0.1 * (high - low)
+    return figure(
+        data,
+        yaxis={"tickformat": "+.0%", "range": [low - pad, high + pad]},
+        shapes=[_level(0.0), _level(needed, line={"color": "@good", "width": 1.5, "dash": "dash"})],
+        annotations=[_note(needed, "needed to promote"), _note(0.0, "no difference", "top")],
+        hovermode="x unified",
+    )
+
+
+def equity(curves: Mapping[str, list[Any]]) -> Figure:
+    """Growth of 1 after fees, beside holding."""
+    x = times(curves["time"])
+    names = NAMES | {"market": "Buy and hold"}
+    data = [_line(name, key, x, curves[key], hovertemplate="%{y:.3f}") for key, name in names.items()]
+    return figure(data, yaxis={"type": "log", "tickformat": ",.2~r"}, hovermode="x unified", height=340)
+
+
+def calibration(metrics: Mapping[str, Any]) -> Figure | None:
+    """How often each model was right at each confidence; point areas are row counts."""
+    diagonal = {"color": "@soft", "width": 1, "dash": "dot"}
+    data: list[dict[str, Any]] = []
+    lowest = 1.0
+    for side, name in NAMES.items():
+        curve = metrics.get(side, {}).get("calibration") or []
+        if not curve:
+            continue
+        most = max(point["rows"] for point in curve)
+        x = [round(point["confidence"], 4) for point in curve]
+        lowest = min([lowest, *x])
+        data.append(
+            _line(name, side, x, [round(point["accuracy"], 4) for point in curve])
+            | {
+                "mode": "lines+markers",
+                "marker": {
+                    "size": [6 + 14 * (point["rows"] / most) ** 0.5 for point in curve],
+                    "symbol": "square" if side == "active" else "circle",
+                    "color": COLOURS[side],
+                },
+                "text": [f"{point['rows']:,} rows" for point in curve],
+                "hovertemplate": "said %{x:.0%}, right %{y:.0%}<br>%{text}",
+            }
+        )
+    if not data:
+        return None
+    perfect = {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "line": diagonal, "hoverinfo": "skip"}
+    data.insert(0, {**perfect, "name": "perfect"})
+    left = max(0.0, min(lowest - 0.05, 0.3))
+    return figure(
+        data,
+        xaxis={"tickformat": ".0%", "range": [left, 1], "title": {"text": "confidence of the decision"}},
+        yaxis={"tickformat": ".0%", "range": [0, 1], "title": {"text": "share right"}},
+        height=360,
+    )
+
+
+def shares(metrics: Mapping[str, Any]) -> Figure:
+    """How often each model says what."""
+    sides = [side for side in NAMES if metrics.get(side, {}).get("shares")]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": decision,
+            "y": [NAMES[side] for side in sides],
+            "x": [round(metrics[side]["shares"].get(decision) or 0.0, 4) for side in sides],
+            "marker": {"color": f"@{decision.lower()}"},
+            "texttemplate": "%{x:.0%}",
+            "textposition": "inside",
+            "insidetextanchor": "middle",
+            "hovertemplate": f"{decision} %{{x:.1%}}",
+        }
+        for decision in DECISIONS
+    ]
+    axis = {"tickformat": ".0%", "range": [0, 1]}
+    return figure(data, barmode="stack", xaxis=axis, height=200, legend={"traceorder": "normal"})
+
+
+def monthly(rows: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy on BUY and SELL by month, both models, and how often they agreed."""
+    data: list[dict[str, Any]] = []
+    for side, name in NAMES.items():
+        values = [row[side]["accuracy_signals"] for row in rows.values()]
+        counts = [f"{row[side]['signals']:,} calls" for row in rows.values()]
+        data.append(
+            _line(name, side, list(rows), values, text=counts, hovertemplate="%{y:.0%}, %{text}")
+            | {"mode": "lines+markers", "marker": {"symbol": "square" if side == "active" else "circle", "size": 8}}
+        )
+    months, shares_ = [row["month"] for row in agreement], [round(row["share"], 4) for row in agreement]
+    bars = {"type": "bar", "name": "Agreement", "x": months, "y": shares_, "marker": {"color": "@line"}}
+    return figure(
+        [{**bars, "hovertemplate": "%{y:.0%} alike"}, *data],
+        xaxis={"type": "category"},
+        yaxis={"tickformat": ".0%", "range": [0, 1]},
+        hovermode="x unified",
+    )
+
+
+def compared(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Every method's accuracy on BUY and SELL, best last so that it is drawn on top; the two models stand out."""
+    known = sorted(
+        (row for row in rows if row["accuracy_signals"] is not None), key=lambda row: row["accuracy_signals"]
+    )
+    keys = [row["key"] for row in known]
+    data = {
+        "type": "bar",
+        "orientation": "h",
+        "y": [row["name"] for row in known],
+        "x": [round(row["accuracy_signals"], 4) for row in known],
+        "marker": {"color": [COLOURS.get(key, "@line") for key in keys]},
+        "texttemplate": "%{x:.1%}",
+        "textposition": "outside",
+        "cliponaxis": False,
+        "text": [f"{row['signals']:,} calls" for row in known],
+        "hovertemplate": "%{x:.1%} of %{text}<extra></extra>",
+        "showlegend": False,
+    }
+    axis = {"tickformat": ".0%", "range": [0, 1]}
+    return figure([data], xaxis=axis, height=90 + 34 * len(known), margin={"l": 150})
+
+
+def prices(scored: pl.DataFrame, ticker: str) -> Figure:
+    """A ticker's price with both models' BUY and SELL calls: filled where right, hollow where wrong or open."""
+    rows = scored.filter(pl.col("ticker") == ticker).sort("timestamp")
+    line = thin(rows, 900)
+    path = {"color": "@soft", "width": 1.2}
+    base = {"type": "scatter", "mode": "lines", "name": f"{ticker} price", "line": path, "hoverinfo": "skip"}
+    data = [{**base, "x": times(line["timestamp"].to_list()), "y": _short(line["price"])}]
+    for side, name in NAMES.items():
+        for action, symbol in (("BUY", "triangle-up"), ("SELL", "triangle-down")):
+            calls = thin(rows.filter(pl.col(f"{side}_action") == action), MARKERS // 2)
+            right = calls[f"{side}_correct"].to_list()
+            text = [_outcome(good, moved) for good, moved in zip(right, calls["forward_return"].to_list(), strict=True)]
+            ink = f"@{action.lower()}"
+            marks: dict[str, Any] = {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"{name} {action}",
+                "x": times(calls["timestamp"].to_list()),
+                "y": _short(calls["price"]),
+                "visible": True if side == "shadow" else "legendonly",
+                "text": text,
+                "hovertemplate": "%{x|%Y-%m-%d %H:%M}<br>%{y:,.6~g}<br>%{text}",
+                "marker": {
+                    "symbol": [symbol if good else f"{symbol}-open" for good in right],
+                    "size": 8,
+                    "color": ink,
+                    "line": {"width": 1.2, "color": ink},
+                },
+            }
+            data.append(marks)
+    return figure(data, height=380, yaxis={"tickformat": "~s"}, hovermode="closest")
+
+
+def _short(prices: pl.Series) -> list[float]:
+    return [float(f"{price:.6g}") for price in prices]
+
+
+def _outcome(right: bool | None, moved: float | None) -> str:
+    return "outcome open" if right is None or moved is None else f"{moved:+.2%}: {'right' if right else 'wrong'}"
+
+
+def training(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Loss of each optimizer step (and its evaluations) over the steps."""
+    steps = [row for row in rows if row.get("loss") is not None and row.get("step") is not None]
+    if len(steps) < 2:
+        return None
+    every = max(1, len(steps) // 400)
+    x = [row["step"] for row in steps[::every]]
+    data = [_line("training loss", "market", x, [round(row["loss"], 4) for row in steps[::every]])]
+    data[0]["line"] = {"color": "@soft", "width": 1.2}
+    seen = [row for row in rows if row.get("eval_accuracy") is not None]
+    for key, name, colour, symbol in (
+        ("eval_accuracy", "held-out decisions right", "shadow", "circle"),
+        ("eval_balanced_accuracy", "the same, classes weighing alike", "active", "square"),
+    ):
+        if any(row.get(key) is not None for row in seen):
+            y = [row.get(key) for row in seen]
+            held = _line(name, colour, [row["step"] for row in seen], y, yaxis="y2", hovertemplate="%{y:.1%}")
+            data.append(held | {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 8}})
+    return figure(
+        data,
+        xaxis={"title": {"text": "optimizer step"}},
+        yaxis={"title": {"text": "loss"}, "rangemode": "tozero"},
+        yaxis2={"overlaying": "y", "side": "right", "tickformat": ".0%", "range": [0, 1], "showgrid": False},
+        margin={"r": 52},
+        hovermode="x unified",
+    )

@@ -1,0 +1,111 @@
+"""A whole run without a model: simulated candles, a real dataset and evaluation, a journal by two seeded deciders."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from candletune.config import Config, load_config
+from candletune.console import SilentReporter
+from candletune.dataset import STAGE as DATASET
+from candletune.dataset import decision_rows
+from candletune.decisions import DECISIONS
+from candletune.evaluation.outcomes import join_outcomes
+from candletune.evaluation.stage import STAGE as EVALUATE
+from candletune.journal import Journal, Row, Side
+from candletune.pipeline import prepare
+from candletune.runs import RunFolder, run_stage, write_json
+
+HOSTILE = "</blockquote><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> & RSI"
+
+
+def config_of(folder: Path, *assignments: str) -> Config:
+    """A small simulated market, everything below `folder`."""
+    return load_config(
+        None,
+        [
+            f"run.folder={folder / 'run'}",
+            f"live.state={folder / 'live' / 'active.json'}",
+            f"live.journal={folder / 'live' / 'ab_test_log.jsonl'}",
+            "simulate.enabled=true",
+            "simulate.years=0.6",
+            "dataset.per_class=60",
+            "dataset.natural_eval=40",
+            "dataset.test_start=2022-06-01",
+            "evaluate.resamples=200",
+            "review.items=6",
+            *assignments,
+        ],
+    )
+
+
+def market(config: Config, rows: int) -> pl.DataFrame:
+    """The first held-out decision times, with what happened."""
+    found = decision_rows(config, start=config.dataset.test_start).rename({"asset": "ticker"}).head(rows)
+    return join_outcomes(found.rename({"decision_time": "timestamp"}), config)
+
+
+def journal_rows(config: Config, rows: int, *, reasons: int = 12, reason: str | None = None) -> list[Row]:
+    """A candidate that is right most of the time against an incumbent that guesses."""
+    rng = np.random.default_rng(3)
+    made = []
+    for index, row in enumerate(market(config, rows).iter_rows(named=True)):
+        moved = row["forward_return"] or 0.0
+        truth = 0 if moved > config.evaluate.move else 1 if moved < -config.evaluate.move else 2
+        text = None if index >= reasons else reason or f"RSI at {row['rsi']:.1f} points to a move."
+        knows = truth if rng.random() < 0.75 else int(rng.integers(3))
+        active = _side(int(rng.integers(3)), 0.4, text and f"The incumbent says: {text}", "a" * 64)
+        shadow = _side(knows, 0.7, text, "b" * 64)
+        hashes: dict[str, Any] = {"prompt_sha256": row["prompt_sha256"], "template_sha256": "t", "base_sha256": "c"}
+        time, price = row["timestamp"], row["close"]
+        made.append(Row(time, row["ticker"], price, **hashes, active=active, shadow=shadow, mode="replay"))
+    return made
+
+
+def _side(choice: int, chance: float, reason: str | None, sha256: str) -> Side:
+    rest = (1 - chance) / 2
+    chances = {name: chance if place == choice else rest for place, name in enumerate(DECISIONS)}
+    return Side("ok", DECISIONS[choice], reason, chances, 12.0, sha256)
+
+
+def make_run(
+    folder: Path, *assignments: str, rows: int = 400, reason: str | None = None, reasons: int = 12
+) -> tuple[Config, RunFolder]:
+    """Dataset, journal and evaluation; the verdict is whatever it is."""
+    config, reporter = config_of(folder, *assignments), SilentReporter()
+    run = RunFolder(config.run.folder)
+    with run.lock():
+        config = prepare(config, run, reporter)
+        run_stage(DATASET, config, run, reporter)
+        Journal(run.file("replay", "ab_test_log.jsonl")).append_many(
+            journal_rows(config, rows, reason=reason, reasons=reasons)
+        )
+        manifest = run.manifest()
+        manifest["stages"]["replay"] = {
+            "fingerprint": "-",
+            "inputs": {},
+            "settings": {},
+            "outputs": {},
+            "summary": {
+                "headline": f"{rows} decisions",
+                "incumbent": {"name": "old", "adapter_sha256": "a" * 64},
+                "candidate": {"name": "new", "adapter_sha256": "b" * 64},
+            },
+            "seconds": 1.0,
+            "finished": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
+            "versions": {},
+        }
+        write_json(run.file("manifest.json"), manifest)
+        run_stage(EVALUATE, config, run, reporter)
+    return config, run
+
+
+def live_row(config: Config, hours: int) -> Row:
+    """A shadow row `hours` after the held-out time begins."""
+    assert config.dataset.test_start is not None
+    time = config.dataset.test_start + timedelta(hours=hours)
+    hashes: dict[str, Any] = {"prompt_sha256": "p", "template_sha256": "t", "base_sha256": "c"}
+    active, shadow = _side(0, 0.6, None, "a" * 64), _side(hours % 3, 0.6, None, "b" * 64)
+    return Row(time, "BTC", 100.0 + hours, **hashes, active=active, shadow=shadow)
