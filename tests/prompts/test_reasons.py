@@ -163,6 +163,15 @@ def test_the_displayed_rsi_decides_the_word(rsi: float, word: str) -> None:
         ("news is positive", [False]),
         ("price at $64,250.50", [True]),
         ("price at $61,000", [False]),
+        ("RSI near 30", [True]),
+        ("RSI is around 45", [False]),
+        ("MACD histogram of about -36", [True]),
+        ("a 24h drop of roughly 1.3%", [True, True]),
+        ("rising volume confirms the move", [False]),
+        ("price holds above the support level with a golden cross", [False, False]),
+        ("below the 200-day SMA", [False]),
+        ("open interest falls and funding rates turn", [False, False]),
+        ("momentum supports a push up from here", []),
         ("A move higher looks likely.", []),
     ],
 )
@@ -170,6 +179,12 @@ def test_free_wording_is_read_back(reason: str, claims: list[bool]) -> None:
     found = check_reason(reason, CONTEXT)
     assert [claim.holds for claim in found] == claims, found
     assert grounded(reason, CONTEXT) == (all(claims) if claims else None)
+
+
+def test_a_headline_may_speak_of_what_no_indicator_shows() -> None:
+    context = CONTEXT | {"headlines": "Whales buy the dip | Funding rates turn negative"}
+    assert grounded("Whales accumulate while funding rates fall", context) is True
+    assert grounded("volume rises", context) is False
 
 
 @pytest.mark.parametrize("reason", ["RSI at 28.4, oversold", "RSI above 20", "a bearish EMA", "24h loss", "flat 24h"])

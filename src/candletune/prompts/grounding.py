@@ -26,7 +26,10 @@ Fields = Mapping[str, Any]
 Judge = Callable[["re.Match[str]", Fields, Fields], bool]
 
 _N = r"(?P<value>[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)(?![\d.]*\d*(?:h|d|w)\b)"
-_IS = r"(?:\s+(?:of|at|is|are|was|reads|reading|near|around|sits at|stands at|is at|currently at|value of|level of))?"
+_ABOUT = r"(?P<about>(?:is |at |of |sits |stands )?(?:near|around|about|roughly|approximately|close to))"
+_IS = (
+    r"(?:\s+(?:of|at|is|are|was|reads|reading|sits at|stands at|is at|currently at|value of|level of|" + _ABOUT + "))?"
+)
 _SIGN = r"\s*[:=(]?\s*"
 _NOT = r"(?P<no>(?:\bnot|\bno longer|n't|\brather than)\s+(?:yet |quite |an? |in |deeply )*)?"
 _FALL = r"loss|drop|decline|fall|dip|decrease"
@@ -63,26 +66,26 @@ def _matches(reason: str) -> Iterator[tuple["re.Match[str]", Judge]]:
                 yield match, judge
 
 
-def _same_number(cited: str, shown: object) -> bool:
-    """Equal to what the prompt shows, or that value rounded to fewer decimals."""
+def _same_number(cited: str, shown: object, about: str | None = None) -> bool:
+    """Equal to what the prompt shows, or that value rounded to fewer decimals; after "near" within a tenth of it."""
     try:
         value, known = float(cited.replace(",", "")), float(str(shown).strip("%").replace(",", ""))
     except ValueError:
         return False
     decimals = len(cited.partition(".")[2].partition("e")[0])
-    return abs(value - known) <= 0.5 * 0.1**decimals + 1e-9
+    return abs(value - known) <= max(0.5 * 0.1**decimals, 0.1 * abs(known) if about else 0.0) + 1e-9
 
 
 def _value_of(name: str) -> Judge:
     def judge(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
-        return _same_number(match["value"], fields[name])
+        return _same_number(match["value"], fields[name], match["about"])
 
     return judge
 
 
 def _rsi_value(match: "re.Match[str]", context: Fields, fields: Fields) -> bool:
     longer = timeframe_rsi(context.get("timeframe_summary") or "")
-    return _same_number(match["value"], longer.get(match["frame"] or "", fields["rsi"]))
+    return _same_number(match["value"], longer.get(match["frame"] or "", fields["rsi"]), match["about"])
 
 
 def _rsi_bound(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
@@ -134,7 +137,8 @@ def _change_word(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
 def _change_value(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
     cited, shown = match["value"], str(fields["change_24h"])
     # "a 24h loss of 0.71%" carries its sign in the noun, which `_change_word` judges.
-    return _same_number(cited, shown if cited[0] in "+-" or match["noun"] == "change" else shown.lstrip("+-"))
+    signed = cited[0] in "+-" or match["noun"] == "change"
+    return _same_number(cited, shown if signed else shown.lstrip("+-"), match["about"])
 
 
 def _frames(match: "re.Match[str]", context: Fields, _: Fields) -> bool:
@@ -150,6 +154,11 @@ def _mood(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
 
 def _news(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
     return (match["word"] or match["other"]).lower() == str(fields["news_sentiment"]).lower()
+
+
+def _unseen(match: "re.Match[str]", _: Fields, fields: Fields) -> bool:
+    """Something the prompt never shows: invented, unless a headline speaks of it."""
+    return match[0].lower() in str(fields["headlines"]).lower()
 
 
 def _compiled(*checks: tuple[str, str, Judge]) -> tuple[tuple[tuple[str, ...], "re.Pattern[str]", Judge], ...]:
@@ -208,4 +217,12 @@ _CHECKS = _compiled(
     ),
     ("confidence", rf"\bconfidence{_IS}{_SIGN}{_N}", _value_of("sentiment_confidence")),
     ("$", rf"\bprice{_IS}\s*\$\s*{_N}", _value_of("price_usd")),
+    (
+        "volume interest funding day book chain whale level support resist cross sma ema vwap adx stoch fib",
+        r"\b(?:volumes?|open interest|funding(?: rates?)?|order book|on-chain|whales?"
+        r"|support (?:level|zone|at|near|around)|resistance"
+        r"|(?:golden|death) cross|(?:50|100|200)[- ]?(?:day|period|hour|h)?[- ]?(?:SMA|EMA|MA)\b|VWAP|ADX"
+        r"|stochastic|Fibonacci)\b",
+        _unseen,
+    ),
 )
