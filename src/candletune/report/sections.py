@@ -202,6 +202,8 @@ def disagreements(scored: pl.DataFrame) -> list[dict[str, Any]]:
     ).sort("timestamp", "ticker")
     told = different.filter(pl.col("active_reasoning").is_not_null() & pl.col("shadow_reasoning").is_not_null())
     source = told if len(told) else different
+    known = source.filter(pl.col("forward_return").is_not_null())
+    source = known if len(known) else source
     places = (
         sorted({round(i * (len(source) - 1) / max(1, EXAMPLES - 1)) for i in range(EXAMPLES)}) if len(source) else []
     )

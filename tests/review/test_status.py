@@ -1,0 +1,62 @@
+"""`candletune status`, for people and for programs."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from candletune.config import Config
+from candletune.journal import Journal
+from candletune.report.live import effective_count, live_view
+from candletune.report.status import print_status, status_of
+from candletune.runs import RunFolder
+from people_run import live_row, make_run
+
+
+def shown(found: dict[str, object]) -> str:
+    out = io.StringIO()
+    print_status(found, Console(file=out, width=200, highlight=False))
+    return out.getvalue()
+
+
+def test_new_run_folder(tmp_path: Path) -> None:
+    config = Config().model_copy(update={"live": Config().live.model_copy(update={"state": tmp_path / "no.json"})})
+    found = status_of(config, RunFolder(tmp_path))
+    assert set(found["stages"].values()) == {None}
+    assert "acts now      the bare base (no adapter), from configuration" in shown(found)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder]:
+    config, run = make_run(tmp_path_factory.mktemp("status"))
+    Journal(config.live.journal).append_many([live_row(config, hours) for hours in range(48)])
+    return config, run
+
+
+def test_finished_run(made: tuple[Config, RunFolder]) -> None:
+    found = status_of(*made)
+    text = shown(found)
+    assert found["stages"]["evaluate"]["headline"] in text.replace("\n", " ") or found["verdict"]["verdict"] in text
+    assert "evidence 4 of 50" in text
+
+
+def test_broken_state_is_said(made: tuple[Config, RunFolder]) -> None:
+    config, run = made
+    config.live.state.write_text("{")
+    assert "unknown:" in shown(status_of(config, run))
+    config.live.state.unlink()
+
+
+def test_days_left_follow_from_the_horizon(made: tuple[Config, RunFolder]) -> None:
+    view = live_view(made[0])
+    assert (view["effective"], view["needed"]) == (4, 50)
+    assert view["days_left"] == pytest.approx(46 * 12 / 24)
+
+
+def test_tickers_of_one_time_count_once(made: tuple[Config, RunFolder]) -> None:
+    import polars as pl
+
+    times = [live_row(made[0], hours).timestamp for hours in (0, 0, 6, 11, 12, 24, 30)]
+    assert effective_count(pl.DataFrame({"timestamp": times}), timedelta(hours=12)) == 3
