@@ -261,15 +261,7 @@ def training(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
         xaxis={"title": {"text": "optimizer step"}},
         yaxis={"title": {"text": "loss"}, "rangemode": "tozero"},
         yaxis2={
-        yaxis2={
             "overlaying": "y",
-            "side": "right",
-            "tickformat": ".0%",
-            "range": [0, 1],
-            "showgrid": False,
-            "tickmode": "linear",
-            "dtick": 0.2,
-        },
             "side": "right",
             "tickformat": ".0%",
             "range": [0, 1],
