@@ -174,6 +174,7 @@ class FastEngine:
         Raises:
             InputError: not even one example fits the memory.
         """
+        self._place_embedding()
         seed = int(torch.randint(2**31 - 1, (1,)))
         while True:
             try:
@@ -194,6 +195,7 @@ class FastEngine:
             prompts: prompt ids without the answer; the decision prefix is added here.
             tokens: decision tokens.
         """
+        self._place_embedding()
         found = []
         for start in range(0, len(prompts), self.plan.micro_batch):
             rows = [(*prompt, *tokens.prefix) for prompt in prompts[start : start + self.plan.micro_batch]]
@@ -207,6 +209,7 @@ class FastEngine:
     @torch.no_grad()
     def evaluate(self, examples: Sequence[Weighted]) -> tuple[float, float]:
         """Sum of weighted token losses without dropout, and the sum of the weights; no gradients."""
+        self._place_embedding()
         total = 0.0
         for start in range(0, len(examples), self.plan.micro_batch):
             part = examples[start : start + self.plan.micro_batch]
@@ -222,6 +225,7 @@ class FastEngine:
         table.data = table.data.to(self.device)
 
     def _place_embedding(self) -> None:
+        """Keep the embedding where the plan has it: whoever prepares the model for training moves it back."""
         table = self.decoder.embed_tokens.weight
         tied = table is self.head.weight
         if self.plan.host_embedding and not tied and table.device.type != "cpu":

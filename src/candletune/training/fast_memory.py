@@ -12,6 +12,8 @@ MARGIN = 1.02
 """Estimates are multiplied by this: allocator rounding and small tensors."""
 CARD_RESERVE = 0.25 * GIB
 """Left alone of what a card or a cap has: fragments and CUDA's own workspaces."""
+LEAVING = 4
+"""Feed-forward pieces on their way to host memory at once, with the one being computed."""
 RECOMPUTED, FEED_FORWARD_SHARE = 0.74, 0.52
 """Share of a forward pass that recomputing a layer costs, and of the forward pass that gate and up cost (at 8B)."""
 EXPANSION = 900
@@ -130,19 +132,21 @@ def estimate(shape: Shape, plan: Plan, *, model: float, trained: int, tokens: in
     fixed += trained * (4 + 4 + 2)
     expanded = shape.layer_weights * item
     fixed += expanded * (shape.layers if plan.resident else 1)
-    light = shape.layers - plan.full_layers
+    whole = max(plan.full_layers - 1, 0)  # the last layer is always kept: it works at the picked tokens only
+    light = shape.layers - 1 - whole
     inputs = tokens * hidden * item
     attention = tokens * (2 * queries + 2 * keys + hidden) * item
-    held: float = plan.full_layers * (inputs + attention + tokens * 2 * shape.feed_forward * item)
+    held: float = whole * (inputs + attention + tokens * 2 * shape.feed_forward * item)
+    held += 2 * inputs
     held += 3 * inputs if plan.offload and light else light * inputs
     chunk = min(plan.chunk, tokens)
     row = 2 * shape.feed_forward * item
-    held += max(4 * min(chunk, tokens * plan.aside), 2 * tokens * plan.aside) * row
-    feed_forward = attention + 4 * inputs + chunk * 2 * row
+    leaving = attention + 2 * inputs + LEAVING * min(chunk, tokens * plan.aside) * row
+    feed_forward = attention + 4 * inputs + chunk * 1.5 * row + tokens * plan.aside * row
     mixing = attention + 3 * inputs + 4 * spread * keys * item + 2 * spread * queries * item
     mixing += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
     head = min(picked, 256) * shape.vocabulary * (2 * item + 12) + 4 * picked * hidden * item
-    return MARGIN * (fixed + held + max(feed_forward, mixing, head))
+    return MARGIN * (fixed + held + max(leaving, feed_forward, mixing, head))
 
 
 def choose(

@@ -7,13 +7,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from candletune.training.fast_memory import Shape
+from candletune.training.fast_memory import LEAVING, Shape
 
 Key = tuple[int, int]
 """Layer and part of it."""
-IN_FLIGHT = 3
-"""Tensors that may be on their way out at once; then computation waits, so that memory stays bounded."""
-
 COPIED = 2**26
 LAYER_OVER_PRODUCTS = 1.2
 """A layer's forward pass takes this many times as long as its matrix products (measured at 8B)."""
@@ -48,7 +45,7 @@ class Shelf:
         with torch.cuda.stream(self.stream):
             buffer[: len(value)].copy_(value, non_blocking=True)
             self._leaving.append((self.stream.record_event(), value))
-        if len(self._leaving) > IN_FLIGHT:
+        if len(self._leaving) > LEAVING - 1:
             self._let_go()
 
     def ask(self, key: Key) -> None:
