@@ -101,7 +101,7 @@ CASES: dict[str, tuple[Break, str, int]] = {
     "no folder": (lambda _: ("data.folder=nowhere",), "nowhere: no such folder; set data.folder", 3),
     "no file": (lambda _: (), "no candles of BTC/USDT:USDT 1h (looked for BTC_USDT_USDT-1h-futures.feather", 3),
     "empty feather": (only(f"{NAME}.feather", b""), "not a readable feather candle file", 3),
-    "truncated feather": (truncated, "not a readable feather candle file", 3),
+    "truncated feather": (truncated, "not a readable feather candle file (empty, cut off or of another format)", 3),
     "not parquet": (only(f"{NAME}.parquet", b"PAR1 not really"), "not a readable parquet candle file", 3),
     "json object": (only(f"{NAME}.json", b'{"a": 1}'), "expected freqtrade's list of [milliseconds", 3),
     "json cut off": (only(f"{NAME}.json", b"[[1704067200000, 1, 2"), "not a readable json candle file", 3),
@@ -112,6 +112,9 @@ CASES: dict[str, tuple[Break, str, int]] = {
     "naive times": (edited(pl.col("date").dt.replace_time_zone(None)), "expected times with a time zone (UTC)", 3),
     "times in words": (edited(pl.lit("yesterday").alias("date")), "column date is String, expected times", 3),
     "times in seconds": (edited(pl.col("date").dt.epoch("s")), "date 1704067200 is not a time in milliseconds", 3),
+    "times of another age": (
+        edited(pl.lit(-(10**17)).cast(pl.Datetime("us", "UTC")).alias("date")), "row 0 has a time before 2001", 3
+    ),
     "a missing time": (
         edited(pl.when(pl.col("i") != 9).then(pl.col("date")).alias("date")), "a missing time at None (1 such", 3
     ),
@@ -151,6 +154,14 @@ CASES: dict[str, tuple[Break, str, int]] = {
     ),
     "fear & greed answer": (
         text("f.json", json.dumps({"error": 1}), "data.fear_greed='{folder}/f.json'"), "f.json: not a Fear & Greed", 3
+    ),
+    "fear & greed times": (
+        text(
+            "f.json",
+            json.dumps({"data": [{"timestamp": "1704067200000", "value": "3"}]}),
+            "data.fear_greed='{folder}/f.json'",
+        ),
+        "f.json: not a Fear & Greed history (a timestamp that is not in seconds since 1970)", 3,
     ),
     "headlines without zone": (
         text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00,b,x,0.1,s,T\n", NEWS), "n.csv: not a headline file", 3

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 
 from candletune.errors import InputError
-from candletune.market.candles import COLUMNS, check_candles, find_candle_file, load_candles, ticker_of
+from candletune.market.candles import COLUMNS, check_candles, find_candle_file, load_candles, read_file, ticker_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -106,3 +107,34 @@ def test_four_hour_and_daily_candles_sit_on_their_grid() -> None:
     for hours, timeframe in ((4, "4h"), (24, "1d"), (168, "1w")):
         frame = frame_of([hours * i for i in range(10)])
         assert checked(frame, timeframe)[1]["gaps"] == 0
+
+
+@pytest.mark.parametrize("ending", ["feather", "parquet", "json", "json.gz", "csv"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, ending: str) -> None:
+    """Bytes changed, cut off or taken out: candles that pass every check, or one line that names the file."""
+    write(frame_of(list(range(40))), tmp_path / f"x.{ending}")
+    whole = (tmp_path / f"x.{ending}").read_bytes()
+    rng = random.Random(8)  # noqa: S311
+    refused = 0
+    for number in range(80):
+        damaged = bytearray(whole)
+        if number % 4 == 0:
+            del damaged[rng.randrange(len(damaged)) :]
+        elif number % 4 == 1:
+            start = rng.randrange(len(damaged))
+            del damaged[start : start + rng.randrange(1, 40)]
+        else:
+            for _ in range(rng.choice((1, 3, 20))):
+                damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path = tmp_path / f"{number}.{ending}"
+        path.write_bytes(damaged)
+        try:
+            frame, _ = check_candles(read_file(path), path, "1h")
+        except InputError as error:
+            refused += 1
+            assert str(error).startswith(str(path))
+            assert "\n" not in str(error)
+        else:
+            assert frame["date"].is_sorted()
+            assert (frame["high"] >= frame["low"]).all()
+    assert refused > 30

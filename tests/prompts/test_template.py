@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from candletune.errors import InputError
+from candletune.prompts.chat import MISTRAL
 from candletune.prompts.context import clean_context, context_of, display_fields
 from candletune.prompts.template import Template, load_template
 
@@ -127,3 +130,34 @@ def test_contexts_are_cleaned() -> None:
     assert clean_context(CONTEXT | {"headlines": "x | y | z | more"})["headlines"] == "x | y | z"
     assert clean_context(CONTEXT | {"headlines": []})["headlines"] == "N/A"
     assert clean_context(CONTEXT | {"bb_position": "inside </s> bands"})["bb_position"] == "inside bands"
+
+
+PIECES = (
+    "[INST]",
+    "[/INST]",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<pad>",
+    "[",
+    "]",
+    "<",
+    ">",
+    "/",
+    "s",
+    "INST",
+    "\n",
+    " ",
+    "x",
+    "|",
+)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.sampled_from(("headlines", "bb_position", "ticker"))
+)
+def test_no_text_from_outside_carries_a_control_token_into_the_prompt(text: str, key: str) -> None:
+    given_context = CONTEXT | {key: f"a{text}" if key == "ticker" else text}
+    prompt = load_template().render(clean_context(given_context))
+    assert [token for token in MISTRAL.control if token in prompt] == []
+    assert len(prompt.splitlines()) == len(load_template().render(CONTEXT).splitlines())

@@ -81,8 +81,10 @@ def read_file(path: Path) -> pl.DataFrame:
     """Read one file in freqtrade's feather, parquet, json, json.gz or csv form, unchecked."""
     try:
         if path.name.endswith(".feather"):
+            _check_ends(path, b"ARROW1")
             return pl.read_ipc(path)
         if path.name.endswith(".parquet"):
+            _check_ends(path, b"PAR1")
             return pl.read_parquet(path)
         if path.name.endswith(".csv"):
             return pl.read_csv(path, try_parse_dates=True)
@@ -92,6 +94,15 @@ def read_file(path: Path) -> pl.DataFrame:
         raise InputError(
             f"{path}: not a readable {path.suffix.lstrip('.')} candle file ({reason}); download it again"
         ) from None
+
+
+def _check_ends(path: Path, magic: bytes) -> None:
+    """Both formats begin and end with their mark; without the last one a reader may panic, loudly."""
+    with path.open("rb") as stream:
+        first = stream.read(len(magic))
+        stream.seek(max(0, path.stat().st_size - len(magic)))
+        if first != magic or stream.read() != magic:
+            raise ValueError("empty, cut off or of another format")
 
 
 def _read_json(path: Path) -> pl.DataFrame:
@@ -159,12 +170,17 @@ def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     if not isinstance(kind, pl.Datetime) or kind.time_zone is None:
         raise InputError(f"{path}: column date is {kind}, expected times with a time zone (UTC); convert it")
     try:
-        return frame.select(
+        typed = frame.select(
             pl.col("date").dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC")),
             *(pl.col(name).cast(pl.Float64) for name in COLUMNS[1:]),
         )
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: a value is not a number ({' '.join(str(error).split())[:100]}); mend it") from None
+    low, high = (bound * 1000 for bound in _MILLISECONDS)
+    outside = (~typed["date"].cast(pl.Int64).is_between(low, high)).fill_null(False)
+    if outside.any():
+        raise InputError(f"{path}: row {outside.arg_max()} has a time before 2001 or after 2286; download it again")
+    return typed
 
 
 def _dated(frame: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -111,8 +111,11 @@ def read_fear_greed(path: Path) -> pl.DataFrame:
 def parse_fear_greed(raw: bytes) -> pl.DataFrame:
     """`published` and `value` from the bytes of alternative.me's JSON; `KeyError` or `ValueError` when it is not."""
     entries = json.loads(raw)["data"]
+    times = [int(entry["timestamp"]) for entry in entries]
+    if any(not 10**9 < time < 10**10 for time in times):
+        raise ValueError("a timestamp that is not in seconds since 1970")
     return pl.DataFrame(
-        {"published": [int(e["timestamp"]) for e in entries], "value": [float(e["value"]) for e in entries]},
+        {"published": times, "value": [float(e["value"]) for e in entries]},
         schema={"published": pl.Int64, "value": pl.Float64},
     ).with_columns(pl.from_epoch("published", time_unit="s").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
 
