@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from candletune import __version__
 from candletune.config import Config
@@ -114,8 +115,8 @@ def _add_common(app: FastAPI, desk: Desk) -> None:
     def known(request: Request, error: CandletuneError) -> HTMLResponse:
         return desk.page("problem.html.j2", request, status=409, problem=str(error))
 
-    @app.exception_handler(HTTPException)
-    def refused(request: Request, error: HTTPException) -> HTMLResponse:
+    @app.exception_handler(StarletteHTTPException)
+    def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
         return desk.page("problem.html.j2", request, status=error.status_code, problem=str(error.detail))
 
 

@@ -7,6 +7,7 @@
   const answered = (row) => row.querySelector("input:checked") !== null;
   let current = 0;
   let queue = Promise.resolve();
+  let latest = 0;
 
   const mark = (index, scroll = true) => {
     current = Math.max(0, Math.min(rows.length - 1, index));
@@ -19,12 +20,13 @@
   };
   const save = () => {
     const body = new URLSearchParams(new FormData(form));
+    const mine = ++latest;
     say("Saving…");
     queue = queue.then(async () => {
       try {
-        const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+        const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" }, keepalive: true });
         if (!answer.ok) throw new Error(`status ${answer.status}`);
-        say("Saved");
+        if (mine === latest) say("Saved"); // an older answer's success says nothing about a newer one
       } catch (error) {
         say(`Not saved (${error.message}). Is candletune review still running?`, true);
       }
