@@ -243,6 +243,7 @@ class LiveConfig(Table):
     prior_correction: bool = Field(
         True, description="correct balanced-training probabilities to the natural class shares"
     )
+    poll_seconds: Positive = Field(20, description="seconds between two looks at the candle files")
     any_template: bool = Field(False, description="accept an adapter trained with another prompt template")
     host: str = Field("127.0.0.1", description="address `serve` and `review` bind to; loopback only")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8377, description="port of `serve`")

@@ -25,8 +25,9 @@ SETTINGS = (
 """A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
 incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
-INCUMBENT_STEPS = 40
-"""Shuffled labels hold nothing to learn; this many steps teach it the classes' balance and the wording."""
+INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
+"""A handful of examples whose labels mean nothing, learnt by heart: it decides with conviction and knows nothing. (Many
+shuffled examples teach it to say the same thing always, and nothing flips less often than that.)"""
 
 
 def demo_config(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> Config:
@@ -52,7 +53,10 @@ def incumbent_config(candidate: Config) -> Config:
         update={
             "run": candidate.run.model_copy(update={"folder": candidate.run.folder / "incumbent"}),
             "labels": candidate.labels.model_copy(update={"shuffle": True}),
-            "train": candidate.train.model_copy(update={"max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps)}),
+            "dataset": candidate.dataset.model_copy(update={"per_class": INCUMBENT_PER_CLASS}),
+            "train": candidate.train.model_copy(
+                update={"max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps), "eval_steps": 0}
+            ),
         }
     )
 

@@ -1,0 +1,82 @@
+"""Is a planted signal found, and is noise left alone? The demo over many seeds, end to end.
+
+    python bench/planted.py --seeds 10 --jobs 2 --folder runs/planted
+
+Prints, a seed and signal a row, the balanced accuracy reached, the best attainable, how much of the way from chance to
+it was gone, and the verdict. A second call resumes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+CHANCE = 1 / 3
+
+
+def one(folder: Path, seed: int, signal: float, threads: int, more: list[str]) -> dict[str, Any]:
+    """Run one demo in its own process (its output goes to a log) and read what it left."""
+    run = folder / f"signal-{signal:g}-seed-{seed}"
+    run.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "candletune", "demo", "--folder", str(run)]
+    command += ["--signal", str(signal), "--seed", str(seed), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with (run / "log.txt").open("w") as log:
+        subprocess.run(command, stdout=log, stderr=log, env=environment, check=True)
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    best = json.loads((run / "attainable.json").read_text())
+    trained = json.loads((run / "train" / "summary.json").read_text())["eval"]
+    reached = trained["balanced_accuracy"]
+    return {
+        "signal": signal,
+        "seed": seed,
+        "balanced": reached,
+        "attainable": best["balanced"],
+        "way": (reached - CHANCE) / (best["balanced"] - CHANCE),
+        "candidate": metrics["shadow"]["accuracy_signals"],
+        "incumbent": metrics["active"]["accuracy_signals"],
+        "boosting": metrics.get("baselines", {}).get("gradient boosting", {}).get("accuracy_signals"),
+        "verdict": json.loads((run / "evaluation" / "verdict.json").read_text())["verdict"],
+    }
+
+
+def main() -> None:
+    """Run every seed and signal, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--signals", type=float, nargs="+", default=[1.0, 0.0])
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of a job")
+    parser.add_argument("--folder", type=Path, default=Path("runs/planted"))
+    parser.add_argument("--set", dest="more", action="append", default=[], help="passed on to the demo")
+    given = parser.parse_args()
+    extra = [part for value in given.more for part in ("--set", value)]
+    cases = [(signal, seed) for seed in range(1, given.seeds + 1) for signal in given.signals]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        futures = [pool.submit(one, given.folder, seed, signal, given.threads, extra) for signal, seed in cases]
+        found = []
+        for future in futures:
+            row = future.result()
+            found.append(row)
+            print(json.dumps(row), flush=True)
+    print("\n| signal | seed | balanced | attainable | of the way | BUY/SELL candidate | incumbent | verdict |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in sorted(found, key=lambda row: (-row["signal"], row["seed"])):
+        signals = [f"{row[side]:.3f}" if row[side] is not None else "none" for side in ("candidate", "incumbent")]
+        print(
+            f"| {row['signal']:g} | {row['seed']} | {row['balanced']:.3f} | {row['attainable']:.3f} "
+            f"| {row['way']:.2f} | {' | '.join(signals)} | {row['verdict']} |"
+        )
+    for signal in given.signals:
+        rows = [row for row in found if row["signal"] == signal]
+        promoted = sum(row["verdict"] == "promote" for row in rows)
+        way = sum(row["way"] for row in rows) / len(rows)
+        print(f"signal {signal:g}: promoted {promoted} of {len(rows)}; {way:.0%} of the way on average")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""`signal`, `serve`, `shadow`, `promote`, `rollback`: the live side."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from candletune.commands import with_config
+
+if TYPE_CHECKING:
+    from candletune.config import Config
+
+
+def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
+    from candletune.config import load_config
+
+    return load_config(config_path, assignments)
+
+
+@click.command(epilog='Example: echo \'{"ticker": "BTC", "price_usd": 97000, "rsi": 28.3}\' | candletune signal')
+@with_config
+@click.option("--serve", "keep", is_flag=True, help="Keep the model loaded: a JSON object a line in, one a line out.")
+def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
+    """Read one JSON context on standard input, answer one JSON object on standard output.
+
+    `_lora_override` in the context asks another adapter once: a path, `candidate`, or `base`. Errors are JSON too,
+    with `status`, and the usual exit codes.
+    """
+    import json
+
+    from candletune.errors import CandletuneError
+    from candletune.signal import Trader, answer_text, error_answer
+
+    def say(answer: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    try:
+        trader = Trader(_load(config_path, assignments))
+    except CandletuneError as error:
+        say(error_answer(error))
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    try:
+        if not keep:
+            answer, code = answer_text(trader, sys.stdin.read())
+            say(answer)
+            return code
+        for line in sys.stdin:
+            if line.strip():
+                say(answer_text(trader, line)[0])
+        return 0
+    finally:
+        trader.close()
+
+
+@click.command(epilog="Example: candletune serve --port 8377   then   curl -d @context.json localhost:8377/signal")
+@with_config
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes any free one.")
+def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> None:
+    """Answer POST /signal on loopback; also /health, /ready and /metrics. Ends cleanly on SIGTERM and Ctrl-C."""
+    import uvicorn
+
+    from candletune.report.app.guard import check_loopback
+    from candletune.report.app.socket import listen
+    from candletune.serving import build_app
+    from candletune.signal import Trader
+
+    config = _load(config_path, assignments)
+    bound = listen(check_loopback(config.live.host), config.live.port if port is None else port)
+    number = bound.getsockname()[1]
+    trader = Trader(config)
+    click.echo(f"serving {trader.active.name} on http://{config.live.host}:{number}/signal", err=True)
+    app = build_app(trader, queue=config.live.queue, port=number)
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    uvicorn.Server(settings).run(sockets=[bound])
+
+
+@click.command(epilog="Example: candletune shadow --exchange binanceusdm")
+@with_config
+@click.option("--once", is_flag=True, help="Answer what is due now, and end.")
+@click.option(
+    "--stdin", "from_stdin", is_flag=True, help="Take contexts as JSON lines instead of watching candle files."
+)
+@click.option("--exchange", metavar="NAME", help="Fetch new candles from this exchange (needs candletune[exchange]).")
+def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_stdin: bool, exchange: str | None) -> None:
+    """On every closed candle the incumbent answers, then the candidate is asked; both go into the journal.
+
+    Active answers appear on standard output as JSON lines, before the candidate is asked.
+    """
+    import json
+
+    from candletune.console import RichReporter
+    from candletune.errors import InputError, UsageError
+    from candletune.shadow import contexts_due, open_loop, watch
+    from candletune.signal import Trader
+
+    if from_stdin and (exchange or once):
+        raise UsageError("--stdin: takes contexts as they come; leave out --once and --exchange")
+    config = _load(config_path, assignments)
+    reporter = RichReporter()
+    trader = Trader(config)
+
+    def emit(answer: Any) -> None:
+        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def parse(line: str) -> Any:
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"context: not valid JSON ({error}); send one JSON object a line") from None
+        if not isinstance(value, dict):
+            raise InputError(f"context: expected a JSON object, got {type(value).__name__}")
+        return value
+
+    loop = open_loop(config, trader, emit=emit, reporter=reporter)
+    reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
+    try:
+        if from_stdin:
+            for item in contexts_due(iter(sys.stdin.readline, ""), parse):
+                loop.cycle([item])
+        else:
+            written = watch(config, loop, once=once, bring=_bring(config, exchange))
+            reporter.say(f"{written} rows written")
+    finally:
+        trader.close()
+
+
+def _bring(config: "Config", exchange: str | None) -> Any:
+    if exchange is None:
+        return None
+    from candletune.market.fetch_candles import fetch_pair, open_exchange
+
+    client = open_exchange(exchange)
+
+    def bring() -> None:
+        for pair in config.data.pairs:
+            fetch_pair(client, config.data, pair)
+
+    return bring
+
+
+@click.command(epilog="Example: candletune promote   or   candletune promote --force 'paper account only'")
+@with_config
+@click.option("--force", metavar="REASON", help="Promote without a verdict; the reason is kept in the history.")
+def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) -> None:
+    """Make the run's candidate active. Wants a verdict of promote for this very adapter over this very incumbent."""
+    from candletune import state
+
+    adapter = state.promote(_load(config_path, assignments), force=force)
+    click.echo(f"active: {adapter.name} ({adapter.sha256}); `candletune rollback` goes back", err=True)
+
+
+@click.command(epilog="Example: candletune rollback --reason 'flips too often'")
+@with_config
+@click.option("--reason", default="", help="Kept in the history.")
+def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> None:
+    """Go back to the adapter that acted before the last promotion."""
+    from candletune import state
+
+    adapter = state.rollback(_load(config_path, assignments), reason=reason)
+    click.echo(f"active: {adapter.name} ({adapter.sha256 or 'the base without an adapter'})", err=True)

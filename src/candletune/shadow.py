@@ -1,0 +1,241 @@
+"""The shadow loop: the incumbent acts, the candidate is only logged, and nothing it does reaches the active answer.
+
+In a cycle every active answer is handed out first; only then is the candidate asked, row by row, and both go into the
+journal. Whatever the candidate does is a status on its side of the row.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from candletune.config import Config, timeframe_minutes
+from candletune.console import Reporter
+from candletune.dataset import decision_rows
+from candletune.engines import base_gguf
+from candletune.errors import CandletuneError, InputError
+from candletune.journal import DuplicateRow, Journal, Row, Side
+from candletune.market.candles import load_candles, ticker_of
+from candletune.prompts.context import context_of
+from candletune.runs import RunFolder, sha256_path
+from candletune.signal.trader import Prediction, Trader
+from candletune.state import Adapter, candidate_adapter
+
+Emit = Callable[[Mapping[str, Any]], None]
+OVERLAP = timedelta(days=60)
+"""History a first start reads before its first decision: enough for every indicator's warm-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A decision that is due: the context, when, of what, at which price, and whether it comes too late to act on."""
+
+    timestamp: datetime
+    ticker: str
+    price: float
+    context: Mapping[str, Any]
+    late: bool = False
+
+
+class ShadowLoop:
+    """Asks both models about every due decision.
+
+    Args:
+        trader: the loaded base with the active adapter.
+        journal: where rows go.
+        candidate: finds the adapter in the shadow, anew for each cycle, so that a missing file is a row and no crash.
+        base_sha256: of the base GGUF, for the rows.
+        emit: receives each active answer as soon as it exists.
+        reporter: warnings about the candidate.
+    """
+
+    def __init__(
+        self,
+        trader: Trader,
+        journal: Journal,
+        *,
+        candidate: Callable[[], Adapter],
+        base_sha256: str,
+        emit: Emit,
+        reporter: Reporter,
+    ) -> None:
+        self.trader, self.journal, self.candidate = trader, journal, candidate
+        self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
+        self._said: set[str] = set()
+
+    def cycle(self, due: Sequence[Due], *, behind: Callable[[], bool] = lambda: False) -> int:
+        """Answer, then ask the candidate, then log. Decisions the journal holds already are passed over.
+
+        Args:
+            due: decisions in time order.
+            behind: asked before each candidate call; once true, the remaining candidates are skipped, so that a slow
+                one can't delay the next active answers.
+
+        Returns:
+            Rows written.
+        """
+        fresh = [item for item in due if not self.journal.has(item.ticker, item.timestamp)]
+        answers = [self._answer(item) for item in fresh]
+        written = 0
+        for item, (active, side) in zip(fresh, answers, strict=True):
+            shadow = Side("skipped", error="newer candles were due") if behind() else self._ask_candidate(item)
+            row = Row(
+                timestamp=item.timestamp,
+                ticker=item.ticker,
+                price=item.price,
+                prompt_sha256=active.prompt_sha256,
+                template_sha256=self.trader.template_sha256,
+                base_sha256=self.base_sha256,
+                active=side,
+                shadow=shadow,
+                late=item.late,
+            )
+            try:
+                self.journal.append(row)
+                written += 1
+            except DuplicateRow as error:  # another writer was first
+                self.reporter.warn(str(error))
+        return written
+
+    def _answer(self, item: Due) -> tuple[Prediction, Side]:
+        try:
+            active = self.trader.predict(item.context)
+        except CandletuneError as error:
+            active = Prediction("error", "", error=" ".join(str(error).split()))
+        where = {"timestamp": item.timestamp.astimezone(UTC).isoformat(), "ticker": item.ticker, "price": item.price}
+        self.emit(where | {"late": item.late} | active.answer())
+        return active, active.side()
+
+    def _ask_candidate(self, item: Due) -> Side:
+        try:
+            return self.trader.predict(item.context, adapter=self.candidate()).side()
+        except Exception as error:  # the boundary: whatever it is, it stays on the candidate's side
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            if text not in self._said:
+                self._said.add(text)
+                self.reporter.warn(f"candidate: {text}")
+            return Side("error", error=text)
+
+
+def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter) -> ShadowLoop:
+    """The loop over the configured base, journal and the run's candidate."""
+    base = sha256_path(base_gguf(config, RunFolder(config.run.folder)))
+    journal = Journal(config.live.journal)
+    if journal.problems:
+        reporter.warn(
+            f"{config.live.journal}: {journal.problems.torn} torn lines were set aside in {journal.torn_path}"
+        )
+    return ShadowLoop(
+        trader,
+        journal,
+        candidate=lambda: candidate_adapter(config),
+        base_sha256=base,
+        emit=emit,
+        reporter=reporter,
+    )
+
+
+def due_decisions(config: Config, journal: Journal, now: datetime) -> list[Due]:
+    """Decisions of closed candles that are not in the journal yet, in time order.
+
+    A ticker without a row begins at its newest candle. After a pause everything missed is due, marked late when its
+    next candle has closed already.
+    """
+    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    tickers = [ticker_of(pair) for pair in config.data.pairs]
+    last = {ticker: journal.last(ticker) for ticker in tickers}
+    known = [time for time in last.values() if time is not None]
+    start = min(known) + step if len(known) == len(tickers) else now - OVERLAP
+    rows = decision_rows(config, start=start, end=now + timedelta(seconds=1))
+    due = []
+    for ticker in tickers:
+        mine = rows.filter(pl.col("asset") == ticker)
+        seen = last[ticker]
+        mine = mine.tail(1) if seen is None else mine.filter(pl.col("decision_time") > seen)
+        due += [_due(row, now, step) for row in mine.iter_rows(named=True)]
+    return sorted(due, key=lambda item: (item.timestamp, item.ticker))
+
+
+def _stale(config: Config, now: datetime) -> str:
+    """A line when no ticker's newest candle is recent; empty when one is."""
+    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    frames = [load_candles(config.data.folder, pair, config.data.timeframe).frame for pair in config.data.pairs]
+    newest: datetime = max(frame["date"].to_list()[-1] for frame in frames)
+    if now - newest <= 3 * step:
+        return ""
+    return f"{config.data.folder}: the newest candle opened {newest:%Y-%m-%d %H:%M} UTC; keep the folder current"
+
+
+def _due(row: Mapping[str, Any], now: datetime, step: timedelta) -> Due:
+    late = now - row["decision_time"] >= step
+    return Due(row["decision_time"], row["asset"], float(row["close"]), context_of(row), late)
+
+
+def watch(
+    config: Config,
+    loop: ShadowLoop,
+    *,
+    once: bool = False,
+    bring: Callable[[], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Follow the candle files until `stop` says so (or once); returns rows written.
+
+    Args:
+        config: names files and poll interval.
+        loop: asks and logs.
+        once: one look, no waiting.
+        bring: called before each look, to fetch new candles from an exchange.
+        stop: asked between looks.
+        clock: the time now, with a zone.
+        pause: waits some seconds.
+    """
+    written = 0
+    stale = False
+    while True:
+        try:
+            if bring is not None:
+                bring()
+            due = due_decisions(config, loop.journal, clock())
+            if not stale and (note := _stale(config, clock())):
+                loop.reporter.warn(note)
+                stale = True
+        except InputError as error:  # a file is being rewritten, or the exchange is away: look again
+            if once:
+                raise
+            loop.reporter.warn(str(error))
+            due = []
+        step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+        deadline = max((item.timestamp for item in due), default=clock()) + step
+        written += loop.cycle(due, behind=lambda limit=deadline: clock() >= limit)  # type: ignore[misc]
+        if once or stop():
+            return written
+        pause(config.live.poll_seconds)
+
+
+def contexts_due(lines: Iterator[str], parse: Callable[[str], Mapping[str, Any]]) -> Iterator[Due]:
+    """Decisions from JSON contexts; `timestamp` (ISO 8601) is taken from the context, or is now to the second.
+
+    Raises:
+        InputError: a line is no JSON object, or its time is none.
+    """
+    for line in lines:
+        if not line.strip():
+            continue
+        given = dict(parse(line))
+        said = given.pop("timestamp", None)
+        try:
+            at = datetime.now(UTC).replace(microsecond=0) if said is None else datetime.fromisoformat(str(said))
+            price = float(given["price_usd"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"context: timestamp and price_usd are needed ({error}); send ISO 8601 and a number"
+            ) from None
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)
+        yield Due(at, str(given.get("ticker", "")), price, given)
