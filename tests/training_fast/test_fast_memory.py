@@ -34,6 +34,31 @@ def test_more_memory_never_means_a_slower_plan() -> None:
     assert not plan(8, host=False).host_embedding
 
 
+@pytest.mark.parametrize(
+    ("way", "tokens", "measured"),
+    [
+        (Plan(32, 0, False, False, False, 4096), 7600, 8.65),
+        (Plan(32, 0, True, True, False, 4096, 0.4), 7600, 5.85),
+        (Plan(32, 2, True, True, False, 4096, 0.49), 7600, 6.40),
+        (Plan(16, 36, False, True, False, 4096), 3900, 16.14),
+        (Plan(32, 36, False, False, True, 4096), 7600, 40.23),
+    ],
+)
+def test_estimate_is_near_what_was_measured(way: Plan, tokens: int, measured: float) -> None:
+    """Peaks of an H200 (docs/speed.md): the estimate is never below and at most 8 % above."""
+    rows = way.micro_batch
+    found = estimate(
+        MINISTRAL,
+        way,
+        model=5.352 * GIB,
+        trained=3_833_856,
+        tokens=tokens,
+        spread=tokens + 104 * rows,
+        picked=43 * rows,
+    )
+    assert measured <= found / GIB <= measured * 1.08
+
+
 def test_pieces_cover_the_rows_once() -> None:
     assert pieces(10, 4, 0.0) == (((0, 3), (3, 6), (6, 10)), 0)
     assert pieces(10, 4, 0.5) == (((0, 2), (2, 5), (5, 7), (7, 10)), 2)

@@ -131,9 +131,7 @@ def train_adapter(
 ) -> dict[str, Any]:
     """Train; returns steps and the final training loss. The model's adapter holds the result."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # The hand-written pass knows one target a token.
-    soft = any(example.soft for example in examples)
-    engine = None if soft else open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
+    engine = open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
     micro = config.effective_batch if engine else micro_batch(config, device)
     watcher.engine = engine
     set_seed(seed)
