@@ -13,7 +13,7 @@ SPLITS = pl.Enum((TRAIN, EVAL))
 
 def eval_boundary(times: pl.Series, fraction: float) -> datetime:
     """The decision time from which the last `fraction` of the rows lie."""
-    ordered = times.sort()
+    ordered = times if times.is_sorted() else times.sort()
     boundary: datetime = ordered[min(len(ordered) - 1, round(len(ordered) * (1 - fraction)))]
     return boundary
 

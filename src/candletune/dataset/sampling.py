@@ -56,9 +56,9 @@ def balance(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
         raise InputError(f"dataset: no {', '.join(none)} in the train split; use more candles or a lower threshold")
     least = {split: min(counts.get((split, label), 0) for label in DECISIONS) for split in (TRAIN, EVAL)}
     take = split_counts(config.dataset.per_class, config.dataset.eval_fraction, least[TRAIN], least[EVAL])
-    # One part at a time, so that no second copy of all rows is ever held.
-    chosen = [_spread(rows.filter(split=split, label=label)).head(take[split]) for split in take for label in DECISIONS]
-    return pl.concat(chosen).drop("_key").sort("decision_time", "asset")
+    # One part at a time and by row numbers, so that no second copy of all rows is ever held.
+    chosen = [_spread(rows, split, label, take[split]) for split in take for label in DECISIONS]
+    return rows[pl.concat(chosen)].drop("_key").sort("decision_time", "asset")
 
 
 def split_counts(per_class: int, fraction: float, train: int, evaluation: int) -> dict[str, int]:
@@ -68,11 +68,17 @@ def split_counts(per_class: int, fraction: float, train: int, evaluation: int) -
     return {TRAIN: train_count, EVAL: min(per_class - train_count, evaluation)}
 
 
-def _spread(part: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the order in which they are taken: by rank within asset and month, then by key."""
-    cell = ["asset", pl.col("decision_time").dt.truncate("1mo")]
-    rank = pl.col("_key").rank("ordinal").over(cell)
-    return part[part.select(pl.struct(rank.alias("rank"), "_key").arg_sort()).to_series()]
+def _spread(rows: pl.DataFrame, split: str, label: str, count: int) -> pl.Series:
+    """Row numbers of `count` rows of a class: the lowest ranks within their asset and month first, then by key."""
+    where = ((rows["split"] == split) & (rows["label"] == label)).arg_true()
+    part = pl.select(
+        rows["_key"].gather(where),
+        asset=rows["asset"].gather(where),
+        month=rows["decision_time"].gather(where).dt.truncate("1mo"),
+    ).select("_key", where, rank=pl.col("_key").rank("ordinal").over("asset", "month"))
+    # Only the few rows whose rank can be among the lowest are worth sorting.
+    low = part.filter(pl.col("rank") <= pl.col("rank").sort().head(count).max())
+    return low.sort("rank", "_key")[where.name].head(count)
 
 
 def natural_sample(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
