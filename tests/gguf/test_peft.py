@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters import make_adapter
 
+from adapters import make_adapter
 from candletune.errors import InputError
 from candletune.gguf.names import read_shape
 from candletune.gguf.peft import AdapterRefused, read_adapter
