@@ -75,7 +75,8 @@ def running_difference(run: Mapping[str, list[Any]], needed: float) -> Figure:
     ]
     # The first points rest on a handful of calls: their bands would flatten all that follows.
     settled = slice(len(x) // 8, None)
-    low, high = min([*run["low"][settled], 0.0]), max([*run["high"][settled], needed])
+    low = min([*run["low"][settled], *run["difference"], 0.0])
+    high = max([*run["high"][settled], *run["difference"], needed])
     pad = 0.1 * (high - low)
     return figure(
         data,
