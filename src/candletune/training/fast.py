@@ -8,7 +8,8 @@ backward as the memory plan allows. On out-of-memory the step is repeated with h
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -50,14 +51,16 @@ def unsupported(model: Any) -> str | None:
 
 def open_fast(
     model: Any, config: TrainConfig, examples: Sequence[Weighted], *, batch: int, say: Callable[[str], None]
-) -> "FastEngine | None":
+) -> "GradientEngine | None":
     """The fast engine where it applies: always with `backend = "fast"`, on a GPU with `auto`, else None.
+
+    With several visible GPUs (`train.gpus`) it is one whose steps they share.
 
     Args:
         model: PEFT-wrapped model.
         config: training settings.
         examples: all training examples; the longest decide the memory plan.
-        batch: examples an optimizer step on this device.
+        batch: examples an optimizer step.
         say: where notes go.
 
     Raises:
@@ -76,7 +79,19 @@ def open_fast(
             raise UsageError(f"train.backend: the fast path cannot run this model ({reason}); set it to reference")
         say(f"the fast path cannot run this model ({reason}); using the reference path")
         return None
-    return FastEngine(model, plan_for(model, config, examples, batch=batch), say=say)
+    others: list[str] = []
+    if device.type == "cuda" and config.gpus != 1:
+        from candletune.training.fast_parallel import other_places
+
+        others = other_places(config.gpus)[: batch - 1]
+    share = -(-batch // (len(others) + 1))
+    engine = FastEngine(model, plan_for(model, config, examples, batch=share), say=say)
+    if not others:
+        return engine
+    from candletune.training.fast_parallel import Team
+
+    base = Path(model.get_base_model().name_or_path)
+    return Team(engine, base, config, examples, batch=share, places=others, say=say)
 
 
 def shape_of(model: Any) -> Shape:
@@ -142,6 +157,32 @@ class _Given(torch.autograd.Function):
         return (None, None, *(grad * outer[0] for grad in ctx.grads))
 
 
+class GradientEngine(Protocol):
+    """What training needs of the fast path, on one device or several."""
+
+    @property
+    def plan(self) -> Plan:
+        """The memory plan."""
+
+    def loss(self, examples: Sequence[Weighted]) -> tuple[Tensor, float]:
+        """Sum of weighted token losses, its gradients already worked out, and the sum of the weights."""
+
+    def evaluate(self, examples: Sequence[Weighted]) -> tuple[float, float]:
+        """The same without dropout or gradients."""
+
+    def decision_probabilities(self, prompts: Sequence[Sequence[int]], tokens: DecisionTokens) -> Tensor:
+        """P(BUY, SELL, HOLD) at the decision token."""
+
+    def close(self) -> None:
+        """Give the model back."""
+
+
+def given_loss(total: Tensor, grads: list[Tensor], parameters: list[Tensor]) -> Tensor:
+    """A loss tensor whose backward hands out gradients that are already known."""
+    loss: Tensor = _Given.apply(total, grads, *parameters)
+    return loss
+
+
 class FastEngine:
     """Holds a PEFT-wrapped Llama or Mistral model taken apart, and works through its batches by a memory plan."""
 
@@ -174,18 +215,29 @@ class FastEngine:
         Raises:
             InputError: not even one example fits the memory.
         """
-        self._place_embedding()
         seed = int(torch.randint(2**31 - 1, (1,)))
+        total, grads = self.gradients(examples, seed)
+        weight = sum(sum(example.weights) for example in examples)
+        return given_loss(total, grads, self.parameters), float(weight)
+
+    def gradients(self, examples: Sequence[Weighted], seed: int) -> tuple[Tensor, list[Tensor]]:
+        """Sum of weighted token losses and its float32 gradients, in the order of `parameters`.
+
+        Args:
+            examples: one step's examples.
+            seed: of the dropout masks.
+
+        Raises:
+            InputError: not even one example fits the memory.
+        """
+        self._place_embedding()
         while True:
             try:
                 total, sums = self._step(examples, seed)
-                break
+                return total, [sums.sums[id(parameter)] for parameter in self.parameters]
             except torch.OutOfMemoryError:
                 pass
             self._halve(len(examples))
-        weight = sum(sum(example.weights) for example in examples)
-        grads = [sums.sums[id(p)] for p in self.parameters]
-        return _Given.apply(total, grads, *self.parameters), float(weight)
 
     @torch.no_grad()
     def decision_probabilities(self, prompts: Sequence[Sequence[int]], tokens: DecisionTokens) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 from candletune.config import TrainConfig
 from candletune.errors import InputError
 from candletune.runs import fingerprint, read_json, write_json
-from candletune.training.fast import FastEngine, open_fast
+from candletune.training.fast import GradientEngine, open_fast
 from candletune.training.loss import answer_loss
 from candletune.training.tokens import Weighted
 from candletune.training.watch import Watcher, interruptible
@@ -43,7 +43,7 @@ class WeightedTrainer(Trainer):
     an effective batch is cut.
     """
 
-    def __init__(self, *args: Any, pad: int, engine: FastEngine | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, pad: int, engine: GradientEngine | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.pad, self.engine = pad, engine
         self.model_accepts_loss_kwargs = True

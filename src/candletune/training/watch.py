@@ -17,7 +17,7 @@ from candletune.console import Task
 from candletune.decisions import DECISIONS
 from candletune.prompts.chat import DecisionTokens
 from candletune.runs import atomic_folder, read_json, write_json, write_text
-from candletune.training.fast import FastEngine
+from candletune.training.fast import GradientEngine
 from candletune.training.loss import answer_loss, decision_probabilities
 from candletune.training.tokens import Weighted
 
@@ -66,7 +66,7 @@ class Watcher(TrainerCallback):
         self.task, self.metrics, self.held, self.tokens, self.pad, self.warn = task, metrics, held, tokens, pad, warn
         self.every, self.patience, self.folder = every, patience, folder
         self.loss = float("nan")
-        self.engine: FastEngine | None = None
+        self.engine: GradientEngine | None = None
         self.stop_asked = False
         self.best: dict[str, Any] | None = None
         if folder is not None and (folder / BEST / "candletune.json").is_file():
@@ -195,7 +195,7 @@ def trim_metrics(path: Path, step: int) -> None:
 
 
 def evaluate_decisions(
-    model: Any, held: Held, tokens: DecisionTokens, pad: int, engine: FastEngine | None = None
+    model: Any, held: Held, tokens: DecisionTokens, pad: int, engine: GradientEngine | None = None
 ) -> dict[str, Any]:
     """Decision accuracy, balanced accuracy, recalls, shares and log loss on natural-prior rows, from the logits."""
     if not held.prompts:
@@ -227,7 +227,7 @@ def evaluate_decisions(
 
 @torch.no_grad()
 def evaluate_loss(
-    model: Any, examples: Sequence[Weighted], pad: int, batch: int = 32, engine: FastEngine | None = None
+    model: Any, examples: Sequence[Weighted], pad: int, batch: int = 32, engine: GradientEngine | None = None
 ) -> float:
     """Weighted mean answer loss over examples, without dropout."""
     if engine is not None:
