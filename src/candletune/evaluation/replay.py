@@ -21,14 +21,14 @@ from candletune.dataset import decision_rows
 from candletune.decisions import DECISIONS
 from candletune.engines import Engine, base_gguf, open_engine
 from candletune.errors import InputError
-from candletune.gguf.header import read_header
 from candletune.gguf.stage import ADAPTER_GGUF, MERGED_GGUF
 from candletune.journal import Journal, Row, Side, read_frame
 from candletune.market.candles import find_candle_file
-from candletune.priors import correct_prior, shares_of
+from candletune.priors import correct_prior
 from candletune.prompts.parse import parse_answer
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder, Stage, fingerprint, read_json, sha256_path, write_json
+from candletune.signal.adapters import adapter_facts
 
 JOURNAL = ("replay", "ab_test_log.jsonl")
 MARK = ("replay", "replay.json")
@@ -210,22 +210,18 @@ def _priors(config: Config, path: Path, template: str) -> tuple[Sequence[float],
     """Class shares in training and in life, when the file says them; its template must be the configured one.
 
     Raises:
-        InputError: it was trained with another template, or its shares make no sense.
+        InputError: it was trained with another template.
     """
-    manifest = read_header(path).manifest
-    trained = manifest.get("template_sha256")
+    facts = adapter_facts(path)
+    trained = facts.template_sha256
     if trained is not None and trained != template and not config.live.any_template:
         raise InputError(
             f"{path}: trained with template {trained[:12]}, prompt.template is {template[:12]}; use the one it was "
             "trained with, or set live.any_template=true"
         )
-    if not config.live.prior_correction:
+    if not config.live.prior_correction or facts.class_prior is None or facts.natural_prior is None:
         return None
-    try:
-        shares = shares_of(manifest.get("class_prior")), shares_of(manifest.get("natural_prior"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its class shares are unusable ({error}); export it again") from None
-    return None if shares[0] is None or shares[1] is None else (shares[0], shares[1])
+    return facts.class_prior, facts.natural_prior
 
 
 def _mark(config: Config, run: RunFolder) -> str:

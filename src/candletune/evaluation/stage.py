@@ -1,38 +1,31 @@
 """The `evaluate` stage: a journal and the candles that followed become metrics, intervals, baselines and a verdict."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import decision_rows, read_examples
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
 from candletune.evaluation.baselines import baseline_actions, baseline_metrics
+from candletune.evaluation.compare import compare
 from candletune.evaluation.decide import criteria_of, decide
-from candletune.evaluation.metrics import agreement, by_group, side_metrics
+from candletune.evaluation.metrics import by_group, outcome_classes, side_metrics
 from candletune.evaluation.outcomes import join_outcomes, score_rows
 from candletune.evaluation.replay import JOURNAL
-from candletune.evaluation.statistics import (
-    Interval,
-    Ratio,
-    bootstrap_difference,
-    days_needed,
-    effective_size,
-    sequential_factor,
-)
-from candletune.journal import Problems, read_frame
+from candletune.journal import SIDES, Problems, read_frame
 from candletune.market.candles import find_candle_file
 from candletune.runs import RunFolder, Stage, atomic_path, write_json
+from candletune.signal.chances import fit_calibration
 
 DISAGREEMENTS = 50
+LEAST_CALIBRATED = 200
+"""Outcomes below which a calibration would fit noise."""
 
 
 def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
@@ -65,6 +58,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, An
     }
     with atomic_path(run.file("evaluation", "scored.parquet")) as path:
         scored.write_parquet(path)
+    write_json(run.file("evaluation", "calibration.json"), _calibrations(scored, config))
     write_json(run.file("evaluation", "metrics.json"), found)
     write_json(run.file("evaluation", "verdict.json"), record)
     _print(record, found, reporter)
@@ -89,86 +83,6 @@ def measure(scored: pl.DataFrame, config: Config) -> dict[str, Any]:
     return found
 
 
-def compare(scored: pl.DataFrame, config: Config) -> dict[str, Any]:
-    """The candidate against the incumbent, paired in time."""
-    limits = config.evaluate
-    known = scored.filter(pl.col("forward_return").is_not_null())
-    times = known.group_by("timestamp", maintain_order=True).agg(
-        *(
-            expression
-            for side in ("active", "shadow")
-            for expression in (
-                pl.col(f"{side}_acts").fill_null(value=False).sum().cast(pl.Float64).alias(f"{side}_signals"),
-                (pl.col(f"{side}_acts") & pl.col(f"{side}_correct"))
-                .fill_null(value=False)
-                .sum()
-                .cast(pl.Float64)
-                .alias(f"{side}_hits"),
-                pl.col(f"{side}_signed").sum().alias(f"{side}_signed"),
-            )
-        )
-    )
-    ratio = {
-        side: Ratio(times[f"{side}_hits"].to_numpy(), times[f"{side}_signals"].to_numpy())
-        for side in ("active", "shadow")
-    }
-    lags = _overlap(times["timestamp"], config)
-    block = max(2.0 * (lags + 1), len(times) ** (1 / 3))
-    settings: dict[str, Any] = {
-        "block": block,
-        "resamples": limits.resamples,
-        "confidence": limits.confidence,
-        "seed": config.seed,
-    }
-    gain, error = bootstrap_difference(ratio["shadow"], ratio["active"], **settings)
-    edge = Ratio(times["shadow_signed"].to_numpy(), times["shadow_signals"].to_numpy())
-    nothing = Ratio(np.zeros(len(times)), np.ones(len(times)))
-    signed, _ = bootstrap_difference(edge, nothing, **settings)
-    # The candidate's signals are worth at most as many observations as there are times with one.
-    acting = times.filter(pl.col("shadow_signals") > 0)
-    hits = (acting["shadow_hits"] / acting["shadow_signals"]).to_numpy()
-    effective = effective_size(hits, lags) if len(acting) else 0.0
-    factor = sequential_factor(effective, 1 - limits.confidence)
-    days = _days(known)
-    both = (scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")
-    return {
-        "accuracy_signals": asdict(gain),
-        "standard_error": error if math.isfinite(error) else None,
-        "sequential": asdict(_sequential(gain, error, factor)),
-        "signed_return": asdict(signed),
-        "agreement": agreement(scored),
-        "coverage": float(both.sum()) / len(scored),
-        "effective": round(effective, 1),
-        "overlap": lags,
-        "block": round(block, 2),
-        "days": days,
-        "days_needed": days_needed(gain.value, error, days, 0.0, factor),
-    }
-
-
-def _sequential(gain: Interval, error: float, factor: float) -> Interval:
-    if gain.value is None or not math.isfinite(error):
-        return Interval(gain.value, None, None)
-    return Interval(gain.value, gain.value - factor * error, gain.value + factor * error)
-
-
-def _overlap(times: pl.Series, config: Config) -> int:
-    """Decision times that follow within one horizon: windows that share candles."""
-    if len(times) < 2:
-        return 0
-    horizon = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
-    step = times.diff().drop_nulls().median()
-    assert isinstance(step, timedelta)  # noqa: S101 - the median of durations
-    return max(0, math.ceil(horizon / step) - 1)
-
-
-def _days(known: pl.DataFrame) -> float:
-    if known.is_empty():
-        return 0.0
-    first, last = known["timestamp"].min(), known["timestamp"].max()
-    return float((last - first) / timedelta(days=1))  # type: ignore[operator]
-
-
 def _one_pair_of_models(rows: pl.DataFrame, run: RunFolder) -> None:
     for column in ("active_adapter", "shadow_adapter", "template_sha256", "base_sha256"):
         values = rows[column].drop_nulls().unique()
@@ -177,6 +91,26 @@ def _one_pair_of_models(rows: pl.DataFrame, run: RunFolder) -> None:
                 f"{run.file(*JOURNAL)}: {len(values)} different values of {column}; "
                 "evaluate one pair of models at a time"
             )
+
+
+def _calibrations(scored: pl.DataFrame, config: Config) -> dict[str, dict[str, float]]:
+    """A temperature for each adapter with enough outcomes, which `signal` applies to its confidence.
+
+    Fitted against the labels' own threshold, since that is what the probabilities are of.
+    """
+    fitted = {}
+    for side in SIDES:
+        known = scored.filter(
+            pl.col("forward_return").is_not_null()
+            & pl.col(f"{side}_p_buy").is_not_null()
+            & pl.col(f"{side}_adapter").is_not_null()
+        )
+        if len(known) < LEAST_CALIBRATED:
+            continue
+        chances = known.select(f"{side}_p_{name.lower()}" for name in DECISIONS).to_numpy()
+        found = fit_calibration(chances, outcome_classes(known["forward_return"], config.labels.threshold))
+        fitted[str(known[f"{side}_adapter"][0])] = {"temperature": found.temperature, "rows": float(found.rows)}
+    return fitted
 
 
 def _reasons(scored: pl.DataFrame, side: str) -> dict[str, Any]:
@@ -255,6 +189,11 @@ STAGE = Stage(
     title="Evaluate and decide",
     tables=("evaluate", "labels", "data"),
     inputs=_inputs,
-    outputs=("evaluation/metrics.json", "evaluation/verdict.json", "evaluation/scored.parquet"),
+    outputs=(
+        "evaluation/metrics.json",
+        "evaluation/verdict.json",
+        "evaluation/scored.parquet",
+        "evaluation/calibration.json",
+    ),
     work=evaluate,
 )
