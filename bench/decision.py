@@ -39,7 +39,8 @@ def forward_returns(rng: np.random.Generator, hours: int) -> Floats:
     common, own = rng.normal(size=(total, 1)), rng.normal(size=(total, COINS))
     returns = 0.005 * np.exp(log_sigma)[:, None] * (np.sqrt(0.8) * common + np.sqrt(0.2) * own)
     level = returns.cumsum(axis=0)
-    return level[HORIZON:] - level[:-HORIZON]
+    found: Floats = level[HORIZON:] - level[:-HORIZON]
+    return found
 
 
 def calls(rng: np.random.Generator, forward: Floats, skill: float) -> NDArray[np.int64]:
