@@ -10,6 +10,7 @@ from typing import Literal
 
 from candletune.config import Config
 from candletune.errors import CandletuneError
+from candletune.runs import read_json
 
 LEAST_VERSIONS = {"torch": (2, 11), "transformers": (5, 0), "peft": (0, 17), "bitsandbytes": (0, 48)}
 BYTES_A_WEIGHT = 2
@@ -60,6 +61,15 @@ def _gpu(config: Config) -> list[Finding]:
     free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info())
     budget = config.train.vram_gib or free
     text = f"{torch.cuda.get_device_name()}: {free:.1f} of {total:.1f} GiB free, budget {budget:.1f}"
+    found = Path(config.base.model).expanduser() / "config.json"
+    if found.is_file():
+        from candletune.training.fast_memory import preview
+
+        try:
+            plan = preview(read_json(found), config.train, budget * 2**30)
+        except (CandletuneError, KeyError, TypeError, ValueError) as error:
+            return [Finding("problem", "gpu", f"{text}; {error}")]
+        return [Finding("ok", "gpu", f"{text}; {plan.describe()}")]
     if not tiny and budget < VRAM_GIB:
         return [Finding("warning", "gpu", f"{text}; an 8B base wants about {VRAM_GIB:.0f} GiB, close other programs")]
     return [Finding("ok", "gpu", text)]

@@ -6,9 +6,10 @@ import pytest
 import torch
 from fast_models import examples, gradients, plain_loss, tiny_model
 
+from candletune.config import TrainConfig
 from candletune.errors import InputError
 from candletune.training.fast import FastEngine, plan_for
-from candletune.training.fast_memory import GIB, Plan, Shape, choose, estimate, pieces, work_of
+from candletune.training.fast_memory import GIB, Plan, Shape, choose, estimate, pieces, preview, work_of
 
 MINISTRAL = Shape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
 WEIGHTS = 36 * MINISTRAL.layer_weights * 0.516 + 2 * 131072 * 4096 * 2
@@ -57,6 +58,25 @@ def test_estimate_is_near_what_was_measured(way: Plan, tokens: int, measured: fl
         picked=43 * rows,
     )
     assert measured <= found / GIB <= measured * 1.08
+
+
+def test_preview_is_the_plan_before_the_weights_are_there() -> None:
+    """The doctor's estimate for Ministral-8B is the one training made on an H200 with 5.35 GiB of weights loaded."""
+    found = {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "num_hidden_layers": 36,
+        "vocab_size": 131072,
+    }
+    assert preview(found, TrainConfig(), 139 * GIB).resident
+    small = preview(found, TrainConfig(), 8 * GIB)
+    assert small.micro_batch == 32 and small.host_embedding and small.peak <= 8 * GIB
+    with pytest.raises(InputError, match=r"needs about 5\.\d GiB at micro-batch 1, 4\.0 are free"):
+        preview(found, TrainConfig(), 4 * GIB)
+    assert preview(found, TrainConfig(batch_size=4), 10 * GIB).micro_batch == 4
 
 
 def test_pieces_cover_the_rows_once() -> None:
@@ -125,8 +145,6 @@ def test_out_of_memory_with_one_row_says_what_to_do(monkeypatch: pytest.MonkeyPa
 
 
 def test_plan_of_a_small_model_on_a_cpu() -> None:
-    from candletune.config import TrainConfig
-
     rows = examples(6, 4)
     found = plan_for(tiny_model(), TrainConfig(vram_gib=1.0), rows, batch=4)
     assert found.micro_batch == 4 and found.full_layers == 3 and not found.offload

@@ -1,10 +1,11 @@
 """Preflight: how much memory a step will take, and the fastest way of working that fits the budget."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from candletune.config import TrainConfig
 from candletune.errors import InputError
 
 GIB = 2**30
@@ -16,6 +17,10 @@ LEAVING = 4
 """Feed-forward pieces on their way to host memory at once, with the one being computed."""
 RECOMPUTED, FEED_FORWARD_SHARE = 0.74, 0.52
 """Share of a forward pass that recomputing a layer costs, and of the forward pass that gate and up cost (at 8B)."""
+FOUR_BIT_BYTES = 0.516
+"""NF4 with doubly quantized constants: 4 bits, and 8 bits a block of 64 with their own constants."""
+TYPICAL, TYPICAL_PREFIX = (330, 45), 100
+"""Tokens and answer tokens of an example under Ministral's tokenizer, and what all prompts share."""
 EXPANSION = 900
 """Tokens whose forward pass takes as long as expanding the weights from 4 bits once each way (measured at 8B)."""
 
@@ -84,6 +89,45 @@ class Plan:
             f"micro-batch {self.micro_batch}, {', '.join([kept, *extras])}; estimated peak {self.peak / GIB:.1f} GiB "
             f"of {self.budget / GIB:.1f}"
         )
+
+
+def preview(found: Mapping[str, Any], config: TrainConfig, budget: float) -> Plan:
+    """The plan that training would make, before any weight is loaded.
+
+    Args:
+        found: the base's config.json.
+        config: training settings.
+        budget: bytes allowed.
+
+    Raises:
+        InputError: not even one example fits.
+    """
+    heads, hidden = int(found["num_attention_heads"]), int(found["hidden_size"])
+    shape = Shape(
+        hidden=hidden,
+        feed_forward=int(found["intermediate_size"]),
+        heads=heads,
+        kv_heads=int(found.get("num_key_value_heads") or heads),
+        head_size=int(found.get("head_dim") or hidden // heads),
+        layers=int(found["num_hidden_layers"]),
+        vocabulary=int(found["vocab_size"]),
+        item=2 if config.bf16 else 4,
+        expand=config.quantization != "none",
+    )
+    bytes_a_weight = FOUR_BIT_BYTES if shape.expand else shape.item
+    tables = 1 if found.get("tie_word_embeddings") else 2
+    model = shape.layers * shape.layer_weights * bytes_a_weight + tables * embedding_bytes(shape)
+    trained = config.lora_rank * len(config.target_modules) * shape.layers * (hidden + shape.feed_forward)
+    return choose(
+        shape,
+        [TYPICAL] * config.effective_batch,
+        TYPICAL_PREFIX,
+        model=model,
+        trained=trained,
+        batch=config.effective_batch,
+        budget=budget,
+        wanted=config.batch_size,
+    )
 
 
 def pieces(tokens: int, chunk: int, aside: float) -> tuple[tuple[tuple[int, int], ...], int]:

@@ -134,6 +134,8 @@ def train_adapter(
     engine = open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
     micro = config.effective_batch if engine else micro_batch(config, device)
     watcher.engine = engine
+    if engine is not None and device == "cuda":
+        watcher.say(engine.plan.describe())
     set_seed(seed)
     arguments = TrainingArguments(
         output_dir=str(folder),

@@ -85,6 +85,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
             tokens=tokens,
             pad=tokenizer.pad,
             warn=reporter.warn,
+            say=reporter.say,
             every=config.train.eval_steps,
             patience=config.train.patience,
             folder=checkpoints,

@@ -59,12 +59,14 @@ class Watcher(TrainerCallback):
         tokens: DecisionTokens,
         pad: int,
         warn: Callable[[str], None],
+        say: Callable[[str], None] | None = None,
         every: int = 0,
         patience: int = 0,
         folder: Path | None = None,
     ) -> None:
         self.task, self.metrics, self.held, self.tokens, self.pad, self.warn = task, metrics, held, tokens, pad, warn
         self.every, self.patience, self.folder = every, patience, folder
+        self.say = say or warn
         self.loss = float("nan")
         self.engine: GradientEngine | None = None
         self.stop_asked = False
