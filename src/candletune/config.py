@@ -167,13 +167,14 @@ class VerifyConfig(Table):
     """Certification of an export; every limit is a criterion in verify.json."""
 
     prompts: Annotated[int, Field(ge=10)] = Field(50, description="held-out prompts")
-    min_parsed: Share = Field(0.95, description="share of answers that must parse")
+    min_parsed: Annotated[float, Field(ge=0, le=1)] = Field(0.95, description="share of answers that must parse")
     min_agreement: Share = Field(0.95, description="share of decisions equal to the Transformers model's")
     max_probability_gap: float = Field(0.05, gt=0, description="largest decision-probability difference allowed")
     max_quantized_gap: float = Field(0.25, gt=0, description="the same over a quantized base (Q4_K_M and the like)")
     reference: Literal["float", "nf4", "none"] = Field(
         "float", description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none"
     )
+    min_classes: Annotated[int, Field(ge=1, le=3)] = Field(2, description="different decisions wanted")
     min_difference: float = Field(1e-3, gt=0, description="least mean probability change against the bare base")
 
 

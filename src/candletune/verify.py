@@ -99,7 +99,9 @@ def _examine(
         answers = Answers(engine.score(prompts), _generate(engine, prompts, reporter))
         criteria += _text_criteria(answers.texts, limits.min_parsed)
         used = len(set(answers.probabilities.argmax(axis=1).tolist()))
-        criteria.append(Criterion("classes used", float(used), "at least 2", passed=used >= 2))
+        criteria.append(
+            Criterion("classes used", float(used), f"at least {limits.min_classes}", passed=used >= limits.min_classes)
+        )
         base = _bare_base(config, run, engine, prompts, merged=merged)
         difference = float(np.abs(answers.probabilities - base).mean())
         criteria.append(

@@ -96,6 +96,8 @@ def test_models_without_a_call_are_said_in_words() -> None:
     rows = scored(["HOLD"] * 3, ["BUY"] * 3, [0.0] * 3)
     text = sections.sentence({"active": {}, "shadow": {"accuracy_signals": 0.5}}, rows, 0.95)
     assert "the incumbent made no BUY or SELL call" in text
+    text = sections.sentence({"active": {"accuracy_signals": 0.5}, "shadow": {"shares": {"HOLD": 1.0}}}, rows, 0.95)
+    assert text.endswith("The candidate only ever said HOLD.")
 
 
 def test_simpler_method_that_does_as_well_is_named() -> None:
@@ -109,6 +111,9 @@ def test_simpler_method_that_does_as_well_is_named() -> None:
     rows = sections.methods(metrics, {"active": "Incumbent", "shadow": "Candidate"})
     assert "above every baseline" in sections.method_sentence(rows)
     assert sections.method_sentence(rows[:2]) == "No baseline was computed."
+    metrics["shadow"] = entry(None)
+    rows = sections.methods(metrics, {"active": "Incumbent", "shadow": "Candidate"})
+    assert "made no BUY or SELL call" in sections.method_sentence(rows)
 
 
 def test_longest_run_does_not_cross_tickers() -> None:

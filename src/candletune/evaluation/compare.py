@@ -79,21 +79,22 @@ def times_of(scored: pl.DataFrame, config: Config) -> Times:
 def compare_times(times: Times, limits: EvaluateConfig, seed: int) -> dict[str, Any]:
     """The gain on BUY/SELL signals with its intervals, the mean signed return, and the effective sample size."""
     count = len(times.signed)
-    left, right = (Ratio(times.hits[side], times.signals[side]) for side in ("shadow", "active"))
-    block = max(2.0 * (times.overlap + 1), count ** (1 / 3))
+    ratios = {side: Ratio(times.hits[side], times.signals[side]) for side in SIDES}
+    block = block_length(times.overlap, count)
     settings: dict[str, Any] = {
         "block": block,
         "resamples": limits.resamples,
         "confidence": limits.confidence,
         "seed": seed,
     }
-    gain, error = bootstrap_difference(left, right, **settings)
-    nothing = Ratio(np.zeros(count), np.ones(count))
-    signed, _ = bootstrap_difference(Ratio(times.signed, times.signals["shadow"]), nothing, **settings)
+    gain, error = bootstrap_difference(ratios["shadow"], ratios["active"], **settings)
+    signed, _ = bootstrap_difference(Ratio(times.signed, times.signals["shadow"]), None, **settings)
+    sides = {side: asdict(bootstrap_difference(ratio, None, **settings)[0]) for side, ratio in ratios.items()}
     effective = _effective(times)
     factor = sequential_factor(effective, 1 - limits.confidence)
     return {
         "accuracy_signals": asdict(gain),
+        "sides": sides,
         "standard_error": error if math.isfinite(error) else None,
         "sequential": asdict(_sequential(gain, error, factor)),
         "signed_return": asdict(signed),
@@ -103,6 +104,11 @@ def compare_times(times: Times, limits: EvaluateConfig, seed: int) -> dict[str, 
         "days": times.days,
         "days_needed": days_needed(gain.value, error, times.days, 0.0, factor),
     }
+
+
+def block_length(overlap: int, count: int) -> float:
+    """Mean length of a bootstrap block in decision times: twice the overlapping windows, and more on long series."""
+    return max(2.0 * (overlap + 1), count ** (1 / 3))
 
 
 def _effective(times: Times) -> float:

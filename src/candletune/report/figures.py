@@ -205,6 +205,7 @@ def prices(scored: pl.DataFrame, ticker: str) -> Figure:
     path = {"color": "@soft", "width": 1.2}
     base = {"type": "scatter", "mode": "lines", "name": f"{ticker} price", "line": path, "hoverinfo": "skip"}
     data = [{**base, "x": times(line["timestamp"].to_list()), "y": _short(line["price"])}]
+    silent = not rows["shadow_action"].is_in(["BUY", "SELL"]).any()
     for side, name in NAMES.items():
         for action, symbol in (("BUY", "triangle-up"), ("SELL", "triangle-down")):
             calls = thin(rows.filter(pl.col(f"{side}_action") == action), MARKERS // 2)
@@ -217,7 +218,7 @@ def prices(scored: pl.DataFrame, ticker: str) -> Figure:
                 "name": f"{name} {action}",
                 "x": times(calls["timestamp"].to_list()),
                 "y": _short(calls["price"]),
-                "visible": True if side == "shadow" else "legendonly",
+                "visible": True if side == "shadow" or silent else "legendonly",
                 "text": text,
                 "hovertemplate": "%{x|%Y-%m-%d %H:%M}<br>%{y:,.6~g}<br>%{text}",
                 "marker": {

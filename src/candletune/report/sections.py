@@ -24,7 +24,10 @@ def sentence(metrics: Mapping[str, Any], scored: pl.DataFrame, confidence: float
         quiet = " and ".join(
             name.lower() for side, name in NAMES.items() if not is_number(metrics.get(side, {}).get("accuracy_signals"))
         )
-        return f"{head}the {quiet} made no BUY or SELL call with a known outcome, so there is no accuracy to compare."
+        return (
+            f"{head}the {quiet} made no BUY or SELL call with a known outcome, so there is no accuracy to compare."
+            f"{_one_word(metrics.get('shadow', {}))}"
+        )
     gain = metrics.get("comparison", {}).get("accuracy_signals") or {}
     text = (
         f"{head}the candidate's BUY and SELL calls were right {percent(shadow)} of the time and the incumbent's "
@@ -37,19 +40,26 @@ def sentence(metrics: Mapping[str, Any], scored: pl.DataFrame, confidence: float
     return text + "."
 
 
+def _one_word(entry: Mapping[str, Any]) -> str:
+    """Said when the candidate only ever made one decision."""
+    always = [name for name, share in (entry.get("shares") or {}).items() if share == 1]
+    return f" The candidate only ever said {always[0]}." if always else ""
+
+
 def tiles(metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[dict[str, str]]:
     """The numbers at the top of the page."""
     comparison = metrics.get("comparison", {})
     found = []
     for side, name in reversed(NAMES.items()):
         entry, bounds = metrics.get(side, {}), intervals.get(side)
-        under = f"of {number(entry.get('signals', 0))} BUY and SELL calls right"
+        calls = entry.get("signals", 0)
+        under = f"of {number(calls)} BUY and SELL calls right" if calls else "no BUY or SELL call"
         if bounds:
             under += f" ({interval([bounds['low'], bounds['high']])})"
         value = percent(entry.get("accuracy_signals"))
         found.append({"label": name, "value": value, "under": under, "swatch": name.lower()})
     gain = comparison.get("accuracy_signals") or {}
-    bounds = f"{points(gain.get('low'))} to {points(gain.get('high'))}" if is_number(gain.get("low")) else "no interval"
+    bounds = f"{points(gain.get('low'))} to {points(gain.get('high'))}" if is_number(gain.get("low")) else "nothing to compare"
     found.append({"label": "Difference", "value": points(gain.get("value")), "under": bounds, "swatch": ""})
     money = metrics.get("shadow", {}).get("equity", {})
     held = f"after fees; buy and hold {percent(money.get('buy_and_hold'), signed=True)}"
@@ -112,8 +122,10 @@ def method_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """Whether a simpler method does as well as the candidate."""
     mine = rows[0]["accuracy_signals"]
     others = [row for row in rows[1:] if not row["key"] and is_number(row["accuracy_signals"])]
-    if not is_number(mine) or not others:
+    if not others:
         return "No baseline was computed."
+    if not is_number(mine):
+        return "The candidate made no BUY or SELL call, so it can't be compared on them."
     best = max(others, key=lambda row: row["accuracy_signals"])
     if best["accuracy_signals"] >= mine:
         return (

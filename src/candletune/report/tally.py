@@ -7,21 +7,12 @@ evidence. Intervals are Wilson's (1927), which stay honest for few items and for
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import Any
 
+from candletune.evaluation.statistics import wilson
 from candletune.report.reviews import QUALITIES, Review
 from candletune.report.sample import SIDES
-
-
-def wilson(rate: float, count: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval of a rate over `count` independent items; (0, 1) without any."""
-    if count == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * (rate * (1 - rate) / count + z * z / (4 * count * count)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _rate(values: Sequence[float], confidence: float) -> dict[str, Any]:
