@@ -10,7 +10,9 @@ from pathlib import Path
 COMPLETE = (
     "src/candletune/prompts/parse.py",
     "src/candletune/labels.py",
-    "src/candletune/journal.py",
+    "src/candletune/journal/rows.py",
+    "src/candletune/journal/reader.py",
+    "src/candletune/journal/writer.py",
     "src/candletune/evaluation/decide.py",
 )
 

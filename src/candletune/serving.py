@@ -1,13 +1,15 @@
 """`serve`: the signal over HTTP on loopback. One worker asks the model; a bounded queue waits before it."""
 
 import asyncio
-import json
+import signal
+import socket
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
@@ -82,16 +84,16 @@ def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/signal")
-    async def signal(request: Request) -> JSONResponse:
-        status, answer = await desk.ask(await request.body())
-        return JSONResponse(answer, status_code=status)
+    async def answer(request: Request) -> JSONResponse:
+        status, said = await desk.ask(await request.body())
+        return JSONResponse(said, status_code=status)
 
     @app.get("/health")
     async def health() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
     @app.get("/ready")
-    async def ready() -> JSONResponse:
+    def ready() -> JSONResponse:  # not async: it may wait for the model's turn, which the event loop must not
         try:
             active = trader.active
         except InputError as error:
@@ -105,6 +107,11 @@ def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
     return Guard(app, allowed_hosts(port))
 
 
-def to_line(answer: dict[str, Any]) -> str:
-    """An answer as one JSON line."""
-    return json.dumps(answer, ensure_ascii=False)
+def serve_forever(trader: Trader, bound: socket.socket, *, queue: int) -> None:
+    """Serve on a bound socket until SIGTERM or Ctrl-C; requests under way are answered first."""
+    # uvicorn raises the signal again once it has shut down; having shut down in order, that is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    app = build_app(trader, queue=queue, port=bound.getsockname()[1])
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    uvicorn.Server(settings).run(sockets=[bound])

@@ -4,8 +4,10 @@ In a cycle every active answer is handed out first; only then is the candidate a
 journal. Whatever the candidate does is a status on its side of the row.
 """
 
+import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +20,7 @@ from candletune.dataset import decision_rows
 from candletune.engines import base_gguf
 from candletune.errors import CandletuneError, InputError
 from candletune.journal import DuplicateRow, Journal, Row, Side
-from candletune.market.candles import load_candles, ticker_of
+from candletune.market.candles import find_candle_file, load_candles, ticker_of
 from candletune.prompts.context import context_of
 from candletune.runs import RunFolder, sha256_path
 from candletune.signal.trader import Prediction, Trader
@@ -65,6 +67,8 @@ class ShadowLoop:
         self.trader, self.journal, self.candidate = trader, journal, candidate
         self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
         self._said: set[str] = set()
+        self._asking = journal.path.with_name(journal.path.name + ".asking")
+        self._killer = self._asking.read_text(encoding="utf-8") if self._asking.is_file() else ""
 
     def cycle(self, due: Sequence[Due], *, behind: Callable[[], bool] = lambda: False) -> int:
         """Answer, then ask the candidate, then log. Decisions the journal holds already are passed over.
@@ -81,7 +85,7 @@ class ShadowLoop:
         answers = [self._answer(item) for item in fresh]
         written = 0
         for item, (active, side) in zip(fresh, answers, strict=True):
-            shadow = Side("skipped", error="newer candles were due") if behind() else self._ask_candidate(item)
+            shadow = Side("skipped", error="no time left for it") if behind() else self._ask_candidate(item)
             row = Row(
                 timestamp=item.timestamp,
                 ticker=item.ticker,
@@ -98,6 +102,7 @@ class ShadowLoop:
                 written += 1
             except DuplicateRow as error:  # another writer was first
                 self.reporter.warn(str(error))
+            self._asking.unlink(missing_ok=True)
         return written
 
     def _answer(self, item: Due) -> tuple[Prediction, Side]:
@@ -110,6 +115,13 @@ class ShadowLoop:
         return active, active.side()
 
     def _ask_candidate(self, item: Due) -> Side:
+        # A candidate that takes the whole process down is found out by the note that outlives it: after the restart
+        # this row is not asked again, so a crash costs one row and never loops.
+        note = f"{item.ticker} {item.timestamp.isoformat()}"
+        if note == self._killer:
+            self.reporter.warn(f"candidate: the process ended while it was asked about {note}; not asked again")
+            return Side("error", error="the process ended while the candidate was asked")
+        self._asking.write_text(note, encoding="utf-8")
         try:
             return self.trader.predict(item.context, adapter=self.candidate()).side()
         except Exception as error:  # the boundary: whatever it is, it stays on the candidate's side
@@ -142,7 +154,8 @@ def due_decisions(config: Config, journal: Journal, now: datetime) -> list[Due]:
     """Decisions of closed candles that are not in the journal yet, in time order.
 
     A ticker without a row begins at its newest candle. After a pause everything missed is due, marked late when its
-    next candle has closed already.
+    next candle has closed already. A candle that was still open when its file was written is not due: its last prices
+    are missing.
     """
     step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
     tickers = [ticker_of(pair) for pair in config.data.pairs]
@@ -151,22 +164,28 @@ def due_decisions(config: Config, journal: Journal, now: datetime) -> list[Due]:
     start = min(known) + step if len(known) == len(tickers) else now - OVERLAP
     rows = decision_rows(config, start=start, end=now + timedelta(seconds=1))
     due = []
-    for ticker in tickers:
-        mine = rows.filter(pl.col("asset") == ticker)
+    for ticker, (written, _) in zip(tickers, _files(config), strict=True):
+        mine = rows.filter((pl.col("asset") == ticker) & (pl.col("decision_time") <= written))
         seen = last[ticker]
         mine = mine.tail(1) if seen is None else mine.filter(pl.col("decision_time") > seen)
         due += [_due(row, now, step) for row in mine.iter_rows(named=True)]
     return sorted(due, key=lambda item: (item.timestamp, item.ticker))
 
 
-def _stale(config: Config, now: datetime) -> str:
-    """A line when no ticker's newest candle is recent; empty when one is."""
-    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+def _files(config: Config) -> list[tuple[datetime, int]]:
+    """When each pair's candle file was written, and its size."""
+    found = []
+    for pair in config.data.pairs:
+        stat = find_candle_file(config.data.folder, pair, config.data.timeframe).stat()
+        found.append((datetime.fromtimestamp(stat.st_mtime, UTC), stat.st_size))
+    return found
+
+
+def _newest(config: Config) -> datetime:
+    """The opening time of the newest candle of any pair."""
     frames = [load_candles(config.data.folder, pair, config.data.timeframe).frame for pair in config.data.pairs]
-    newest: datetime = max(frame["date"].to_list()[-1] for frame in frames)
-    if now - newest <= 3 * step:
-        return ""
-    return f"{config.data.folder}: the newest candle opened {newest:%Y-%m-%d %H:%M} UTC; keep the folder current"
+    found: datetime = max(frame["date"].to_list()[-1] for frame in frames)
+    return found
 
 
 def _due(row: Mapping[str, Any], now: datetime, step: timedelta) -> Due:
@@ -182,7 +201,7 @@ def watch(
     bring: Callable[[], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[[float], object] = time.sleep,
 ) -> int:
     """Follow the candle files until `stop` says so (or once); returns rows written.
 
@@ -195,47 +214,56 @@ def watch(
         clock: the time now, with a zone.
         pause: waits some seconds.
     """
-    written = 0
-    stale = False
+    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    written, stale = 0, False
+    seen: list[tuple[datetime, int]] | None = None
+    newest = clock()
     while True:
+        due: list[Due] = []
         try:
             if bring is not None:
                 bring()
-            due = due_decisions(config, loop.journal, clock())
-            if not stale and (note := _stale(config, clock())):
-                loop.reporter.warn(note)
+            now, files = clock(), _files(config)
+            if files != seen:  # reading all candles again is worth it only when one may have been added
+                due = due_decisions(config, loop.journal, now)
+                newest = _newest(config)
+                seen = files if max(time for time, _ in files) <= now else None
+            if not stale and now - newest > 3 * step:
                 stale = True
-        except InputError as error:  # a file is being rewritten, or the exchange is away: look again
+                when = f"{newest:%Y-%m-%d %H:%M} UTC"
+                loop.reporter.warn(f"{config.data.folder}: the newest candle opened {when}; keep the folder current")
+        except (InputError, OSError) as error:  # a file is being rewritten, or the exchange is away: look again
             if once:
                 raise
+            seen = None
             loop.reporter.warn(str(error))
-            due = []
-        step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
         deadline = max((item.timestamp for item in due), default=clock()) + step
-        written += loop.cycle(due, behind=lambda limit=deadline: clock() >= limit)  # type: ignore[misc]
+        written += loop.cycle(due, behind=lambda limit=deadline: stop() or clock() >= limit)  # type: ignore[misc]
         if once or stop():
             return written
         pause(config.live.poll_seconds)
 
 
-def contexts_due(lines: Iterator[str], parse: Callable[[str], Mapping[str, Any]]) -> Iterator[Due]:
-    """Decisions from JSON contexts; `timestamp` (ISO 8601) is taken from the context, or is now to the second.
+def context_due(line: str) -> Due:
+    """A decision from a JSON context; `timestamp` (ISO 8601) is taken from it, or is now to the second.
 
     Raises:
-        InputError: a line is no JSON object, or its time is none.
+        InputError: the line is no JSON object, or lacks what a journal row needs.
     """
-    for line in lines:
-        if not line.strip():
-            continue
-        given = dict(parse(line))
-        said = given.pop("timestamp", None)
-        try:
-            at = datetime.now(UTC).replace(microsecond=0) if said is None else datetime.fromisoformat(str(said))
-            price = float(given["price_usd"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"context: timestamp and price_usd are needed ({error}); send ISO 8601 and a number"
-            ) from None
-        if at.tzinfo is None:
-            at = at.replace(tzinfo=UTC)
-        yield Due(at, str(given.get("ticker", "")), price, given)
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"context: not valid JSON ({error}); send one JSON object a line") from None
+    if not isinstance(value, dict):
+        raise InputError(f"context: expected a JSON object, got {type(value).__name__}")
+    said = value.pop("timestamp", None)
+    try:
+        at = datetime.now(UTC).replace(microsecond=0) if said is None else datetime.fromisoformat(str(said))
+    except ValueError:
+        raise InputError(f"context.timestamp: expected ISO 8601, got {said!r}") from None
+    ticker, price = value.get("ticker"), value.get("price_usd")
+    if not isinstance(ticker, str) or not ticker:
+        raise InputError(f"context.ticker: expected a name such as BTC, got {ticker!r}")
+    if isinstance(price, bool) or not isinstance(price, int | float) or not math.isfinite(price):
+        raise InputError(f"context.price_usd: expected a number, got {price!r}")
+    return Due(at if at.tzinfo is not None else at.replace(tzinfo=UTC), ticker, float(price), value)

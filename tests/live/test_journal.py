@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import candletune.journal as journal_module
+import candletune.journal.reader as reader_module
 from candletune.errors import InputError
 from candletune.journal import (
     DuplicateRow,
@@ -266,7 +266,7 @@ def test_readers_refuse_or_count_duplicates(path: Path) -> None:
 def test_blocks_smaller_than_a_line_and_lines_across_blocks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Journal(path).append_many([row(hour) for hour in range(30)])
     for size in (7, 701, 1500):
-        monkeypatch.setattr(journal_module, "_BLOCK", size)
+        monkeypatch.setattr(reader_module, "_BLOCK", size)
         assert [r["timestamp"][11:13] for r in read_rows(path)] == [f"{hour % 24:02d}" for hour in range(30)]
         assert read_frame(path)["timestamp"].to_list() == [START + timedelta(hours=hour) for hour in range(30)]
         assert Journal(path).last("BTC") == START + timedelta(hours=29)
@@ -277,7 +277,7 @@ def test_a_line_that_changed_under_the_reader_is_read_again(path: Path) -> None:
     data = path.read_bytes()
     second = data.index(b"\n") + 1
     mixed = data[:second] + b'{"h"lf"' + data[second + 7 :]
-    block = journal_module._Block(path, 0, 1, mixed)
+    block = reader_module._Block(path, 0, 1, mixed)
     assert [r["timestamp"][11:13] for r in block.rows(None)] == ["01", "02"]
 
 

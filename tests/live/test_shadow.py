@@ -1,6 +1,7 @@
 """The shadow can do no harm: the candidate's faults never reach the active answer; no candle is lost or doubled."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,13 @@ import polars as pl
 import pytest
 from fakes import FakeEngine, sleepy
 
+import candletune.shadow as shadow_module
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame, read_rows
 from candletune.market.simulate import simulate, to_candles
-from candletune.shadow import Due, ShadowLoop, contexts_due, due_decisions, watch
+from candletune.shadow import Due, ShadowLoop, context_due, due_decisions, watch
 from candletune.signal import Trader
 from candletune.state import Adapter
 
@@ -63,7 +65,9 @@ def loop_of(
     return loop, said
 
 
-def adapter_file(tmp_path: Path, random_base: Path) -> Adapter:
+@pytest.fixture(scope="module")
+def candidate(tmp_path_factory: pytest.TempPathFactory, random_base: Path) -> Adapter:
+    tmp_path = tmp_path_factory.mktemp("candidate")
     from adapters import make_adapter
     from candletune.gguf.adapter import write_adapter
     from candletune.gguf.names import read_shape
@@ -85,6 +89,10 @@ def out_of_memory() -> None:
     raise MemoryError
 
 
+def die() -> None:
+    raise SystemExit(139)
+
+
 def missing() -> Adapter:
     raise InputError("candidate.gguf: no such adapter")
 
@@ -100,18 +108,19 @@ FAULTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_candidate_leaves_the_active_answers_byte_equal(fault: str, tmp_path: Path, random_base: Path) -> None:
+def test_a_faulty_candidate_leaves_the_active_answers_byte_equal(
+    fault: str, tmp_path: Path, candidate: Adapter
+) -> None:
     """1,000 cycles: with the fault, and without any candidate."""
     due = [Due(START + timedelta(hours=n), "BTC", 100.0 + n, context(n)) for n in range(1000)]
     quiet, expected = loop_of(config_of(tmp_path / "quiet"), FakeEngine(), None)
     for item in due:
         quiet.cycle([item])
-    adapter = adapter_file(tmp_path, random_base)
     engine = FakeEngine()
     engine.fault = {"crash": boom, "out of memory": out_of_memory, "slow": sleepy}.get(fault)
     engine.garbage = fault == "garbage"
     loop, said = loop_of(
-        config_of(tmp_path / "faulty"), engine, missing if fault == "missing file" else lambda: adapter
+        config_of(tmp_path / "faulty"), engine, missing if fault == "missing file" else lambda: candidate
     )
     for item in due:
         loop.cycle([item], behind=lambda: fault == "behind")
@@ -123,10 +132,9 @@ def test_a_faulty_candidate_leaves_the_active_answers_byte_equal(fault: str, tmp
     assert all(row["shadow"]["action"] is None for row in rows if row["shadow"]["status"] != "ok")
 
 
-def test_active_answers_come_before_the_candidate_is_asked(tmp_path: Path, random_base: Path) -> None:
+def test_active_answers_come_before_the_candidate_is_asked(tmp_path: Path, candidate: Adapter) -> None:
     engine = FakeEngine()
-    adapter = adapter_file(tmp_path, random_base)
-    loop, said = loop_of(config_of(tmp_path), engine, lambda: adapter)
+    loop, said = loop_of(config_of(tmp_path), engine, lambda: candidate)
     asked: list[int] = []
     engine.fault = lambda: asked.append(len(said))
     loop.cycle([Due(START, ticker, 100.0, context(1) | {"ticker": ticker}) for ticker in ("BTC", "ETH")])
@@ -207,11 +215,88 @@ def test_stale_files_are_said_once(tmp_path: Path) -> None:
     assert sum("keep the folder current" in text for text in loop.reporter.warnings) == 1
 
 
+def test_a_candle_that_was_open_when_the_file_was_written_waits_for_the_next_write(tmp_path: Path) -> None:
+    config = config_of(tmp_path, 'data.context_timeframes=["4h"]')
+    write_candles(tmp_path / "data", HISTORY + 1)
+    closes = START + timedelta(hours=HISTORY + 1)
+    files = list((tmp_path / "data" / "futures").iterdir())
+    for path in files:
+        os.utime(path, ((closes - timedelta(minutes=10)).timestamp(),) * 2)
+    loop = loop_of(config, FakeEngine(), None)[0]
+    now = closes + timedelta(seconds=30)
+    assert {item.timestamp for item in due_decisions(config, loop.journal, now)} == {closes - timedelta(hours=1)}
+    for path in files:
+        os.utime(path, (now.timestamp(),) * 2)
+    assert {item.timestamp for item in due_decisions(config, loop.journal, now)} == {closes}
+
+
+def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(tmp_path, 'data.context_timeframes=["4h"]')
+    write_candles(tmp_path / "data", HISTORY)
+    now = START + timedelta(hours=HISTORY, minutes=1)
+    for path in (tmp_path / "data" / "futures").iterdir():
+        os.utime(path, (now.timestamp() - 1,) * 2)
+    loop = loop_of(config, FakeEngine(), None)[0]
+    looked: list[int] = []
+    real = shadow_module.decision_rows
+    monkeypatch.setattr(shadow_module, "decision_rows", lambda *a, **k: looked.append(1) or real(*a, **k))
+    passed = iter(range(100))
+
+    def wait(_: float) -> None:
+        if next(passed) == 2:
+            write_candles(tmp_path / "data", HISTORY)
+
+    assert watch(config, loop, clock=lambda: now, stop=lambda: next(passed) > 8, pause=wait) == 2
+    assert 1 <= len(looked) <= 3
+
+
+def test_a_candidate_that_ends_the_process_costs_one_row(tmp_path: Path, candidate: Adapter) -> None:
+    config = config_of(tmp_path)
+    engine = FakeEngine()
+    engine.fault = die
+    due = [Due(START + timedelta(hours=n), "BTC", 100.0, context(n)) for n in range(3)]
+    first, said = loop_of(config, engine, lambda: candidate)
+    with pytest.raises(SystemExit):
+        first.cycle(due[:1])
+    assert len(said) == 1, "the active answer was out before the candidate was asked"
+    engine.fault = None
+    again, repeated = loop_of(config, engine, lambda: candidate)
+    for item in due:
+        assert again.cycle([item]) == 1
+    assert repeated[0] == said[0]
+    rows = list(read_rows(config.live.journal))
+    assert [row["shadow"]["status"] for row in rows] == ["error", "ok", "ok"]
+    assert "process ended" in rows[0]["shadow"]["error"]
+    assert not config.live.journal.with_name("log.jsonl.asking").exists()
+
+
+def test_stopping_logs_what_was_answered(tmp_path: Path) -> None:
+    config = config_of(tmp_path, 'data.context_timeframes=["4h"]')
+    write_candles(tmp_path / "data", HISTORY)
+    loop, said = loop_of(config, FakeEngine(), None)
+    now = START + timedelta(hours=HISTORY, seconds=30)
+    assert watch(config, loop, clock=lambda: now, stop=lambda: True) == len(said) == 2
+    assert {row["shadow"]["status"] for row in read_rows(config.live.journal)} == {"skipped"}
+
+
 def test_contexts_from_a_stream() -> None:
-    lines = [json.dumps(context(1) | {"timestamp": "2025-01-01T12:00:00+00:00"}), "", json.dumps(context(2))]
-    found = list(contexts_due(iter(lines), json.loads))
-    assert found[0].timestamp == datetime(2025, 1, 1, 12, tzinfo=UTC)
-    assert "timestamp" not in found[0].context
-    assert len(found) == 2
-    with pytest.raises(InputError, match="timestamp and price_usd"):
-        list(contexts_due(iter([json.dumps({"ticker": "BTC"})]), json.loads))
+    due = context_due(json.dumps(context(1) | {"timestamp": "2025-01-01T12:00:00"}))
+    assert due.timestamp == datetime(2025, 1, 1, 12, tzinfo=UTC)
+    assert "timestamp" not in due.context
+    assert context_due(json.dumps(context(2))).timestamp.microsecond == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"price_usd": 1}', "context.ticker"),
+        ('{"ticker": "BTC", "price_usd": NaN}', "context.price_usd"),
+        ('{"ticker": "BTC", "price_usd": true}', "context.price_usd"),
+        ('{"ticker": "BTC", "price_usd": 1, "timestamp": "soon"}', "context.timestamp"),
+    ],
+)
+def test_a_wrong_line_of_the_stream_names_its_key(line: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        context_due(line)

@@ -9,7 +9,10 @@ import click
 from candletune.commands import with_config
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from candletune.config import Config
+    from candletune.shadow import ShadowLoop
 
 
 def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
@@ -27,29 +30,23 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     `_lora_override` in the context asks another adapter once: a path, `candidate`, or `base`. Errors are JSON too,
     with `status`, and the usual exit codes.
     """
-    import json
-
     from candletune.errors import CandletuneError
     from candletune.signal import Trader, answer_text, error_answer
-
-    def say(answer: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
 
     try:
         trader = Trader(_load(config_path, assignments))
     except CandletuneError as error:
-        say(error_answer(error))
+        _say(error_answer(error))
         click.echo(f"error: {error}", err=True)
         return error.exit_code
     try:
         if not keep:
             answer, code = answer_text(trader, sys.stdin.read())
-            say(answer)
+            _say(answer)
             return code
         for line in sys.stdin:
             if line.strip():
-                say(answer_text(trader, line)[0])
+                _say(answer_text(trader, line)[0])
         return 0
     finally:
         trader.close()
@@ -60,11 +57,9 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes any free one.")
 def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> None:
     """Answer POST /signal on loopback; also /health, /ready and /metrics. Ends cleanly on SIGTERM and Ctrl-C."""
-    import uvicorn
-
     from candletune.report.app.guard import check_loopback
     from candletune.report.app.socket import listen
-    from candletune.serving import build_app
+    from candletune.serving import serve_forever
     from candletune.signal import Trader
 
     config = _load(config_path, assignments)
@@ -72,9 +67,7 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
     number = bound.getsockname()[1]
     trader = Trader(config)
     click.echo(f"serving {trader.active.name} on http://{config.live.host}:{number}/signal", err=True)
-    app = build_app(trader, queue=config.live.queue, port=number)
-    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-    uvicorn.Server(settings).run(sockets=[bound])
+    serve_forever(trader, bound, queue=config.live.queue)
 
 
 @click.command(epilog="Example: candletune shadow --exchange binanceusdm")
@@ -89,11 +82,12 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
 
     Active answers appear on standard output as JSON lines, before the candidate is asked.
     """
-    import json
+    import signal as signals
+    import threading
 
     from candletune.console import RichReporter
-    from candletune.errors import InputError, UsageError
-    from candletune.shadow import contexts_due, open_loop, watch
+    from candletune.errors import UsageError
+    from candletune.shadow import open_loop, watch
     from candletune.signal import Trader
 
     if from_stdin and (exchange or once):
@@ -101,31 +95,45 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     config = _load(config_path, assignments)
     reporter = RichReporter()
     trader = Trader(config)
-
-    def emit(answer: Any) -> None:
-        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-
-    def parse(line: str) -> Any:
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"context: not valid JSON ({error}); send one JSON object a line") from None
-        if not isinstance(value, dict):
-            raise InputError(f"context: expected a JSON object, got {type(value).__name__}")
-        return value
-
-    loop = open_loop(config, trader, emit=emit, reporter=reporter)
+    loop = open_loop(config, trader, emit=_say, reporter=reporter)
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     try:
         if from_stdin:
-            for item in contexts_due(iter(sys.stdin.readline, ""), parse):
-                loop.cycle([item])
-        else:
-            written = watch(config, loop, once=once, bring=_bring(config, exchange))
-            reporter.say(f"{written} rows written")
+            _follow_stdin(loop)
+            return
+        # A stop between two rows: what was answered is logged (its candidate as skipped), nothing is asked twice.
+        ended = threading.Event()
+        signals.signal(signals.SIGTERM, lambda *_: ended.set())
+        bring = _bring(config, exchange)
+        written = watch(config, loop, once=once, bring=bring, stop=ended.is_set, pause=ended.wait)
+        reporter.say(f"{written} rows written")
     finally:
         trader.close()
+
+
+def _say(answer: "Mapping[str, Any]") -> None:
+    import json
+
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _follow_stdin(loop: "ShadowLoop") -> None:
+    """A wrong line is answered with an error and the next one is read, as `signal --serve` does."""
+    from candletune.errors import InputError
+    from candletune.shadow import context_due
+    from candletune.signal import error_answer
+
+    for line in iter(sys.stdin.readline, ""):
+        if not line.strip():
+            continue
+        try:
+            due = context_due(line)
+        except InputError as error:
+            _say(error_answer(error))
+            continue
+        if loop.cycle([due]) == 0:
+            _say(error_answer(f"{due.ticker} at {due.timestamp.isoformat()}: is in the journal already"))
 
 
 def _bring(config: "Config", exchange: str | None) -> Any:
