@@ -59,7 +59,11 @@ def tiles(metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[dict
         value = percent(entry.get("accuracy_signals"))
         found.append({"label": name, "value": value, "under": under, "swatch": name.lower()})
     gain = comparison.get("accuracy_signals") or {}
-    bounds = f"{points(gain.get('low'))} to {points(gain.get('high'))}" if is_number(gain.get("low")) else "nothing to compare"
+    bounds = (
+        f"{points(gain.get('low'))} to {points(gain.get('high'))}"
+        if is_number(gain.get("low"))
+        else "nothing to compare"
+    )
     found.append({"label": "Difference", "value": points(gain.get("value")), "under": bounds, "swatch": ""})
     money = metrics.get("shadow", {}).get("equity", {})
     held = f"after fees; buy and hold {percent(money.get('buy_and_hold'), signed=True)}"
