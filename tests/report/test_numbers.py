@@ -166,3 +166,19 @@ def test_verdict_in_words() -> None:
         "wait",
     )
     assert verdict_view({"verdict": "promote"})["candidate"] == {}
+
+
+def test_control_is_told_in_words() -> None:
+    control = {"chance": 0.31, "low": 0.2, "high": 0.4, "as_good": 0.02, "shifts": 300}
+    text = sections.control_sentence({"controls": {"shadow": control}})
+    assert f"right 31.0{PERCENT} of the time" in text
+    assert f"2.0{PERCENT} of the shifts do as well" in text
+    assert sections.control_sentence({"controls": {"shadow": None}}) == ""
+    assert sections.control_sentence({}) == ""
+
+
+def test_intervals_of_the_evaluation_are_used_when_there() -> None:
+    sides = {"active": {"value": 0.5, "low": 0.4, "high": 0.6}, "shadow": {"value": None, "low": None, "high": None}}
+    assert sections.side_bounds({"comparison": {"sides": sides}}, "active") == sides["active"]
+    assert sections.side_bounds({"comparison": {"sides": sides}}, "shadow") is None
+    assert sections.side_bounds({}, "active") is None

@@ -75,6 +75,25 @@ def tiles(metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[dict
     return found
 
 
+def side_bounds(metrics: Mapping[str, Any], side: str) -> Mapping[str, Any] | None:
+    """The evaluation's own interval of a side's accuracy on BUY and SELL, when it computed one."""
+    found = (metrics.get("comparison", {}).get("sides") or {}).get(side) or {}
+    return _bounds(found)
+
+
+def control_sentence(metrics: Mapping[str, Any]) -> str:
+    """How the candidate's calls do against outcomes of other times; empty when that was not computed."""
+    control = (metrics.get("controls") or {}).get("shadow")
+    if not control or not is_number(control.get("as_good")):
+        return ""
+    return (
+        f"A control: held against outcomes of other times ({number(control['shifts'])} shifts), the candidate's BUY and "
+        f"SELL calls would be right {percent(control['chance'])} of the time (95 % of the shifts lie within "
+        f"{interval([control['low'], control['high']])}); {percent(control['as_good'])} of the shifts do as well as "
+        "the true times."
+    )
+
+
 def confusion(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """A side's confusion matrix with shares of each row, recall and precision; None without one."""
     matrix = entry.get("confusion")
@@ -114,12 +133,20 @@ def crossed(scored: pl.DataFrame) -> list[dict[str, Any]]:
 def methods(metrics: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Both models and every baseline, with what they share."""
     rows = [_method(names[side], side, metrics.get(side, {})) for side in reversed(NAMES)]
+    for row, side in zip(rows, reversed(NAMES), strict=True):
+        row["bounds"] = side_bounds(metrics, side)
     return rows + [_method(name, "", entry) for name, entry in (metrics.get("baselines") or {}).items()]
 
 
 def _method(name: str, key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("accuracy_signals", "accuracy_all", "balanced_accuracy", "mean_signed_return")
-    return {"name": name, "key": key, "signals": entry.get("signals", 0)} | {k: entry.get(k) for k in keys}
+    row = {"name": name, "key": key, "signals": entry.get("signals", 0)} | {k: entry.get(k) for k in keys}
+    return row | {"bounds": _bounds(entry.get("interval")), "lead": _bounds(entry.get("lead"))}
+
+
+def _bounds(found: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """An interval of metrics.json, when both its ends are known."""
+    return found if found and is_number(found.get("low")) and is_number(found.get("high")) else None
 
 
 def method_sentence(rows: Sequence[Mapping[str, Any]]) -> str:

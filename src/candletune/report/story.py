@@ -14,7 +14,6 @@ from candletune.errors import InputError
 from candletune.journal import parse_time
 from candletune.report import figures, over_time, sections
 from candletune.report.figures import NAMES
-from candletune.report.grounds import grounding
 from candletune.report.reviews import read_reviews
 from candletune.report.sample import load_sample
 from candletune.report.tally import tally
@@ -38,7 +37,11 @@ def tell(config: Config, run: RunFolder) -> Shown:
     horizon = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
     lags = over_time.overlap(scored, horizon)
     times = over_time.signals_by_time(scored)
-    intervals = {side: over_time.side_interval(times, side, lags, config.evaluate.confidence) for side in NAMES}
+    intervals = {
+        side: sections.side_bounds(metrics, side)
+        or over_time.side_interval(times, side, lags, config.evaluate.confidence)
+        for side in NAMES
+    }
     names = {
         side: f"{name}: {verdict[name.lower()].get('name') or BARE_BASE}"
         for side, name in NAMES.items()
@@ -65,7 +68,8 @@ def tell(config: Config, run: RunFolder) -> Shown:
         "failures": sections.failures(metrics, scored),
         "worst": sections.worst_calls(scored),
         "disagreements": sections.disagreements(scored),
-        "grounding": grounding(config, scored),
+        "grounding": metrics.get("grounding"),
+        "control": sections.control_sentence(metrics),
         "review": _review(config, run),
         "attainable": _optional(run.file("attainable.json")) if config.simulate.enabled else None,
         "certificate": _optional(run.file("verify", "verify.json")),

@@ -22,6 +22,7 @@ def verdict_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "tone": tone,
         "reason": _sentence(str(verdict.get("reason", ""))),
         "forced": bool(verdict.get("forced")),
+        "notes": [str(note) for note in verdict.get("notes") or []],
         "criteria": criteria,
         "passed": sum(item["state"] == "pass" for item in criteria),
         "candidate": dict(verdict.get("candidate") or {}),
