@@ -87,8 +87,8 @@ def control_sentence(metrics: Mapping[str, Any]) -> str:
     if not control or not is_number(control.get("as_good")):
         return ""
     return (
-        f"A control: held against outcomes of other times ({number(control['shifts'])} shifts), the candidate's BUY and "
-        f"SELL calls would be right {percent(control['chance'])} of the time (95 % of the shifts lie within "
+        f"A control: held against outcomes of other times ({number(control['shifts'])} shifts), the candidate's BUY "
+        f"and SELL calls would be right {percent(control['chance'])} of the time (95 % of the shifts lie within "
         f"{interval([control['low'], control['high']])}); {percent(control['as_good'])} of the shifts do as well as "
         "the true times."
     )
