@@ -65,6 +65,7 @@ def test_every_acknowledged_row_is_there_once_whatever_is_killed(tmp_path: Path)
     reader = threading.Thread(target=read_on)
     reader.start()
     for _ in range(KILLS):
+        grown(acknowledged)
         time.sleep(rng.uniform(0.0, 0.03))
         victim = rng.randrange(WRITERS)
         writers[victim].kill()
@@ -90,6 +91,16 @@ def test_every_acknowledged_row_is_there_once_whatever_is_killed(tmp_path: Path)
     assert seen[0] > 0
     assert journal.torn_path.exists(), "no kill tore a line: the test lost its teeth"
     assert len(read_frame(path)) == len(written)
+
+
+def grown(acknowledged: Path) -> None:
+    """Wait until another row was acknowledged: on a busy machine writers would else die before they wrote."""
+    size = acknowledged.stat().st_size if acknowledged.exists() else 0
+    for _ in range(10_000):
+        if acknowledged.exists() and acknowledged.stat().st_size > size:
+            return
+        time.sleep(0.001)
+    pytest.fail("no writer has written a row for ten seconds")
 
 
 def start(context: ForkServerContext, path: Path, acknowledged: Path, number: int) -> BaseProcess:

@@ -108,10 +108,8 @@ FAULTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_candidate_leaves_the_active_answers_byte_equal(
-    fault: str, tmp_path: Path, candidate: Adapter
-) -> None:
-    """1,000 cycles: with the fault, and without any candidate."""
+def test_a_faulty_candidate_changes_no_active_answer(fault: str, tmp_path: Path, candidate: Adapter) -> None:
+    """1,000 cycles, with the fault and without any candidate: the active answers are byte-equal."""
     due = [Due(START + timedelta(hours=n), "BTC", 100.0 + n, context(n)) for n in range(1000)]
     quiet, expected = loop_of(config_of(tmp_path / "quiet"), FakeEngine(), None)
     for item in due:
@@ -238,8 +236,13 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.
         os.utime(path, (now.timestamp() - 1,) * 2)
     loop = loop_of(config, FakeEngine(), None)[0]
     looked: list[int] = []
-    real = shadow_module.decision_rows
-    monkeypatch.setattr(shadow_module, "decision_rows", lambda *a, **k: looked.append(1) or real(*a, **k))
+    real = shadow_module.due_decisions
+
+    def look(*arguments: Any) -> list[Due]:
+        looked.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(shadow_module, "due_decisions", look)
     passed = iter(range(100))
 
     def wait(_: float) -> None:

@@ -1,0 +1,141 @@
+"""The live side over llama.cpp: switching back gives the same bytes, one base in memory, the programs themselves."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import make_adapter
+from candletune.config import Config, load_config
+from candletune.console import SilentReporter
+from candletune.gguf.adapter import write_adapter
+from candletune.gguf.model import write_model
+from candletune.gguf.names import read_shape
+from candletune.gguf.peft import read_adapter
+from candletune.journal import read_rows
+from candletune.signal import Trader
+from candletune.state import Adapter, adapter_at
+
+pytestmark = pytest.mark.llamacpp
+CONTEXT = {"ticker": "BTC", "price_usd": 97_123.5, "rsi": 28.3, "macd_hist": -12.5, "ema_bullish": True}
+MEMORY = """
+import sys, psutil
+from candletune.config import load_config
+from candletune.signal import Trader
+from candletune.state import adapter_at
+from pathlib import Path
+trader = Trader(load_config(None, sys.argv[3:]))
+for path in sys.argv[1:3]:
+    trader.predict({"ticker": "BTC", "price_usd": 1.0}, adapter=adapter_at(Path(path)))
+    print(psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """`--set` values of a run folder with base.gguf, a candidate and an incumbent `a.gguf`."""
+    folder = tmp_path_factory.mktemp("live")
+    gguf = folder / "run" / "gguf"
+    gguf.mkdir(parents=True)
+    shape = read_shape(random_base)
+    base = gguf / "base.gguf"
+    write_model(random_base, shape, base, number_format="F32", name="x", manifest={}, reporter=SilentReporter())
+    for target, seed in ((folder / "a.gguf", 5), (gguf / "custom-trading-lora.gguf", 9)):
+        peft = make_adapter(random_base, folder / f"peft{seed}", seed=seed)
+        write_adapter(read_adapter(peft, shape), shape, target, number_format="F32", manifest={}, name="x")
+    return [
+        f"run.folder={folder / 'run'}",
+        f"incumbent.adapter={folder / 'a.gguf'}",
+        f"live.state={folder / 'active.json'}",
+        "engine.max_tokens=16",
+        "engine.threads=1",
+    ]
+
+
+def set_up(settings: list[str], tmp_path: Path) -> Config:
+    return load_config(None, [*settings, f"live.journal={tmp_path / 'log.jsonl'}"])
+
+
+@pytest.fixture
+def trader(settings: list[str], tmp_path: Path) -> Iterator[Trader]:
+    trader = Trader(set_up(settings, tmp_path))
+    yield trader
+    trader.close()
+
+
+def files(settings: list[str]) -> tuple[Adapter, Adapter]:
+    config = load_config(None, settings)
+    assert config.incumbent.adapter is not None
+    return adapter_at(config.incumbent.adapter), adapter_at(config.run.folder / "gguf" / "custom-trading-lora.gguf")
+
+
+def test_a_b_a_gives_the_first_answer_again(trader: Trader, settings: list[str]) -> None:
+    a, b = files(settings)
+
+    def said(adapter: Adapter) -> tuple[Any, ...]:
+        found = trader.predict(CONTEXT, adapter=adapter)
+        return found.status, found.action, found.reasoning, found.probabilities
+
+    first = said(a)
+    assert said(b) != first
+    assert said(a) == first
+    assert said(Adapter("bare base")) != first
+    assert said(a) == first
+
+
+def test_an_override_asks_another_adapter_once(trader: Trader) -> None:
+    own = trader.predict(CONTEXT)
+    other = trader.predict(CONTEXT | {"_lora_override": "candidate"})
+    assert own.adapter_sha256 != other.adapter_sha256 is not None
+    assert trader.predict(CONTEXT).probabilities == own.probabilities
+
+
+def test_a_second_adapter_costs_no_second_base(settings: list[str]) -> None:
+    a, b = files(settings)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(a.path), str(b.path), *settings], capture_output=True, text=True, check=True
+    )
+    one, two = map(int, done.stdout.split())
+    assert two <= one * 1.1
+
+
+def run(settings: list[str], command: list[str], text: str) -> tuple[list[dict[str, Any]], int]:
+    assignments = [part for value in settings for part in ("--set", value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "candletune", *command, *assignments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
+
+
+def test_the_programs(settings: list[str], tmp_path: Path) -> None:
+    """signal, signal --serve and shadow --stdin over one base: the same answer three times; a wrong line stops nothing."""
+    config = tmp_path / "candletune.toml"
+    config.write_text("")
+    options = ["--config", str(config)]
+    one = json.dumps(CONTEXT)
+    (alone,), code = run(settings, ["signal", *options], one)
+    assert (code, alone["status"]) == (0, "ok")
+    served, code = run(settings, ["signal", "--serve", *options], f"{one}\n{{\n\n{one}\n")
+    assert code == 0
+    assert [answer["status"] for answer in served] == ["ok", "error", "ok"]
+    assert served[0] == served[2] == alone
+    stamped = json.dumps(CONTEXT | {"timestamp": "2025-01-01T12:00:00Z"})
+    journal = tmp_path / "log.jsonl"
+    said, code = run(
+        [*settings, f"live.journal={journal}"], ["shadow", "--stdin", *options], f"{stamped}\n[]\n{stamped}\n"
+    )
+    assert code == 0
+    assert [answer["status"] for answer in said] == ["ok", "error", "error"]
+    assert {key: said[0][key] for key in alone} == alone
+    (row,) = read_rows(journal)
+    a, b = files(settings)
+    assert (row["active"]["adapter_sha256"], row["shadow"]["adapter_sha256"]) == (a.sha256, b.sha256)
+    assert (row["active"]["action"], row["shadow"]["status"]) == (alone["action"], "ok")
