@@ -2,8 +2,9 @@
 
 import pytest
 
+from candletune.evaluation.statistics import wilson
 from candletune.report.reviews import Preference, Review
-from candletune.report.tally import tally, wilson
+from candletune.report.tally import tally
 
 
 def review(item: str, reviewer: str, preference: Preference | None, clear: int = 3) -> Review:

@@ -9,10 +9,10 @@ import polars as pl
 
 from candletune.config import Config, timeframe_minutes
 from candletune.errors import InputError
+from candletune.evaluation.statistics import wilson
 from candletune.journal import SIDES, Problems, read_frame
 from candletune.labels import forward_returns
 from candletune.market.candles import find_candle_file, load_candles, ticker_of
-from candletune.report.tally import wilson
 
 LATEST: Final = 25
 _POINTS: Final = 240
