@@ -210,6 +210,8 @@ class ReplayConfig(Table):
 class EvaluateConfig(Table):
     """Metrics, statistics and the decision rule."""
 
+    journal: Path | None = Field(None, description="journal to judge, such as a shadow test's; none: the replay's")
+    start: UtcTime = Field(None, description="rows before this are left out; none: all count")
     move: float = Field(0.01, gt=0, description="move that makes BUY or SELL correct (0.01 = 1 %)")
     min_gain: float = Field(0.05, description="accuracy gain on BUY/SELL needed to promote (absolute)")
     max_flip_increase: float = Field(0.10, ge=0, description="relative flip-rate increase allowed")

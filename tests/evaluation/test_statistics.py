@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 
 from candletune.evaluation.statistics import (
     Ratio,
+    block_sums,
     bootstrap_difference,
     days_needed,
     effective_size,
     sequential_factor,
-    stationary_indices,
+    stationary_blocks,
 )
 
 
@@ -43,18 +44,66 @@ def test_effective_size_of_overlapping_windows() -> None:
 
 def test_effective_size_edges() -> None:
     assert effective_size(np.array([1.0, 2.0]), 5) == 2
-    assert effective_size(np.ones(50), 5) == 50
+    assert effective_size(np.ones(150), 5) == 150
+    # shorter than 20 windows: only those that do not overlap count
+    assert effective_size(np.ones(48), 11) == 4
     assert effective_size(np.arange(50.0), 0) == 50
     assert effective_size(np.tile([1.0, -1.0], 50), 3) == 100  # negative dependence never counts for more
 
 
 def test_stationary_blocks() -> None:
-    rows = stationary_indices(1000, 8.0, 200, np.random.default_rng(3))
-    assert rows.shape == (200, 1000)
-    assert rows.min() >= 0
-    assert rows.max() < 1000
-    follows = (rows[:, 1:] - rows[:, :-1]) % 1000 == 1
-    assert follows.mean() == pytest.approx(1 - 1 / 8, abs=0.01)
+    starts, lengths = stationary_blocks(1000, 8.0, 400, np.random.default_rng(3))
+    assert (lengths.sum(axis=1) == 1000).all()
+    assert lengths.min() >= 0
+    assert starts.min() >= 0
+    assert starts.max() < 1000
+    # geometric lengths of mean 8; the last of each row is cut, so those before it are looked at
+    whole = lengths[:, :60]
+    assert whole.mean() == pytest.approx(8.0, rel=0.03)
+    assert (whole == 1).mean() == pytest.approx(1 / 8, abs=0.01)
+    single = stationary_blocks(50, 1.0, 3, np.random.default_rng(3))[1]
+    assert (single.sum(axis=1) == 50).all()
+    assert single.max() == 1
+
+
+def test_sums_over_blocks_are_those_of_the_rows_they_hold() -> None:
+    rng = np.random.default_rng(8)
+    series = [rng.normal(size=40), rng.normal(size=40)]
+    starts, lengths = stationary_blocks(40, 6.0, 25, rng)
+    sums = block_sums(series, starts, lengths)
+    for values, found in zip(series, sums, strict=True):
+        for row in range(25):
+            places = [
+                (start + step) % 40 for start, n in zip(starts[row], lengths[row], strict=True) for step in range(n)
+            ]
+            assert len(places) == 40
+            assert found[row] == pytest.approx(values[places].sum())
+
+
+def test_standard_error_of_an_ar1_mean() -> None:
+    """Known variance: the mean of n AR(1) values has variance (1 + rho) / (1 - rho) / n."""
+    n, rho = 4000, 0.5
+    errors = []
+    for row in ar1(np.random.default_rng(11), rho, (20, n)):
+        ratio = Ratio(row, np.ones(n))
+        errors.append(bootstrap_difference(ratio, None, block=40.0, resamples=400, confidence=0.95, seed=1)[1])
+    assert np.mean(errors) == pytest.approx(np.sqrt((1 + rho) / (1 - rho) / n), rel=0.06)
+
+
+def test_one_side_alone() -> None:
+    ratio = Ratio(np.ones(30), np.ones(30))
+    interval, error = bootstrap_difference(ratio, None, block=3.0, resamples=50, confidence=0.95, seed=1)
+    assert (interval.value, interval.low, interval.high, error) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_signals_at_one_time_only_have_no_interval() -> None:
+    """Most resamples miss the only signal, so what is left says nothing."""
+    counts = np.zeros(400)
+    counts[7] = 1.0
+    ratio = Ratio(counts, counts)
+    interval, error = bootstrap_difference(ratio, None, block=200.0, resamples=60, confidence=0.95, seed=3)
+    assert interval.value == 1.0
+    assert (interval.low, interval.high) == (None, None) or error == 0.0
 
 
 def test_difference_of_ratios_by_hand() -> None:

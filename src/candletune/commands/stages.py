@@ -92,12 +92,21 @@ def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None
 @with_config
 @_force
 @click.option("--criteria", type=click.Choice(["full", "plan"]), help="`plan` applies the plan's three criteria alone.")
+@click.option(
+    "--journal", type=click.Path(path_type=Path), help="Judge this journal (a shadow test's), not the replay's."
+)
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
 def evaluate(
-    config_path: Path, assignments: tuple[str, ...], force: bool, criteria: str | None, require_promote: bool
+    config_path: Path,
+    assignments: tuple[str, ...],
+    force: bool,
+    criteria: str | None,
+    journal: Path | None,
+    require_promote: bool,
 ) -> int:
     """Join outcomes, compute metrics, intervals and baselines, and decide."""
-    extra = (f"evaluate.criteria={criteria}",) if criteria else ()
+    extra: tuple[str, ...] = (f"evaluate.criteria={criteria}",) if criteria else ()
+    extra += (f"evaluate.journal='{journal}'",) if journal else ()
     summary = run_one("evaluate", config_path, assignments + extra, force)
     return 4 if require_promote and summary["verdict"] != "promote" else 0
 

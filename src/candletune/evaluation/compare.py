@@ -91,7 +91,8 @@ def compare_times(times: Times, limits: EvaluateConfig, seed: int) -> dict[str, 
     signed, _ = bootstrap_difference(Ratio(times.signed, times.signals["shadow"]), None, **settings)
     sides = {side: asdict(bootstrap_difference(ratio, None, **settings)[0]) for side, ratio in ratios.items()}
     effective = _effective(times)
-    factor = sequential_factor(effective, 1 - limits.confidence)
+    # Promotion asks one side only, so the level is spent there: twice of it for an interval with both ends.
+    factor = sequential_factor(effective, 2 * (1 - limits.confidence))
     return {
         "accuracy_signals": asdict(gain),
         "sides": sides,
@@ -108,7 +109,7 @@ def compare_times(times: Times, limits: EvaluateConfig, seed: int) -> dict[str, 
 
 def block_length(overlap: int, count: int) -> float:
     """Mean length of a bootstrap block in decision times: twice the overlapping windows, and more on long series."""
-    return max(2.0 * (overlap + 1), count ** (1 / 3))
+    return float(max(2.0 * (overlap + 1), count ** (1 / 3)))
 
 
 def _effective(times: Times) -> float:

@@ -130,7 +130,7 @@ def _evidence(
     return [
         Criterion(
             "gain beyond chance",
-            "lower end of the gain's interval that holds on every day one looks",
+            "lower bound of the gain that holds on every day one looks",
             sequential["low"],
             None if sequential["low"] is None else (sequential["low"], sequential["high"]),
             0.0,

@@ -27,11 +27,14 @@ from candletune.market.candles import find_candle_file
 from candletune.priors import correct_prior
 from candletune.prompts.parse import parse_answer
 from candletune.prompts.template import load_template
-from candletune.runs import RunFolder, Stage, fingerprint, read_json, sha256_path, write_json
+from candletune.runs import RunFolder, Stage, atomic_path, fingerprint, read_json, sha256_path, write_json
 from candletune.signal.adapters import adapter_facts
 
 JOURNAL = ("replay", "ab_test_log.jsonl")
 MARK = ("replay", "replay.json")
+UNTUNED = ("replay", "untuned_base.parquet")
+UNTUNED_ROWS = 2000
+"""Rows, evenly spread, on which the bare base is asked too when it is not the incumbent: a baseline, no contestant."""
 BATCH = 64
 """Rows scored, and written with one fsync, at a time."""
 
@@ -100,6 +103,7 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
                     ]
                 )
                 task.advance(len(part))
+        _ask_untuned(run.file(*UNTUNED), engines[0], rows, reporter, wanted=active.key is not None)
     finally:
         for engine in engines:
             engine.close()
@@ -115,6 +119,25 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
         "candidate": {"name": shadow.name, "adapter_sha256": shadow.sha256},
         "seconds": round(time.monotonic() - start, 3),
     }
+
+
+def _ask_untuned(path: Path, engine: Engine, rows: pl.DataFrame, reporter: Reporter, *, wanted: bool) -> None:
+    """The bare base's decisions (timestamp, ticker, action) on some of the rows, where it is not the incumbent."""
+    if not wanted:
+        path.unlink(missing_ok=True)
+        return
+    places = np.unique(np.linspace(0, len(rows) - 1, min(UNTUNED_ROWS, len(rows))).round().astype(np.int64))
+    chosen = rows[places.tolist()]
+    prompts = chosen["prompt"].to_list()
+    engine.use(None)
+    actions: list[str] = []
+    with reporter.task("replay: untuned base", len(prompts)) as task:
+        for offset in range(0, len(prompts), BATCH):
+            found = engine.score(prompts[offset : offset + BATCH])
+            actions += [DECISIONS[int(k)] for k in found.argmax(axis=1)]
+            task.advance(len(found))
+    with atomic_path(path) as temporary:
+        chosen.select(timestamp="decision_time", ticker="asset", action=pl.Series(actions)).write_parquet(temporary)
 
 
 def held_out_rows(config: Config, train_end: datetime) -> tuple[pl.DataFrame, bool]:
@@ -264,6 +287,6 @@ STAGE = Stage(
     title="Replay both models",
     tables=("replay", "engine", "incumbent", "data", "prompt", "live"),
     inputs=_inputs,
-    outputs=("/".join(JOURNAL),),
+    outputs=("/".join(JOURNAL), "/".join(UNTUNED)),
     work=replay,
 )

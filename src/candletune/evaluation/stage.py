@@ -1,7 +1,6 @@
 """The `evaluate` stage: a journal and the candles that followed become metrics, intervals, baselines and a verdict."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,26 @@ import polars as pl
 
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.dataset import decision_rows, read_examples
+from candletune.dataset import load_pair, read_examples
 from candletune.decisions import DECISIONS
-from candletune.errors import InputError
-from candletune.evaluation.baselines import baseline_actions, baseline_metrics
+from candletune.evaluation.baselines import SILENT, baseline_actions, contests, unbeaten
 from candletune.evaluation.compare import compare
+from candletune.evaluation.controls import shifted_accuracy
 from candletune.evaluation.decide import criteria_of, decide
+from candletune.evaluation.grounding import grounding
 from candletune.evaluation.metrics import by_group, outcome_classes, side_metrics
-from candletune.evaluation.outcomes import join_outcomes, score_rows
-from candletune.evaluation.replay import JOURNAL
-from candletune.journal import SIDES, Problems, read_frame
+from candletune.evaluation.outcomes import join_outcomes, regime, score_rows
+from candletune.evaluation.replay import UNTUNED
+from candletune.evaluation.source import journal_path, models_of, open_journal
+from candletune.evaluation.table import show
+from candletune.journal import SIDES
 from candletune.market.candles import find_candle_file
-from candletune.runs import RunFolder, Stage, atomic_path, write_json
+from candletune.market.features import indicator_rows
+from candletune.priors import shares_of
+from candletune.runs import RunFolder, Stage, atomic_path, read_json, write_json
 from candletune.signal.chances import fit_calibration
 
+NUMBERS = {name: number for number, name in enumerate(DECISIONS)}
 DISAGREEMENTS = 50
 LEAST_CALIBRATED = 200
 """Outcomes below which a calibration would fit noise."""
@@ -30,39 +35,57 @@ LEAST_CALIBRATED = 200
 
 def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """The stage's work; returns the summary."""
-    problems = Problems()
-    rows = read_frame(run.file(*JOURNAL), problems=problems)
-    if rows.is_empty():
-        raise InputError(f"{run.file(*JOURNAL)}: holds no rows; run `candletune replay` first")
-    if problems:
-        reporter.warn(f"{run.file(*JOURNAL)}: left out {problems.torn} torn, {problems.broken} broken rows")
-    _one_pair_of_models(rows, run)
-    scored = score_rows(join_outcomes(rows, config), config.evaluate.move).sort("timestamp", "ticker")
+    rows, problems = open_journal(config, run, reporter)
+    models = models_of(rows, config, run)
+    scored = score_rows(join_outcomes(rows, config), config.evaluate.move)
+    del rows
     found = measure(scored, config)
-    found["problems"] = {"torn": problems.torn, "broken": problems.broken, "duplicates": problems.duplicates}
+    found["problems"] = {name: problems[name] for name in ("torn", "broken", "duplicates")}
+    found["journal"] = {"out_of_order": problems["out_of_order"], "late": problems["late"]}
+    found["grounding"] = grounding(config, scored)
     if config.evaluate.baselines:
-        found["baselines"] = _baselines(config, run, scored)
+        found["baselines"] = _baselines(config, run, scored, found["comparison"]["block"])
     criteria = criteria_of(found, config.evaluate)
     verdict, reason = decide(criteria)
-    replayed = run.stage_summary("replay")
     record = {
         "version": 1,
         "verdict": verdict,
         "reason": reason,
         "rule": config.evaluate.criteria,
         "criteria": [criterion.record() for criterion in criteria],
-        "candidate": replayed["candidate"],
-        "incumbent": replayed["incumbent"],
+        **models,
         "forced": bool(scored["forced"].any()),
         "rows": len(scored),
+        "notes": notes(found),
     }
     with atomic_path(run.file("evaluation", "scored.parquet")) as path:
         scored.write_parquet(path)
     write_json(run.file("evaluation", "calibration.json"), _calibrations(scored, config))
     write_json(run.file("evaluation", "metrics.json"), found)
     write_json(run.file("evaluation", "verdict.json"), record)
-    _print(record, found, reporter)
+    show(record, found, reporter)
     return {"headline": f"{verdict}: {reason}", "verdict": verdict, "reason": reason, "rows": len(scored)}
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What the numbers mean beyond the criteria, in plain sentences."""
+    said = []
+    needed, days = found["comparison"]["days_needed"], found["comparison"]["days"]
+    if needed is not None and needed > days:
+        said.append(
+            f"{days:.0f} days were seen; with this gain and this noise about {needed - days:,.0f} more are needed to "
+            "tell the models apart."
+        )
+    mine = found["shadow"]["accuracy_signals"]
+    if mine is not None and (names := unbeaten(found.get("baselines", {}))):
+        said.append(f"The candidate does not clearly beat: {', '.join(names)}.")
+    control = found["controls"]["shadow"]
+    if control is not None and control["as_good"] > 0.05:
+        said.append(
+            f"Held against outcomes of other times, the candidate's calls do as well in {control['as_good']:.0%} of "
+            "the shifts: its accuracy is what chance gives."
+        )
+    return said
 
 
 def measure(scored: pl.DataFrame, config: Config) -> dict[str, Any]:
@@ -74,23 +97,12 @@ def measure(scored: pl.DataFrame, config: Config) -> dict[str, Any]:
     found["comparison"] = compare(scored, config)
     found["tickers"] = by_group(scored, pl.col("ticker"))
     found["months"] = by_group(scored, pl.col("timestamp").dt.strftime("%Y-%m"))
-    regime = pl.col("forward_return").abs() > pl.col("forward_return").abs().median()
-    found["regimes"] = by_group(
-        scored, pl.when(regime.fill_null(value=False)).then(pl.lit("large moves")).otherwise(pl.lit("small moves"))
-    )
+    found["regimes"] = by_group(scored, regime())
+    apart = max(found["comparison"]["overlap"] + 1, 24)
+    found["controls"] = {side: shifted_accuracy(scored, side, move=limits.move, apart=apart) for side in SIDES}
     found["reasons"] = {side: _reasons(scored, side) for side in ("active", "shadow")}
     found["disagreements"] = _disagreements(scored)
     return found
-
-
-def _one_pair_of_models(rows: pl.DataFrame, run: RunFolder) -> None:
-    for column in ("active_adapter", "shadow_adapter", "template_sha256", "base_sha256"):
-        values = rows[column].drop_nulls().unique()
-        if len(values) > 1:
-            raise InputError(
-                f"{run.file(*JOURNAL)}: {len(values)} different values of {column}; "
-                "evaluate one pair of models at a time"
-            )
 
 
 def _calibrations(scored: pl.DataFrame, config: Config) -> dict[str, dict[str, float]]:
@@ -138,56 +150,49 @@ def _disagreements(scored: pl.DataFrame) -> list[dict[str, Any]]:
     return [{**row, "timestamp": row["timestamp"].isoformat()} for row in chosen.select(columns).iter_rows(named=True)]
 
 
-def _baselines(config: Config, run: RunFolder, scored: pl.DataFrame) -> dict[str, Any]:
+def _baselines(config: Config, run: RunFolder, scored: pl.DataFrame, block: float) -> dict[str, Any]:
+    """Every baseline on the scored rows that have an outcome and indicators."""
     known = scored.filter(pl.col("forward_return").is_not_null())
-    if known.is_empty():
+    numbers = pl.concat([indicator_rows(load_pair(config, pair)) for pair in config.data.pairs])
+    joined = known.select("timestamp", "ticker", "forward_return", "past_return", "shadow_acts", "shadow_correct").join(
+        numbers,
+        left_on=("timestamp", "ticker"),
+        right_on=("decision_time", "asset"),
+        how="inner",
+        maintain_order="left",
+    )
+    if joined.is_empty():
         return {}
-    first, last = known["timestamp"].min(), known["timestamp"].max()
-    market = decision_rows(config, start=first, end=last + timedelta(minutes=1))  # type: ignore[arg-type,operator]
-    joined = known.select("timestamp", "ticker", "forward_return").join(
-        market, left_on=("timestamp", "ticker"), right_on=("decision_time", "asset"), how="inner", maintain_order="left"
+    train = read_examples(run).meta.filter(pl.col("split") == "train")
+    classes = train["label"].cast(pl.String).replace_strict(NUMBERS, return_dtype=pl.Int64)
+    natural = shares_of(read_json(run.file("dataset", "manifest.json"))["natural_prior"])
+    said = baseline_actions(
+        joined,
+        train,
+        classes.to_numpy(),
+        threshold=config.labels.threshold,
+        natural=natural if config.live.prior_correction else None,
+        seed=config.seed,
     )
-    meta = read_examples(run).meta.filter(pl.col("split") == "train")
-    classes = (
-        meta["label"]
-        .cast(pl.String)
-        .replace_strict({name: k for k, name in enumerate(DECISIONS)}, return_dtype=pl.Int64)
-    )
-    actions = baseline_actions(joined, meta, classes.to_numpy(), config.seed)
-    return {
-        name: baseline_metrics(said, joined["forward_return"], config.evaluate.move) for name, said in actions.items()
-    }
-
-
-def _print(verdict: Mapping[str, Any], found: Mapping[str, Any], reporter: Reporter) -> None:
-    for side, role in (("active", "incumbent"), ("shadow", "candidate")):
-        entry = found[side]
-        reporter.say(
-            f"  {role}: BUY/SELL accuracy {_percent(entry['accuracy_signals'])} on {entry['signals']} signals, "
-            f"all {_percent(entry['accuracy_all'])}, flip rate {_percent(entry['flip_rate'])}"
-        )
-    for name, entry in found.get("baselines", {}).items():
-        reporter.say(f"  {name}: BUY/SELL accuracy {_percent(entry['accuracy_signals'])} on {entry['signals']} signals")
-    for criterion in verdict["criteria"]:
-        mark = "ok  " if criterion["passed"] else "FAIL"
-        value = criterion["value"]
-        shown = "none" if value is None else f"{value:.4g}"
-        reporter.say(f"  {mark} {criterion['name']}: {shown} (limit {criterion['limit']:g})")
-
-
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1%}"
+    base = run.file(*UNTUNED)
+    if config.evaluate.journal is None and base.exists():
+        answers = pl.read_parquet(base)
+        actions = joined.join(answers, on=("timestamp", "ticker"), how="left", maintain_order="left")["action"]
+        said["untuned base"] = actions.replace_strict(NUMBERS, return_dtype=pl.Int64).fill_null(SILENT).to_numpy()
+    return contests(joined, said, config.evaluate, block=block, seed=config.seed)
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     pairs = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
-    return {"journal": run.file(*JOURNAL), "dataset": run.file("dataset"), **pairs}
+    base = run.file(*UNTUNED)
+    optional = {"untuned base": base} if base.exists() else {}
+    return {"journal": journal_path(config, run), "dataset": run.file("dataset"), **pairs, **optional}
 
 
 STAGE = Stage(
     name="evaluate",
     title="Evaluate and decide",
-    tables=("evaluate", "labels", "data"),
+    tables=("evaluate", "labels", "data", "live", "prompt"),
     inputs=_inputs,
     outputs=(
         "evaluation/metrics.json",

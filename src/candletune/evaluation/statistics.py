@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _CELLS: Final = 2_000_000
 """Blocks of all resamples held at a time."""
+_WINDOWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Ratio:
 def effective_size(series: NDArray[np.floating[Any]], lags: int) -> float:
     """Independent observations a dependent series is worth: n / (1 + 2 sum_k (1 - k/n) rho_k), at least 1, at most n.
 
+    Sample autocorrelations of a short series are biased towards less dependence (they sum to -1/2), so below 20 windows
+    the number of windows that do not overlap is taken instead.
+
     Args:
         series: values in time order, shape (n,).
         lags: autocorrelations summed (the overlap of the windows, in observations).
@@ -53,6 +57,8 @@ def effective_size(series: NDArray[np.floating[Any]], lags: int) -> float:
     n = len(series)
     if n < 3 or lags < 1:
         return float(n)
+    if n < _WINDOWS * (lags + 1):
+        return n / (lags + 1)
     centred = series - series.mean()
     variance = float(centred @ centred)
     if variance == 0:
@@ -128,13 +134,14 @@ def wilson(rate: float, count: int, confidence: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def sequential_factor(effective: float, alpha: float, first: float = 50.0) -> float:
-    """How many standard errors the interval must be wide so that it holds at all times at once.
+def sequential_factor(effective: float, alpha: float, tightest: float = 100.0) -> float:
+    """How many standard errors an interval with both ends must be wide so that it holds at all times at once.
 
-    The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit
-    theory and asymptotic confidence sequences", 2021, eq. 5), tightest when `effective` is near `first`.
+    Each end alone holds at all times with an error of about `alpha / 2`. The asymptotic confidence sequence of
+    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit theory and asymptotic confidence
+    sequences", 2021, eq. 5), tightest when `effective` is near `tightest`: about two months of hourly decisions.
     """
-    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / first
+    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tightest
     t = max(effective, 1.0)
     scaled = t * rho2 + 1
     return math.sqrt(2 * scaled / (t * rho2) * math.log(math.sqrt(scaled) / alpha))

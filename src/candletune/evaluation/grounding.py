@@ -1,0 +1,66 @@
+"""Whether the models' reasons tell the truth about the row they were written for."""
+
+from typing import Any, Final
+
+import polars as pl
+
+from candletune.config import Config
+from candletune.dataset import add_prompts, complete_rows
+from candletune.errors import InputError
+from candletune.evaluation.statistics import wilson
+from candletune.journal import SIDES
+from candletune.prompts.context import context_of
+from candletune.prompts.grounding import check_reason
+from candletune.prompts.template import load_template
+
+FALSE_SHOWN: Final = 3
+
+
+def grounding(config: Config, scored: pl.DataFrame) -> dict[str, Any] | None:
+    """By side: reasons, those with a checkable claim, those all of whose claims hold, and a few that are false.
+
+    None when no reason was written, or the candles are gone. A row counts only when its prompt can be rendered again
+    to the same hash, so that a reason is never held against other facts.
+    """
+    told = scored.filter(pl.any_horizontal(pl.col(f"{side}_reasoning").is_not_null() for side in SIDES))
+    if told.is_empty():
+        return None
+    wanted = told.select(asset="ticker", decision_time="timestamp")
+    try:
+        market = add_prompts(complete_rows(config, wanted), load_template(config.prompt.template))
+    except (InputError, pl.exceptions.PolarsError):
+        return None
+    contexts = {row["prompt_sha256"]: context_of(row) for row in market.iter_rows(named=True)}
+    found: dict[str, Any] = {"rows": len(told), "matched": told["prompt_sha256"].is_in(list(contexts)).sum()}
+    for side in SIDES:
+        found[side] = _side(told, side, contexts, config.evaluate.confidence)
+    return found
+
+
+def _side(told: pl.DataFrame, side: str, contexts: dict[str, Any], confidence: float) -> dict[str, Any]:
+    reasons = checked = true = claimed = held = 0
+    false: list[dict[str, str]] = []
+    for row in told.iter_rows(named=True):
+        reason, context = row[f"{side}_reasoning"], contexts.get(row["prompt_sha256"])
+        if not reason or context is None:
+            continue
+        reasons += 1
+        claims = check_reason(reason, context)
+        wrong = [claim.text for claim in claims if not claim.holds]
+        claimed, held = claimed + len(claims), held + len(claims) - len(wrong)
+        checked += bool(claims)
+        true += bool(claims) and not wrong
+        if wrong and len(false) < FALSE_SHOWN:
+            false.append({"reason": reason, "claim": "; ".join(wrong)})
+    rate = true / checked if checked else None
+    bounds = list(wilson(rate, checked, confidence)) if rate is not None else None
+    return {
+        "reasons": reasons,
+        "checked": checked,
+        "true": true,
+        "rate": rate,
+        "interval": bounds,
+        "claims": claimed,
+        "claims_true": held / claimed if claimed else None,
+        "false": false,
+    }

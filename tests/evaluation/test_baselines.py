@@ -1,0 +1,111 @@
+"""The baselines, and the candidate's lead over them."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from candletune.config import EvaluateConfig
+from candletune.evaluation.baselines import SILENT, baseline_actions, baseline_metrics, contests, unbeaten
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def market(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Rows whose RSI tells the class, and the classes."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, 3, n)
+    frame = pl.DataFrame(
+        {
+            "close": np.full(n, 100.0),
+            "rsi": np.array([20.0, 80.0, 50.0])[classes] + rng.normal(0, 5, n),
+            "macd_hist": rng.normal(size=n),
+            "ema_gap_pct": rng.normal(size=n),
+            "bb_percent": rng.normal(size=n),
+            "change_24h": rng.normal(size=n),
+            "past_return": rng.normal(0, 0.02, n),
+        }
+    )
+    return frame, classes
+
+
+def test_rules_by_hand() -> None:
+    rows = market(4, 1)[0].with_columns(
+        rsi=pl.Series([29.0, 71.0, 30.0, 50.0]),
+        ema_gap_pct=pl.Series([0.1, -0.1, 0.0, 2.0]),
+        past_return=pl.Series([0.03, -0.03, 0.02, None]),
+    )
+    train, classes = market(90, 2)
+    found = baseline_actions(rows, train, classes, threshold=0.02, natural=(0.1, 0.2, 0.7), seed=1)
+    assert found["RSI rule"].tolist() == [0, 1, 2, 2]
+    assert found["trend rule"].tolist() == [0, 1, 1, 0]
+    assert found["previous label"].tolist() == [0, 1, 2, 2]
+    assert found["majority class"].tolist() == [2, 2, 2, 2]
+
+
+def test_classifiers_learn_what_is_there_and_nothing_from_permuted_labels() -> None:
+    train, classes = market(900, 3)
+    rows, truth = market(600, 4)
+    settings = {"threshold": 0.02, "natural": None, "seed": 1}
+    found = baseline_actions(rows, train, classes, **settings)  # type: ignore[arg-type]
+    shuffled = baseline_actions(rows, train, np.random.default_rng(5).permutation(classes), **settings)  # type: ignore[arg-type]
+    for name in ("logistic regression", "gradient boosting"):
+        assert (found[name] == truth).mean() > 0.95, name
+        assert (shuffled[name] == truth).mean() < 0.6, name
+
+
+def test_the_natural_prior_is_applied() -> None:
+    train, classes = market(900, 3)
+    rows = market(300, 6)[0].with_columns(rsi=pl.lit(35.0))  # between the classes
+    plain = baseline_actions(rows, train, classes, threshold=0.02, natural=None, seed=1)
+    corrected = baseline_actions(rows, train, classes, threshold=0.02, natural=(0.001, 0.001, 0.998), seed=1)
+    assert (corrected["logistic regression"] == 2).sum() > (plain["logistic regression"] == 2).sum()
+
+
+def test_metrics_by_hand() -> None:
+    returns = pl.Series([0.02, -0.02, 0.0, 0.005, 0.03])
+    found = baseline_metrics(np.array([0, 0, 2, 1, SILENT]), returns, 0.01)
+    assert found == {
+        "rows": 4,
+        "signals": 3,
+        "accuracy_signals": pytest.approx(1 / 3),
+        "accuracy_all": pytest.approx(2 / 4),
+        # rise found, fall missed, one of two calms found
+        "balanced_accuracy": pytest.approx((1 + 0 + 0.5) / 3),
+        "mean_signed_return": pytest.approx((0.02 - 0.02 - 0.005) / 3),
+    }
+    nothing = baseline_metrics(np.array([2]), pl.Series([0.0]), 0.01)
+    assert nothing["accuracy_signals"] is None
+    assert baseline_metrics(np.array([SILENT]), pl.Series([0.0]), 0.01)["accuracy_all"] is None
+
+
+def test_the_lead_is_paired_in_time() -> None:
+    n = 240
+    rng = np.random.default_rng(7)
+    returns = rng.choice([0.02, -0.02, 0.0], n)
+    good = np.where(returns > 0.01, 0, np.where(returns < -0.01, 1, 2))
+    rows = pl.DataFrame(
+        {
+            "timestamp": [START + timedelta(hours=h // 2) for h in range(n)],
+            "forward_return": returns,
+            "shadow_acts": good != 2,
+            "shadow_correct": np.ones(n, dtype=bool),
+        }
+    )
+    said = {
+        "same": good,
+        "coin": rng.integers(0, 2, n),
+        "never": np.full(n, 2),
+        "part": np.where(rng.random(n) < 0.5, good, SILENT),
+    }
+    found = contests(
+        rows, {k: v.astype(np.int64) for k, v in said.items()}, EvaluateConfig(resamples=200), block=2.0, seed=1
+    )
+    # the very same calls: no lead, and none possible
+    assert found["same"]["lead"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["coin"]["lead"]["value"] == pytest.approx(1 - found["coin"]["accuracy_signals"])
+    assert found["coin"]["lead"]["low"] > 0.3
+    assert found["never"]["lead"] == {"value": None, "low": None, "high": None}
+    assert found["part"]["lead"]["value"] == 0.0
+    assert unbeaten(found) == ["same", "part"]

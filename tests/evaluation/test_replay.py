@@ -1,0 +1,196 @@
+"""The replay with an engine of literal answers: what it asks, what it refuses, how it resumes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from candletune.config import Config
+from candletune.console import SilentReporter
+from candletune.dataset import STAGE as DATASET
+from candletune.decisions import Decision
+from candletune.engines import Generation
+from candletune.errors import InputError
+from candletune.evaluation import replay as module
+from candletune.evaluation.replay import held_out_rows, replay
+from candletune.journal import read_frame
+from candletune.pipeline import prepare
+from candletune.runs import RunFolder, read_json, run_stage, write_json
+from candletune.signal.adapters import AdapterFacts
+from people_run import config_of
+
+CHANCES = {None: (0.2, 0.3, 0.5), "incumbent": (0.4, 0.35, 0.25), "candidate": (0.3, 0.5, 0.2)}
+Made = tuple[Config, RunFolder]
+
+
+class FakeEngine:
+    """Answers the same to every prompt, by adapter; breaks down after `lives` batches."""
+
+    def __init__(self, lives: int = 10**6) -> None:
+        self.lives, self.closed = lives, False
+        self.adapters: dict[str, Path] = {}
+        self.asked: dict[str | None, int] = {}
+        self.name: str | None = None
+
+    def add_adapter(self, name: str, path: Path) -> None:
+        self.adapters[name] = path
+
+    def use(self, name: str | None) -> None:
+        assert name is None or name in self.adapters
+        self.name = name
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        return [1]
+
+    def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        self.lives -= 1
+        if self.lives < 0:
+            raise KeyboardInterrupt
+        self.asked[self.name] = self.asked.get(self.name, 0) + len(prompts)
+        return np.tile(CHANCES[self.name], (len(prompts), 1))
+
+    def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
+        return Generation(f"DECISION: {action} - because.", True, 5)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    config = config_of(tmp_path_factory.mktemp("replay"), "replay.stride=6", "replay.limit=60", "replay.reasons=5")
+    run = RunFolder(config.run.folder)
+    with run.lock():
+        config = prepare(config, run, SilentReporter())
+        run_stage(DATASET, config, run, SilentReporter())
+    return config, run
+
+
+@pytest.fixture
+def made(dataset: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """A run folder with a dataset and two files that stand for adapters."""
+    config, source = dataset
+    run = RunFolder(tmp_path / "run")
+    for name in ("dataset/manifest.json", "manifest.json"):
+        run.file(name).parent.mkdir(parents=True, exist_ok=True)
+        run.file(name).write_bytes(source.file(name).read_bytes())
+    manifest = run.manifest()
+    manifest["stages"]["export"] = {"summary": {"kind": "adapter"}}
+    write_json(run.file("manifest.json"), manifest)
+    run.file("gguf").mkdir()
+    for name in ("gguf/custom-trading-lora.gguf", "gguf/base.gguf", "old.gguf"):
+        run.file(name).write_bytes(name.encode())
+    monkeypatch.setattr(module, "adapter_facts", lambda _path: AdapterFacts())
+    return with_tables(config, incumbent={"adapter": run.file("old.gguf")}), run
+
+
+def with_tables(config: Config, **tables: dict[str, Any]) -> Config:
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=values) for name, values in tables.items()}
+    )
+
+
+def go(made: Made, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> tuple[dict[str, Any], pl.DataFrame]:
+    monkeypatch.setattr(module, "open_engine", lambda _config, _run: engine)
+    summary = replay(*made, SilentReporter())
+    return summary, read_frame(made[1].file("replay", "ab_test_log.jsonl"))
+
+
+def test_both_models_answer_every_row(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    summary, rows = go(made, monkeypatch, engine)
+    assert engine.closed
+    assert len(rows) == summary["rows"] == 120
+    assert rows["timestamp"].n_unique() == 60
+    assert set(rows["active_action"]) == {"BUY"}
+    assert set(rows["shadow_action"]) == {"SELL"}
+    assert rows["shadow_p_sell"][0] == 0.5
+    assert rows["active_reasoning"].drop_nulls().to_list() == ["because."] * 5
+    assert rows["shadow_adapter"].n_unique() == rows["active_adapter"].n_unique() == 1
+    assert rows["shadow_adapter"][0] == summary["candidate"]["adapter_sha256"]
+    # the untuned base is asked too, as a baseline
+    base = pl.read_parquet(made[1].file("replay", "untuned_base.parquet"))
+    assert base["action"].to_list() == ["HOLD"] * 120
+    assert base.select("timestamp", "ticker").equals(rows.select("timestamp", "ticker"))
+
+
+def test_the_bare_base_as_incumbent(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run = made
+    made = with_tables(config, incumbent={"adapter": None}), run
+    summary, rows = go(made, monkeypatch, FakeEngine())
+    assert summary["incumbent"] == {"name": "bare base", "adapter_sha256": None}
+    assert rows["active_adapter"].null_count() == 120
+    assert not run.file("replay", "untuned_base.parquet").exists()
+
+
+def test_a_killed_replay_goes_on_where_it_was(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = go(made, monkeypatch, FakeEngine())[1]
+    made[1].file("replay", "ab_test_log.jsonl").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        go(made, monkeypatch, FakeEngine(lives=3))
+    assert len(read_frame(made[1].file("replay", "ab_test_log.jsonl"))) == 64
+    second = FakeEngine()
+    rows = go(made, monkeypatch, second)[1]
+    assert second.asked["candidate"] == 120 - 64
+    volatile = ["active_latency_ms", "shadow_latency_ms"]
+    assert rows.drop(volatile).equals(whole.drop(volatile))
+
+
+def test_other_settings_start_another_journal_and_keep_the_old(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(made, monkeypatch, FakeEngine())
+    config, run = made
+    other = with_tables(config, replay={"limit": 30}), run
+    assert len(go(other, monkeypatch, FakeEngine())[1]) == 60
+    kept = [path for path in run.file("replay").glob("ab_test_log.*.jsonl")]
+    assert len(kept) == 1
+    assert len(read_frame(kept[0])) == 120
+
+
+def test_probabilities_are_corrected_to_natural_shares(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = AdapterFacts(class_prior=(1 / 3, 1 / 3, 1 / 3), natural_prior=(0.1, 0.1, 0.8))
+    monkeypatch.setattr(module, "adapter_facts", lambda _path: facts)
+    rows = go(made, monkeypatch, FakeEngine())[1]
+    # 0.3 * 0.1, 0.5 * 0.1, 0.2 * 0.8, renormalised
+    assert rows["shadow_p_hold"][0] == pytest.approx(0.16 / 0.24)
+    assert set(rows["shadow_action"]) == {"HOLD"}
+
+
+def test_another_template_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "adapter_facts", lambda _path: AdapterFacts(template_sha256="f" * 64))
+    with pytest.raises(InputError, match="trained with template ffffffffffff"):
+        go(made, monkeypatch, FakeEngine())
+
+
+def test_rows_the_training_saw_are_refused_or_marked(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run = made
+    train_end = datetime.fromisoformat(read_json(run.file("dataset", "manifest.json"))["train_end"])
+    first = train_end + timedelta(hours=config.labels.horizon)
+    early = with_tables(config, replay={"start": first - timedelta(hours=1)})
+    with pytest.raises(InputError, match="the end of the training data plus purge"):
+        go((early, run), monkeypatch, FakeEngine())
+    assert not held_out_rows(with_tables(config, replay={"start": first}), train_end)[1]
+    forced = with_tables(early, replay={"force": True})
+    summary, rows = go((forced, run), monkeypatch, FakeEngine())
+    assert summary["forced"]
+    assert rows["forced"].all()
+    assert "FORCED" in summary["headline"]
+
+
+def test_no_candles_no_replay(made: Made) -> None:
+    with pytest.raises(InputError, match="no candles from 2031"):
+        held_out_rows(
+            with_tables(made[0], replay={"start": datetime(2031, 1, 1, tzinfo=UTC)}), datetime(2022, 1, 1, tzinfo=UTC)
+        )
+
+
+def test_without_a_start_the_first_unseen_row_is_the_first(made: Made) -> None:
+    config = with_tables(made[0], dataset={"test_start": None}, replay={"limit": 0, "stride": 1})
+    end = datetime(2022, 6, 1, tzinfo=UTC)
+    rows, forced = held_out_rows(config, end)
+    assert rows["decision_time"][0] == end + timedelta(hours=12)
+    assert not forced
