@@ -163,6 +163,16 @@ def test_sequential_factor_is_wider_and_holds_every_day() -> None:
     assert (standardised > 1.96).any(axis=1).mean() > 0.2
 
 
+def test_the_bound_promotion_asks_for_holds_at_every_look() -> None:
+    """The lower end alone, at the level `compare` spends on it: one in twenty at most, however often one looks."""
+    rng = np.random.default_rng(7)
+    walks = rng.normal(size=(2000, 1000)).cumsum(axis=1)[:, 13:]
+    t = np.arange(14, 1001)
+    factors = np.array([sequential_factor(float(k), 2 * 0.05) for k in t])
+    assert (walks / np.sqrt(t) > factors).any(axis=1).mean() <= 0.05
+    assert (walks / np.sqrt(t) > 1.645).any(axis=1).mean() > 0.2
+
+
 def test_days_needed() -> None:
     # twice the noise one may have: four times the time
     assert days_needed(0.05, 0.025, 7.0, 0.0, 4.0) == pytest.approx(28.0)
