@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from candletune.config import Config, load_config
+from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.dataset import decision_rows
 from candletune.market.simulate import ensure_simulated
@@ -30,7 +31,8 @@ from candletune.runs import RunFolder
 ONE = """
 import sys
 from llama_cpp import Llama
-model = Llama(sys.argv[1], lora_path=sys.argv[2] or None, n_ctx=2048, n_threads=int(sys.argv[3]), verbose=False)
+model = Llama(sys.argv[1], lora_path=sys.argv[2] or None, n_ctx=2048, 
+    n_threads=int(sys.argv[3]), n_threads_batch=int(sys.argv[3]), verbose=False)
 model("[INST]" + sys.stdin.read() + "[/INST]", max_tokens=100, temperature=0)
 """
 
@@ -55,40 +57,59 @@ def each_its_process(wanted: argparse.Namespace, prompts: list[str]) -> float:
     return (time.perf_counter() - start) / len(prompts)
 
 
-def naive_loop(wanted: argparse.Namespace, prompts: list[str]) -> float:
-    """Seconds a row: two loaded models, one call each."""
+class Watch:
+    """Wall and processor seconds of this process, by name; processor seconds do not depend on what else is running."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, list[float]] = {}
+        self.cpu: dict[str, list[float]] = {}
+
+    def time(self, name: str, work: Callable[[], object], rows: int) -> None:
+        """Run and note seconds a row."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        self.cpu.setdefault(name, []).append((time.process_time() - cpu) / rows)
+        self.wall.setdefault(name, []).append((time.perf_counter() - wall) / rows)
+
+
+def compare(wanted: argparse.Namespace, prompts: list[str]) -> tuple[Watch, list[int]]:
+    """Both ways in turn, three rounds; and resident bytes of ours with one adapter and with both."""
     from llama_cpp import Llama
 
-    settings: dict[str, Any] = {"n_ctx": 2048, "n_threads": wanted.threads, "verbose": False}
-    paths = (wanted.adapter, wanted.other)
-    models = [Llama(str(wanted.base), lora_path=str(path) if path else None, **settings) for path in paths]
-    start = time.perf_counter()
-    for prompt in prompts:
-        for model in models:
-            model(f"[INST]{prompt}[/INST]", max_tokens=100, temperature=0)
-    seconds = (time.perf_counter() - start) / len(prompts)
-    for model in models:
-        model.close()
-    return seconds
-
-
-def ours(wanted: argparse.Namespace, config: Config, prompts: list[str]) -> tuple[float, list[int]]:
-    """Seconds a row for both adapters' probabilities; resident bytes with one adapter and with both."""
     from candletune.engines.llama_cpp import LlamaCppEngine
 
-    engine = LlamaCppEngine(wanted.base, config.engine)
-    seconds, resident = 0.0, []
-    for name, path in (("a", wanted.adapter), ("b", wanted.other)):
+    paths = (wanted.adapter, wanted.other)
+    engine = LlamaCppEngine(wanted.base, load_config(None, [f"engine.threads={wanted.threads}"]).engine)
+    resident = []
+    for path in paths:
         if path is not None:
-            engine.add_adapter(name, path)
-        engine.use(name if path is not None else None)
+            engine.add_adapter(str(path), path)
+        engine.use(path and str(path))
         engine.score(prompts[:2])
-        start = time.perf_counter()
-        engine.score(prompts)
-        seconds += time.perf_counter() - start
         resident.append(psutil.Process().memory_info().rss)
+    threads = {"n_threads": wanted.threads, "n_threads_batch": wanted.threads}
+    models = [
+        Llama(str(wanted.base), lora_path=path and str(path), n_ctx=2048, verbose=False, **threads) for path in paths
+    ]
+
+    def ours() -> None:
+        for path in paths:
+            engine.use(path and str(path))
+            engine.score(prompts)
+
+    def naive() -> None:
+        for prompt in prompts:
+            for model in models:
+                model(f"[INST]{prompt}[/INST]", max_tokens=100, temperature=0)
+
+    watch = Watch()
+    for _ in range(3):
+        watch.time("ours", ours, len(prompts))
+        watch.time("naive", naive, len(prompts))
+    for model in models:
+        model.close()
     engine.close()
-    return seconds / len(prompts), resident
+    return watch, resident
 
 
 def served(wanted: argparse.Namespace, folder: Path, contexts: list[dict[str, Any]]) -> list[float]:
@@ -127,19 +148,21 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--served", type=int, default=200)
     wanted = parser.parse_args()
-    config = load_config(None, [f"engine.threads={wanted.threads}"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prompts, contexts = prompts_of(folder, max(wanted.prompts, wanted.served))
         prompts = prompts[: wanted.prompts]
-        mine, resident = ours(wanted, config, prompts)
-        loop = naive_loop(wanted, prompts)
-        print(f"{len(prompts)} prompts, both adapters, milliseconds a row")
+        watch, resident = compare(wanted, prompts)
+        ours, naive = (statistics.median(watch.wall[key]) for key in ("ours", "naive"))
+        processor = statistics.median(watch.cpu["naive"]) / statistics.median(watch.cpu["ours"])
+        print(f"{len(prompts)} prompts, both adapters, milliseconds a row (median of 3 rounds in turn)")
         if wanted.processes:
             single = each_its_process(wanted, prompts[: wanted.processes])
-            print(f"  a process each       {single * 1000:10.1f}   {single / mine:6.1f} times ours")
-        print(f"  naive loop           {loop * 1000:10.1f}   {loop / mine:6.1f} times ours")
-        print(f"  candletune, scoring  {mine * 1000:10.1f}")
+            print(f"  a process each       {single * 1000:10.1f}   {single / ours:6.1f} times ours")
+        print(
+            f"  naive loop           {naive * 1000:10.1f}   {naive / ours:6.1f} times ours ({processor:.1f} in CPU time)"
+        )
+        print(f"  candletune, scoring  {ours * 1000:10.1f}")
         print(f"resident: one adapter {resident[0] / 2**20:.0f} MiB, two {resident[1] / 2**20:.0f} MiB")
         if wanted.served:
             times = sorted(served(wanted, folder, contexts[: wanted.served]))

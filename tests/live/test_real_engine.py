@@ -116,7 +116,7 @@ def run(settings: list[str], command: list[str], text: str) -> tuple[list[dict[s
 
 
 def test_the_programs(settings: list[str], tmp_path: Path) -> None:
-    """signal, signal --serve and shadow --stdin over one base: the same answer three times; a wrong line stops nothing."""
+    """signal, signal --serve and shadow --stdin give the same answer; a wrong line stops nothing."""
     config = tmp_path / "candletune.toml"
     config.write_text("")
     options = ["--config", str(config)]

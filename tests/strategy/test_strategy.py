@@ -1,6 +1,6 @@
 """The example strategy under the real freqtrade: signals land on the candle that closed, and never earlier.
 
-pip install freqtrade && pytest tests/freqtrade    (a separate environment: freqtrade pins pandas)
+pip install freqtrade && pytest tests/strategy    (a separate environment: freqtrade pins pandas)
 """
 
 import importlib.util
