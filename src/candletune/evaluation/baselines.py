@@ -41,6 +41,8 @@ def baseline_actions(
         natural: class shares in life, to correct the classifiers as the candidate is corrected; None: as trained.
         seed: of the classifiers.
     """
+    from threadpoolctl import threadpool_limits
+
     rsi = rows["rsi"].to_numpy()
     # A missing past compares false both ways, so it says HOLD.
     past = rows["past_return"].to_numpy()
@@ -53,9 +55,11 @@ def baseline_actions(
     }
     x, y = _features(train), _features(rows)
     for name, model in _classifiers(seed).items():
-        model.fit(x, train_classes)
         chances = np.zeros((len(rows), 3))
-        chances[:, model.classes_] = model.predict_proba(y)
+        # A few thousand rows: more threads only wait for each other, for half a minute on a busy machine.
+        with threadpool_limits(limits=1):
+            model.fit(x, train_classes)
+            chances[:, model.classes_] = model.predict_proba(y)
         if natural is not None and (shares > 0).all():
             chances = correct_prior(chances, shares.tolist(), natural)
         found[name] = chances.argmax(axis=1)
