@@ -63,7 +63,7 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
     from candletune.signal import Trader
 
     config = _load(config_path, assignments)
-    bound = listen(check_loopback(config.live.host), config.live.port if port is None else port)
+    bound = listen(check_loopback(config.live.host), config.live.port if port is None else port, key="live.port")
     number = bound.getsockname()[1]
     trader = Trader(config)
     click.echo(f"serving {trader.active.name} on http://{config.live.host}:{number}/signal", err=True)

@@ -5,8 +5,8 @@ import socket
 from candletune.errors import UsageError
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a loopback socket.
+def listen(host: str, port: int, *, key: str = "review.port") -> socket.socket:
+    """Bind a loopback socket; `key` names the setting in the error.
 
     Raises:
         UsageError: the port is taken.
@@ -19,7 +19,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise UsageError(
-            f"review.port: cannot listen on {host}:{port} ({error.strerror}); choose another with --port, or --port 0"
+            f"{key}: cannot listen on {host}:{port} ({error.strerror}); choose another with --port, or --port 0"
         ) from None
     bound.listen(64)
     return bound
