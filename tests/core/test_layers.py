@@ -68,3 +68,9 @@ def test_only_labels_and_what_scores_outcomes_look_into_the_future() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
             assert "forward_return" not in names, path
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """Two test modules of one name shadow each other, and pytest collects neither."""
+    names = [path.name for path in (Path(__file__).parents[1]).rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
