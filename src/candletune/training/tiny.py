@@ -45,7 +45,7 @@ def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f".tiny-{mark}.lock"):
         if not (target / "candletune.json").exists():
-            reporter.say("building the tiny base model (once, about two minutes on two cores)")
+            reporter.say("building the tiny base model (once, about four minutes on two cores)")
             with atomic_folder(target) as folder:
                 build(folder, prompts, completions, reporter)
     return target
