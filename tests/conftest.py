@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +51,14 @@ def converters() -> Path:
     """
     number = version("llama-cpp-python")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "candletune" / f"converters-{number}"
-    folder = cache / f"llama_cpp_python-{number}" / "vendor" / "llama.cpp"
-    if (folder / "convert_lora_to_gguf.py").exists():
-        return folder
     cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):  # test processes run side by side
+        if not (cache / "complete").exists():
+            _fetch_converters(cache, number)
+    return cache / f"llama_cpp_python-{number}" / "vendor" / "llama.cpp"
+
+
+def _fetch_converters(cache: Path, number: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(cache)]
     done = subprocess.run([*command, f"llama-cpp-python=={number}"], capture_output=True, text=True, check=False)
     archives = list(cache.glob("llama_cpp_python-*.tar.gz"))
@@ -63,4 +68,4 @@ def converters() -> Path:
         wanted = [m for m in archive.getmembers() if "/vendor/llama.cpp/" in m.name and m.name.endswith(".py")]
         archive.extractall(cache, members=wanted, filter="data")
     archives[0].unlink()
-    return folder
+    (cache / "complete").touch()
