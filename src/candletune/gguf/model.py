@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
 from candletune.gguf.vocabulary import add_vocabulary
 from candletune.runs import atomic_path, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +107,38 @@ def write_model(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         with reporter.task(f"write {target.name}", len(plan)) as task:
-            for (_, _, kind), (weight, matrix) in zip(plan, _stream(weights), strict=True):
-                data = _merge(matrix, pairs[weight.name], adapter) if adapter and weight.name in pairs else matrix
-                data = in_gguf_layout(weight.name, data, shape) if data.ndim == 2 else data
-                writer.write_tensor_data(gguf.quants.quantize(data, kind))
+            for (_, _, kind), (weight, tensor) in zip(plan, _stream(weights), strict=True):
+                if adapter and weight.name in pairs:
+                    tensor = _merge(tensor, pairs[weight.name], adapter)
+                data = _numbers(tensor, kind)
+                del tensor  # the largest are gigabytes; one copy at a time
+                writer.write_tensor_data(in_gguf_layout(weight.name, data, shape) if data.ndim == 2 else data)
                 task.advance()
         writer.close()
 
 
-def _merge(matrix: NDArray[np.float32], pair: Pair, adapter: Adapter) -> NDArray[np.float32]:
-    merged: NDArray[np.float32] = matrix + np.float32(adapter.scale) * (pair.b @ pair.a)
-    return merged
+def _merge(tensor: "Tensor", pair: Pair, adapter: Adapter) -> "Tensor":
+    import torch
+
+    return tensor.float() + adapter.scale * torch.from_numpy(pair.b @ pair.a)
 
 
-def _stream(weights: list[Weight]) -> Iterator[tuple[Weight, NDArray[np.float32]]]:
+def _numbers(tensor: "Tensor", kind: Any) -> NDArray[Any]:
+    """The tensor in a number format, rounded to nearest even; bfloat16 as bytes, since NumPy has no such type."""
+    import torch
+
+    wanted = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind.name]
+    converted = tensor.to(wanted)
+    numbers: NDArray[Any] = (converted.view(torch.uint8) if kind.name == "BF16" else converted).numpy()
+    return numbers
+
+
+def _stream(weights: list[Weight]) -> "Iterator[tuple[Weight, Tensor]]":
     from safetensors import safe_open
 
     for weight in weights:
         with safe_open(weight.file, framework="pt") as tensors:
-            yield weight, tensors.get_tensor(weight.name).float().numpy()
+            yield weight, tensors.get_tensor(weight.name)
 
 
 def _mapped(weight: Weight, shape: Shape) -> str:
