@@ -147,7 +147,7 @@ class TrainConfig(Table):
     patience: int = Field(0, ge=0, description="evaluations without a better eval loss before stopping; 0: never")
     vram_gib: float | None = Field(None, gt=0, description="memory budget; none: what the card has free")
     gpus: int = Field(0, ge=0, description="GPUs that share each step (fast path); 0: all visible")
-    backend: Literal["auto", "fast", "reference"] = Field("auto", description="training engine")
+    backend: Literal["auto", "fast", "reference", "unsloth"] = Field("auto", description="training engine")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 
 

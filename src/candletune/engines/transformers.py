@@ -1,5 +1,6 @@
 """Transformers with PEFT: the reference an export is compared with."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.engines import Generation
-from candletune.errors import InputError
+from candletune.errors import InputError, UsageError
 from candletune.prompts.chat import decision_tokens, encode_prompt
 
 
@@ -27,6 +28,11 @@ class TransformersEngine:
         from candletune.training.base import chat_format, load_tokenizer
         from candletune.training.model import load_base, pick_device
 
+        if "unsloth" in sys.modules:
+            raise UsageError(
+                "training with unsloth changed Transformers in this process, so it is no reference; run the same "
+                "command again: it goes on after training"
+            )
         self.device = pick_device(config.train.device)
         self.tokenizer = load_tokenizer(base)
         self.chat = chat_format(config, self.tokenizer)

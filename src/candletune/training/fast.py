@@ -157,11 +157,22 @@ class _Given(torch.autograd.Function):
         return (None, None, *(grad * outer[0] for grad in ctx.grads))
 
 
+class Planned(Protocol):
+    """A memory plan, as training reports it."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Examples a pass."""
+
+    def describe(self) -> str:
+        """One line for people."""
+
+
 class GradientEngine(Protocol):
     """What training needs of the fast path, on one device or several."""
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> Planned:
         """The memory plan."""
 
     def loss(self, examples: Sequence[Weighted]) -> tuple[Tensor, float]:

@@ -18,7 +18,7 @@ def decoder_and_head(model: Any) -> tuple[Any, Any]:
     return inner.model, inner.lm_head
 
 
-def answer_loss(model: Any, batch: Sequence[Weighted], pad: int) -> tuple[Tensor, float]:
+def answer_loss(model: Any, batch: Sequence[Weighted], pad: int, *, share: bool = True) -> tuple[Tensor, float]:
     """Sum of weighted token losses over a batch, and the sum of the weights.
 
     Logits are made only where an answer token is predicted: a 131,072-word vocabulary over whole prompts is gigabytes.
@@ -27,9 +27,10 @@ def answer_loss(model: Any, batch: Sequence[Weighted], pad: int) -> tuple[Tensor
         model: causal model.
         batch: examples.
         pad: pad id.
+        share: whether to compute what all prompts begin with once.
     """
     decoder, head = decoder_and_head(model)
-    states, shared = hidden_states(decoder, [example.ids for example in batch], pad)
+    states, shared = hidden_states(decoder, [example.ids for example in batch], pad, share=share)
     rows, places, targets, weights = zip(*_asked(batch), strict=True)
     device = states.device
     weight = torch.tensor(weights, device=device)
@@ -51,7 +52,13 @@ def _asked(batch: Sequence[Weighted]) -> Iterator[tuple[int, int, int, float]]:
 
 @torch.no_grad()
 def decision_probabilities(
-    model: Any, prompts: Sequence[Sequence[int]], tokens: DecisionTokens, *, pad: int, batch_size: int = 32
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    tokens: DecisionTokens,
+    *,
+    pad: int,
+    batch_size: int = 32,
+    share: bool = True,
 ) -> Tensor:
     """P(BUY, SELL, HOLD) at the decision token, shape (n, 3), float64, renormalised over the three.
 
@@ -61,12 +68,13 @@ def decision_probabilities(
         tokens: decision tokens.
         pad: pad id.
         batch_size: prompts a forward pass.
+        share: whether to compute what all prompts of a pass begin with once.
     """
     decoder, head = decoder_and_head(model)
     found = []
     for start in range(0, len(prompts), batch_size):
         ids = [[*prompt, *tokens.prefix] for prompt in prompts[start : start + batch_size]]
-        states, shared = hidden_states(decoder, ids, pad)
+        states, shared = hidden_states(decoder, ids, pad, share=share)
         last = torch.tensor([len(row) - 1 - shared for row in ids], device=states.device)
         logits = head(states[torch.arange(len(ids), device=states.device), last])
         found.append(logits[:, list(tokens.ids)].double().softmax(dim=-1).cpu())

@@ -13,20 +13,21 @@ from torch import Tensor
 from candletune.prompts.chat import common_prefix
 
 
-def hidden_states(decoder: Any, ids: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, int]:
+def hidden_states(decoder: Any, ids: Sequence[Sequence[int]], pad: int, *, share: bool = True) -> tuple[Tensor, int]:
     """Last hidden states behind the rows' common prefix.
 
     Args:
         decoder: the model without its head (`MistralModel` and the like), PEFT layers injected or not.
         ids: token ids a row; rows may differ in length (shorter ones are padded at the end, which no real token sees).
         pad: id to pad with.
+        share: whether to compute the common prefix once.
 
     Returns:
         Hidden states of shape (rows, longest - prefix, hidden) and the prefix length. At least one token a row stays
         outside the prefix, and one before it, so that a single row works too.
     """
     device = next(decoder.parameters()).device
-    shared = min(common_prefix(ids), min(len(row) for row in ids) - 1) if len(ids) > 1 else 0
+    shared = min(common_prefix(ids), min(len(row) for row in ids) - 1) if share and len(ids) > 1 else 0
     if decoder.training and any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules()):
         shared = 0  # a layer that is computed again is called without its cache
     width = max(len(row) for row in ids)

@@ -131,7 +131,13 @@ def train_adapter(
 ) -> dict[str, Any]:
     """Train; returns steps and the final training loss. The model's adapter holds the result."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    engine = open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
+    engine: GradientEngine | None
+    if config.backend == "unsloth":
+        from candletune.training.unsloth import UnslothEngine
+
+        engine = UnslothEngine(model, config, pad=pad, say=watcher.warn)
+    else:
+        engine = open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
     micro = config.effective_batch if engine else micro_batch(config, device)
     watcher.engine = engine
     if engine is not None and device == "cuda":
@@ -185,6 +191,6 @@ def train_adapter(
         "best_step": best,
         "train_loss": float(output.training_loss),
         "batch_size": micro,
-        "backend": "reference" if engine is None else "fast",
+        "backend": "reference" if engine is None else "unsloth" if config.backend == "unsloth" else "fast",
         "plan": "" if engine is None else engine.plan.describe(),
     }

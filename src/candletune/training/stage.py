@@ -76,7 +76,12 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     else:
         reporter.say(f"resuming from {resume.name}")
         trim_metrics(metrics, step_of(resume))
-    model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
+    if config.train.backend == "unsloth":
+        from candletune.training.unsloth import open_unsloth
+
+        model = open_unsloth(base.path, config.train, device, config.seed)
+    else:
+        model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
     with reporter.task("training", steps_of(config.train, len(chosen))) as task:
         watcher = Watcher(
             task=task,
