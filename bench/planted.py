@@ -21,6 +21,9 @@ CHANCE = 1 / 3
 def one(folder: Path, seed: int, signal: float, threads: int, more: list[str]) -> dict[str, Any]:
     """Run one demo in its own process (its output goes to a log) and read what it left."""
     run = folder / f"signal-{signal:g}-seed-{seed}"
+    kept = run / "result.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
     run.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "candletune", "demo", "--folder", str(run)]
     command += ["--signal", str(signal), "--seed", str(seed), *more]
@@ -31,7 +34,7 @@ def one(folder: Path, seed: int, signal: float, threads: int, more: list[str]) -
     best = json.loads((run / "attainable.json").read_text())
     trained = json.loads((run / "train" / "summary.json").read_text())["eval"]
     reached = trained["balanced_accuracy"]
-    return {
+    row = {
         "signal": signal,
         "seed": seed,
         "balanced": reached,
@@ -42,6 +45,8 @@ def one(folder: Path, seed: int, signal: float, threads: int, more: list[str]) -
         "boosting": metrics.get("baselines", {}).get("gradient boosting", {}).get("accuracy_signals"),
         "verdict": json.loads((run / "evaluation" / "verdict.json").read_text())["verdict"],
     }
+    kept.write_text(json.dumps(row))
+    return row
 
 
 def main() -> None:

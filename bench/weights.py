@@ -32,10 +32,9 @@ from candletune.runs import read_json, write_json
 from candletune.training.base import resolve_base
 
 CASES = {
-    "1 (the plan's loss)": ("train.decision_weight=1",),
-    "5": ("train.decision_weight=5",),
-    "20": ("train.decision_weight=20",),
-    "20, half soft": ("train.decision_weight=20", "train.soft_target=0.5"),
+    "1 (the plan's loss)": ("train.decision_weight=1", "train.soft_target=0"),
+    "5": ("train.decision_weight=5", "train.soft_target=0"),
+    "20": ("train.decision_weight=20", "train.soft_target=0"),
     "20, soft": ("train.decision_weight=20", "train.soft_target=1"),
 }
 Floats = NDArray[np.float64]

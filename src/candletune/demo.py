@@ -18,12 +18,14 @@ SETTINGS = (
     "train.max_steps=100",
     "train.learning_rate=5e-3",
     "train.eval_steps=50",
+    "train.soft_target=1",
     "replay.stride=4",
     "replay.reasons=25",
     "live.prior_correction=false",
 )
-"""A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
-incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
+"""A tiny model wants a higher rate than an 8B one, and learns more from the soft target (bench/weights.py). Decisions
+stay at the balanced prior: corrected to life's, an incumbent that knows nothing would only ever say HOLD, and there
+would be no signals to compare."""
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
 """A handful of examples whose labels mean nothing, learnt by heart: it decides with conviction and knows nothing. (Many
@@ -55,7 +57,11 @@ def incumbent_config(candidate: Config) -> Config:
             "labels": candidate.labels.model_copy(update={"shuffle": True}),
             "dataset": candidate.dataset.model_copy(update={"per_class": INCUMBENT_PER_CLASS}),
             "train": candidate.train.model_copy(
-                update={"max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps), "eval_steps": 0}
+                update={
+                    "max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps),
+                    "eval_steps": 0,
+                    "soft_target": 0.0,  # made from what prices did, which this one must not see
+                }
             ),
         }
     )
