@@ -2,9 +2,11 @@
 """Write a base model with the shapes of Ministral-8B and random bf16 weights, one layer in memory at a time.
 
 Speed and memory do not depend on the values, so it stands in for weights that are gated. The tokenizer, when one is
-given, is copied from a folder with tokenizer.json.
+given, is copied from a folder with tokenizer.json. With `--scaled` the matrices that write into the residual stream are
+drawn smaller by the root of twice the layers, as models are initialised to be trained (Radford et al. 2019, section 2.3):
+without it, 36 random layers amplify rounding more than a trained model does.
 
-Usage: python bench/random_base.py FOLDER [--tokenizer FOLDER] [--layers 36]
+Usage: python bench/random_base.py FOLDER [--tokenizer FOLDER] [--layers 36] [--scaled]
 """
 
 import argparse
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--layers", type=int, default=36)
+    parser.add_argument("--scaled", action="store_true")
     wanted = parser.parse_args()
     folder: Path = wanted.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +70,11 @@ def main() -> None:
     draw = torch.Generator(device).manual_seed(0)
     places: dict[str, str] = {}
 
-    def normal(rows: int, columns: int) -> Tensor:
-        return (torch.randn(rows, columns, device=device, dtype=torch.bfloat16, generator=draw) * 0.02).cpu()
+    def normal(rows: int, columns: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(rows, columns, device=device, dtype=torch.bfloat16, generator=draw) * 0.02 * scale).cpu()
+
+    residual = {"self_attn.o_proj", "mlp.down_proj"} if wanted.scaled else set()
+    smaller = (2 * wanted.layers) ** -0.5
 
     def write(name: str, tensors: dict[str, Tensor]) -> None:
         save_file(tensors, folder / name, metadata={"format": "pt"})
@@ -79,7 +85,10 @@ def main() -> None:
     write("model-head.safetensors", {"lm_head.weight": normal(VOCABULARY, HIDDEN), "model.norm.weight": ones.clone()})
     for number in range(wanted.layers):
         start = f"model.layers.{number}."
-        tensors = {f"{start}{name}.weight": normal(*shape) for name, shape in SHAPES.items()}
+        tensors = {
+            f"{start}{name}.weight": normal(*shape, scale=smaller if name in residual else 1.0)
+            for name, shape in SHAPES.items()
+        }
         tensors[f"{start}input_layernorm.weight"] = ones.clone()
         tensors[f"{start}post_attention_layernorm.weight"] = ones.clone()
         write(f"model-{number:02d}.safetensors", tensors)
