@@ -1,11 +1,13 @@
 """Asking two adapters about a decision: a new process each time and a naive loop, against candletune.
 
-    python bench/signals.py BASE.gguf ADAPTER.gguf [--prompts 64] [--threads 2] [--processes 3] [--served 200]
+    python bench/signals.py BASE.gguf ADAPTER.gguf [--other ADAPTER.gguf] [--prompts 64] [--rounds 3] [--threads 2]
+    python bench/signals.py BASE.gguf ADAPTER.gguf --gpu-layers -1 --prompts-file lora_training.jsonl
 
-Same base, same prompts, one go. The peers use llama-cpp-python's own high-level calls as a script would: a model with
-`lora_path` for each adapter, 100 tokens, temperature 0. Ours are the replay's scoring (decision probabilities of both
-adapters) and the served signal (probabilities and a reason). The bare base stands in for the second adapter when
-`--other` is not given.
+Same base, same tokens (checked), same threads and GPU layers, one go. The peers use llama-cpp-python's own high-level
+calls as a script would: a model with `lora_path` for each adapter, 100 tokens, temperature 0. Ours are the replay's
+scoring (decision probabilities of both adapters) and the served signal (probabilities and a reason). The bare base
+stands in for the second adapter when `--other` is not given. Prompts come from a simulated market, or from a dataset
+file with `--prompts-file`, which needs neither candles nor Polars and leaves the served signal out.
 """
 
 import argparse
@@ -23,23 +25,35 @@ from typing import Any
 import psutil
 
 from candletune.config import load_config
-from candletune.console import SilentReporter
-from candletune.dataset import decision_rows
-from candletune.market.simulate import ensure_simulated
-from candletune.runs import RunFolder
 
 ONE = """
 import sys
 from llama_cpp import Llama
-model = Llama(sys.argv[1], lora_path=sys.argv[2] or None, n_ctx=2048, 
-    n_threads=int(sys.argv[3]), n_threads_batch=int(sys.argv[3]), verbose=False)
+threads, layers = map(int, sys.argv[3:])
+model = Llama(sys.argv[1], lora_path=sys.argv[2] or None, n_ctx=2048, n_gpu_layers=layers,
+    n_threads=threads, n_threads_batch=threads, verbose=False)
 model("[INST]" + sys.stdin.read() + "[/INST]", max_tokens=100, temperature=0)
 """
 
 
+def prompts_in(path: Path, count: int) -> list[str]:
+    """The first prompts of a dataset's JSON lines."""
+    prompts: list[str] = []
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if len(prompts) == count:
+                break
+            prompts.append(next(m["content"] for m in json.loads(line)["messages"] if m["role"] == "user"))
+    return prompts
+
+
 def prompts_of(folder: Path, count: int) -> tuple[list[str], list[dict[str, Any]]]:
     """Prompts and contexts of a simulated market."""
+    from candletune.console import SilentReporter
+    from candletune.dataset import decision_rows
+    from candletune.market.simulate import ensure_simulated
     from candletune.prompts.context import context_of
+    from candletune.runs import RunFolder
 
     config = load_config(None, [f"run.folder={folder}", "simulate.enabled=true", "simulate.years=0.5"])
     data = config.data.model_copy(update={"folder": ensure_simulated(config, RunFolder(folder), SilentReporter())})
@@ -52,7 +66,8 @@ def each_its_process(wanted: argparse.Namespace, prompts: list[str]) -> float:
     start = time.perf_counter()
     for prompt in prompts:
         for adapter in (wanted.adapter, wanted.other):
-            command = [sys.executable, "-c", ONE, str(wanted.base), str(adapter or ""), str(wanted.threads)]
+            command = [sys.executable, "-c", ONE, str(wanted.base), str(adapter or "")]
+            command += [str(wanted.threads), str(wanted.gpu_layers)]
             subprocess.run(command, input=prompt, text=True, check=True, capture_output=True)
     return (time.perf_counter() - start) / len(prompts)
 
@@ -72,14 +87,15 @@ class Watch:
         self.wall.setdefault(name, []).append((time.perf_counter() - wall) / rows)
 
 
-def compare(wanted: argparse.Namespace, prompts: list[str]) -> tuple[Watch, list[int]]:
-    """Both ways in turn, three rounds; and resident bytes of ours with one adapter and with both."""
+def compare(wanted: argparse.Namespace, prompts: list[str]) -> tuple[Watch, list[int], dict[str, float]]:
+    """Both ways in turn; resident bytes of ours with one adapter and with both; mean tokens read and written."""
     from llama_cpp import Llama
 
     from candletune.engines.llama_cpp import LlamaCppEngine
 
     paths = (wanted.adapter, wanted.other)
-    engine = LlamaCppEngine(wanted.base, load_config(None, [f"engine.threads={wanted.threads}"]).engine)
+    settings = [f"engine.threads={wanted.threads}", f"engine.gpu_layers={wanted.gpu_layers}"]
+    engine = LlamaCppEngine(wanted.base, load_config(None, settings).engine)
     resident = []
     for path in paths:
         if path is not None:
@@ -87,10 +103,14 @@ def compare(wanted: argparse.Namespace, prompts: list[str]) -> tuple[Watch, list
         engine.use(path and str(path))
         engine.score(prompts[:2])
         resident.append(psutil.Process().memory_info().rss)
-    threads = {"n_threads": wanted.threads, "n_threads_batch": wanted.threads}
+    same = {"n_threads": wanted.threads, "n_threads_batch": wanted.threads, "n_gpu_layers": wanted.gpu_layers}
     models = [
-        Llama(str(wanted.base), lora_path=path and str(path), n_ctx=2048, verbose=False, **threads) for path in paths
+        Llama(str(wanted.base), lora_path=path and str(path), n_ctx=2048, verbose=False, **same) for path in paths
     ]
+    asked = [f"[INST]{prompt}[/INST]" for prompt in prompts]
+    read = [engine.prompt_ids(prompt) for prompt in prompts]
+    assert [models[0].tokenize(text.encode(), special=True) for text in asked] == read, "the peer reads other tokens"
+    written: list[int] = []
 
     def ours() -> None:
         for path in paths:
@@ -98,23 +118,25 @@ def compare(wanted: argparse.Namespace, prompts: list[str]) -> tuple[Watch, list
             engine.score(prompts)
 
     def naive() -> None:
-        for prompt in prompts:
+        for text in asked:
             for model in models:
-                model(f"[INST]{prompt}[/INST]", max_tokens=100, temperature=0)
+                said: Any = model(text, max_tokens=100, temperature=0)
+                written.append(said["usage"]["completion_tokens"])
 
     watch = Watch()
-    for _ in range(3):
+    for _ in range(wanted.rounds):
         watch.time("ours", ours, len(prompts))
         watch.time("naive", naive, len(prompts))
     for model in models:
         model.close()
     engine.close()
-    return watch, resident
+    return watch, resident, {"read": statistics.mean(map(len, read)), "written": statistics.mean(written)}
 
 
 def served(wanted: argparse.Namespace, folder: Path, contexts: list[dict[str, Any]]) -> list[float]:
     """Milliseconds of each request to `candletune serve`, one after another."""
     settings = [f"base.gguf={wanted.base}", f"incumbent.adapter={wanted.adapter}", f"engine.threads={wanted.threads}"]
+    settings += [f"engine.gpu_layers={wanted.gpu_layers}"]
     settings += [f"run.folder={folder}", f"live.state={folder / 'active.json'}", "live.any_template=true"]
     empty = folder / "empty.toml"
     empty.touch()
@@ -142,26 +164,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare ways to ask two adapters.")
     parser.add_argument("base", type=Path)
     parser.add_argument("adapter", type=Path)
-    parser.add_argument("--other", type=Path)
+    parser.add_argument("--other", type=Path, help="the second adapter; none: the bare base")
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--prompts-file", type=Path, help="a dataset's JSON lines, in place of a simulated market")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--served", type=int, default=200)
+    parser.add_argument("--gpu-layers", type=int, default=0, help="of the peers and of ours; -1: all")
+    parser.add_argument("--processes", type=int, default=3, help="prompts for which a process each is started; 0: none")
+    parser.add_argument("--served", type=int, default=200, help="requests to `candletune serve`; 0: none")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prompts, contexts = prompts_of(folder, max(wanted.prompts, wanted.served))
-        prompts = prompts[: wanted.prompts]
-        watch, resident = compare(wanted, prompts)
-        ours, naive = (statistics.median(watch.wall[key]) for key in ("ours", "naive"))
-        processor = statistics.median(watch.cpu["naive"]) / statistics.median(watch.cpu["ours"])
-        print(f"{len(prompts)} prompts, both adapters, milliseconds a row (median of 3 rounds in turn)")
+        contexts: list[dict[str, Any]] = []
+        if wanted.prompts_file is not None:
+            prompts, wanted.served = prompts_in(wanted.prompts_file, wanted.prompts), 0
+        else:
+            prompts, contexts = prompts_of(folder, max(wanted.prompts, wanted.served))
+            prompts = prompts[: wanted.prompts]
+        watch, resident, tokens = compare(wanted, prompts)
+        print(f"{len(prompts)} prompts, both adapters, milliseconds a row (median of {wanted.rounds} rounds in turn)")
+        print(f"mean tokens: {tokens['read']:.0f} in a prompt, {tokens['written']:.0f} written by the naive loop")
+        print(f"{'':22}{'wall':>10}{'times ours':>12}{'processor':>12}{'times ours':>12}")
+        wall, cpu = ({key: statistics.median(found[key]) for key in found} for found in (watch.wall, watch.cpu))
         if wanted.processes:
             single = each_its_process(wanted, prompts[: wanted.processes])
-            print(f"  a process each       {single * 1000:10.1f}   {single / ours:6.1f} times ours")
-        print(f"  naive loop           {naive * 1000:10.1f}   {naive / ours:6.1f} times ours")
-        print(f"  the same in processor time        {processor:6.1f} times ours")
-        print(f"  candletune, scoring  {ours * 1000:10.1f}")
+            print(f"{'  a process each':22}{single * 1000:10.1f}{single / wall['ours']:12.1f}")
+        for key, title in (("naive", "  naive loop"), ("ours", "  candletune, scoring")):
+            print(f"{title:22}{wall[key] * 1000:10.1f}{wall[key] / wall['ours']:12.1f}", end="")
+            print(f"{cpu[key] * 1000:12.1f}{cpu[key] / cpu['ours']:12.1f}")
         print(f"resident: one adapter {resident[0] / 2**20:.0f} MiB, two {resident[1] / 2**20:.0f} MiB")
         if wanted.served:
             times = sorted(served(wanted, folder, contexts[: wanted.served]))
