@@ -95,7 +95,9 @@ def compare(wanted: argparse.Namespace, prompts: list[str]) -> tuple[Watch, list
 
     paths = (wanted.adapter, wanted.other)
     settings = [f"engine.threads={wanted.threads}", f"engine.gpu_layers={wanted.gpu_layers}"]
-    engine = LlamaCppEngine(wanted.base, load_config(None, settings).engine)
+    first, last = min(prompts), max(prompts)
+    shared = next((first[:n] for n in range(len(first)) if first[n] != last[n : n + 1]), first)  # the template's text
+    engine = LlamaCppEngine(wanted.base, load_config(None, settings).engine, beginning=shared)
     resident = []
     for path in paths:
         if path is not None:

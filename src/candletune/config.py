@@ -248,6 +248,9 @@ class LiveConfig(Table):
         True, description="correct balanced-training probabilities to the natural class shares"
     )
     poll_seconds: Positive = Field(20, description="seconds between two looks at the candle files")
+    candidate_seconds: float = Field(
+        0, ge=0, description="longest time for one answer of the candidate; 0: until the next candle has closed"
+    )
     any_template: bool = Field(False, description="accept an adapter trained with another prompt template")
     host: str = Field("127.0.0.1", description="address `serve` and `review` bind to; loopback only")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8377, description="port of `serve`")

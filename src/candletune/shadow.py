@@ -17,7 +17,7 @@ import polars as pl
 from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
 from candletune.dataset import decision_rows
-from candletune.engines import base_gguf
+from candletune.engines import Stopped, base_gguf
 from candletune.errors import CandletuneError, InputError
 from candletune.journal import DuplicateRow, Journal, Row, Side
 from candletune.market.candles import find_candle_file, load_candles, ticker_of
@@ -52,6 +52,7 @@ class ShadowLoop:
         base_sha256: of the base GGUF, for the rows.
         emit: receives each active answer as soon as it exists.
         reporter: warnings about the candidate.
+        candidate_seconds: one answer of the candidate takes no longer; 0: until `behind` is true.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class ShadowLoop:
         base_sha256: str,
         emit: Emit,
         reporter: Reporter,
+        candidate_seconds: float = 0,
     ) -> None:
+        self.candidate_seconds = candidate_seconds or math.inf
         self.trader, self.journal, self.candidate = trader, journal, candidate
         self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
         self._said: set[str] = set()
@@ -75,8 +78,8 @@ class ShadowLoop:
 
         Args:
             due: decisions in time order.
-            behind: asked before each candidate call; once true, the remaining candidates are skipped, so that a slow
-                one can't delay the next active answers.
+            behind: asked before and while the candidate works; once true, its answer is given up and the remaining
+                ones are skipped, so that a slow one can't delay the next active answers.
 
         Returns:
             Rows written.
@@ -85,7 +88,7 @@ class ShadowLoop:
         answers = [self._answer(item) for item in fresh]
         written = 0
         for item, (active, side) in zip(fresh, answers, strict=True):
-            shadow = Side("skipped", error="no time left for it") if behind() else self._ask_candidate(item)
+            shadow = Side("skipped", error="no time left for it") if behind() else self._ask_candidate(item, behind)
             row = Row(
                 timestamp=item.timestamp,
                 ticker=item.ticker,
@@ -114,7 +117,7 @@ class ShadowLoop:
         self.emit(where | {"late": item.late} | active.answer())
         return active, active.side()
 
-    def _ask_candidate(self, item: Due) -> Side:
+    def _ask_candidate(self, item: Due, behind: Callable[[], bool]) -> Side:
         # A candidate that takes the whole process down is found out by the note that outlives it: after the restart
         # this row is not asked again, so a crash costs one row and never loops.
         note = f"{item.ticker} {item.timestamp.isoformat()}"
@@ -122,8 +125,17 @@ class ShadowLoop:
             self.reporter.warn(f"candidate: the process ended while it was asked about {note}; not asked again")
             return Side("error", error="the process ended while the candidate was asked")
         self._asking.write_text(note, encoding="utf-8")
+        limit = time.monotonic() + self.candidate_seconds
+
+        def stop() -> bool:
+            return time.monotonic() >= limit or behind()
+
         try:
-            return self.trader.predict(item.context, adapter=self.candidate()).side()
+            return self.trader.predict(item.context, adapter=self.candidate(), stop=stop).side()
+        except Stopped:
+            if behind():
+                return Side("error", error="stopped: the next decision is due, or the program ends")
+            return Side("error", error=f"stopped: longer than live.candidate_seconds = {self.candidate_seconds:g}")
         except Exception as error:  # the boundary: whatever it is, it stays on the candidate's side
             text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             if text not in self._said:
@@ -147,6 +159,7 @@ def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter)
         base_sha256=base,
         emit=emit,
         reporter=reporter,
+        candidate_seconds=config.live.candidate_seconds,
     )
 
 

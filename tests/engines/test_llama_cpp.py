@@ -1,7 +1,9 @@
 """llama.cpp gives the Transformers model's probabilities, and switching adapters leaves nothing behind."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from adapters import ALL, make_adapter
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS
+from candletune.engines import Stopped, beginning_of
 from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.engines.transformers import TransformersEngine
 from candletune.errors import InputError
@@ -52,6 +55,78 @@ def engine(files: Path) -> Iterator[LlamaCppEngine]:
     engine.add_adapter("b", files / "b.gguf")
     yield engine
     engine.close()
+
+
+Asked = tuple[str | None, str, bool]
+
+
+def ask(engine: LlamaCppEngine, asked: Asked) -> tuple[bytes, Any]:
+    name, prompt, reason = asked
+    engine.use(name)
+    return engine.score([prompt]).tobytes(), engine.generate(prompt, action="SELL") if reason else None
+
+
+def sharing(files: Path) -> LlamaCppEngine:
+    """An engine that keeps what the packaged template begins with, as the live side and the replay open it."""
+    engine = LlamaCppEngine(files / "base.gguf", CONFIG.engine, beginning=beginning_of(CONFIG))
+    engine.add_adapter("a", files / "a.gguf")
+    engine.add_adapter("b", files / "b.gguf")
+    return engine
+
+
+def test_what_was_asked_before_changes_no_bit(files: Path, texts: tuple[list[str], list[str]]) -> None:
+    """Kept beginnings, switches, reasons, a third adapter that takes another's place: as a fresh engine answers."""
+    prompts = texts[0][:6]
+    table: list[Asked] = [
+        ("a", prompts[0], True),
+        ("b", prompts[0], True),
+        ("a", prompts[0], True),
+        ("a", prompts[1], False),
+        ("b", prompts[2], False),
+        ("a", prompts[2], True),
+        (None, prompts[3], True),
+        ("b", prompts[3], True),
+        ("a", prompts[4], False),
+        ("a", prompts[4], True),
+        ("b", prompts[5], True),
+        (None, prompts[0], True),
+    ]
+    used = sharing(files)
+    read: list[int] = []
+    decode = used._decode
+    used._decode = lambda ids, place: (read.append(len(ids)), decode(ids, place))[1]  # type: ignore[method-assign,func-returns-value]
+    for row in table:
+        fresh = sharing(files)
+        before = len(read)
+        assert ask(used, row) == ask(fresh, row), row
+        fresh.close()
+        if row == ("a", prompts[1], False):
+            assert sum(read[before:]) < 0.8 * len(used.prompt_ids(prompts[1])), "the common beginning was read again"
+    used.close()
+
+
+@pytest.mark.parametrize("after", [0, 1, 50, 400, 1500])
+def test_a_stop_in_the_middle_leaves_the_engine_as_it_was(
+    files: Path, texts: tuple[list[str], list[str]], after: int
+) -> None:
+    """Stopped before the first pass, within a pass, or while a reason is written; then other adapters are asked."""
+    engine, fresh = sharing(files), sharing(files)
+    active: list[Asked] = [("a", texts[0][0], True), ("a", texts[0][1], True)]
+    expected = [ask(fresh, row) for row in active]
+    assert ask(engine, active[0]) == expected[0]
+    engine.use("b")
+    calls = itertools.count()
+    engine.stop_when(lambda: next(calls) >= after)
+    with pytest.raises(Stopped):
+        for prompt in texts[0][:50]:
+            engine.score([prompt])
+            engine.generate(prompt, action="BUY")
+    assert next(calls) <= after + 3, "it went on after it was told to stop"
+    engine.stop_when(None)
+    assert [ask(engine, row) for row in active] == expected
+    assert ask(engine, ("b", texts[0][0], True)) == ask(fresh, ("b", texts[0][0], True))
+    engine.close()
+    fresh.close()
 
 
 def test_200_prompts_as_transformers(

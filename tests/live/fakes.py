@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import Generation
+from candletune.engines import Generation, Stopped
 
 
 class FakeEngine:
@@ -21,6 +21,7 @@ class FakeEngine:
         self.fault: Callable[[], None] | None = None
         self.garbage = False
         self.closed = False
+        self.stop: Callable[[], bool] | None = None
         self.switches: list[str | None] = []
 
     def add_adapter(self, name: str, path: Path) -> None:
@@ -45,12 +46,17 @@ class FakeEngine:
         said = action or DECISIONS[int(self._chances(prompt).argmax())]
         return Generation(f"DECISION: {said} - because {self.active or 'base'} says so.", ended=True, tokens=9)
 
+    def stop_when(self, asked: Callable[[], bool] | None) -> None:
+        self.stop = asked
+
     def close(self) -> None:
         self.closed = True
 
     def _trip(self) -> None:
         if self.active is not None and self.fault is not None:
             self.fault()
+        if self.stop is not None and self.stop():
+            raise Stopped
 
     def _chances(self, prompt: str) -> NDArray[np.float64]:
         digest = hashlib.sha256(f"{self.active}{prompt}".encode()).digest()

@@ -1,9 +1,12 @@
 """The live side over llama.cpp: switching back gives the same bytes, one base in memory, the programs themselves."""
 
+import itertools
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,18 @@ import pytest
 from adapters import make_adapter
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
+from candletune.errors import InputError
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.names import read_shape
 from candletune.gguf.peft import read_adapter
-from candletune.journal import read_rows
+from candletune.journal import Journal, read_rows
+from candletune.shadow import Due, ShadowLoop, open_loop
 from candletune.signal import Trader
 from candletune.state import Adapter, adapter_at
 
 pytestmark = pytest.mark.llamacpp
+QUIET = SilentReporter()
 CONTEXT = {"ticker": "BTC", "price_usd": 97_123.5, "rsi": 28.3, "macd_hist": -12.5, "ema_bullish": True}
 MEMORY = """
 import sys, psutil
@@ -101,6 +107,59 @@ def test_a_second_adapter_costs_no_second_base(settings: list[str]) -> None:
     )
     one, two = map(int, done.stdout.split())
     assert two <= one * 1.1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
+def test_a_stopped_candidate_changes_no_active_answer(settings: list[str], tmp_path: Path, share: float) -> None:
+    """The next decision falls due before the candidate is asked, while it reads, or while it writes its reason."""
+    _, b = files(settings)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    due = [Due(start + timedelta(hours=n), "BTC", 1.0 + n, CONTEXT | {"rsi": 20.0 + n}) for n in range(4)]
+
+    asked: list[int] = []
+
+    def answers(name: str, candidate: Callable[[], Adapter], after: float) -> tuple[list[str], list[dict[str, Any]]]:
+        config = load_config(None, [*settings, f"live.journal={tmp_path / name}"])
+        trader, said = Trader(config), []
+
+        def emit(answer: Mapping[str, Any]) -> None:
+            said.append(json.dumps(answer))
+
+        loop = ShadowLoop(
+            trader, Journal(tmp_path / name), candidate=candidate, base_sha256="0" * 64, emit=emit, reporter=QUIET
+        )
+        for item in due:
+            calls = itertools.count()
+            loop.cycle([item], behind=lambda: next(calls) >= after)  # noqa: B023
+            asked.append(next(calls))
+        trader.close()
+        return said, list(read_rows(tmp_path / name))
+
+    def missing() -> Adapter:
+        raise InputError("no candidate")
+
+    alone, _ = answers("alone.jsonl", missing, math.inf)
+    asked.clear()
+    whole, answered = answers("whole.jsonl", lambda: b, math.inf)
+    assert whole == alone
+    said, rows = answers("both.jsonl", lambda: b, share * min(asked))
+    assert said == alone
+    assert {row["shadow"]["status"] for row in answered} == {"ok"}
+    assert {row["shadow"]["status"] for row in rows} == {"error" if share else "skipped"}
+    assert all("no time" in row["shadow"]["error"] or "stopped" in row["shadow"]["error"] for row in rows)
+
+
+def test_the_longest_time_for_a_candidate(settings: list[str], tmp_path: Path) -> None:
+    config = load_config(None, [*settings, f"live.journal={tmp_path / 'log.jsonl'}", "live.candidate_seconds=0.000001"])
+    trader = Trader(config)
+    loop = open_loop(config, trader, emit=lambda _: None, reporter=QUIET)
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    loop.cycle([Due(start + timedelta(hours=n), "BTC", 1.0, CONTEXT) for n in range(2)])
+    trader.close()
+    for row in read_rows(tmp_path / "log.jsonl"):
+        assert row["active"]["status"] == "ok"
+        assert row["shadow"]["status"] == "error"
+        assert "live.candidate_seconds = 1e-06" in row["shadow"]["error"]
 
 
 def run(settings: list[str], command: list[str], text: str) -> tuple[list[dict[str, Any]], int]:

@@ -1,6 +1,7 @@
 """Engines score the decision from its logits and generate a reason: llama.cpp and Transformers, one protocol."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,16 @@ from numpy.typing import NDArray
 
 from candletune.config import Config
 from candletune.decisions import Decision
+from candletune.errors import CandletuneError
+from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
+
+
+class Stopped(CandletuneError):
+    """An engine ended its work in the middle, because `stop_when` said so; it can be asked again at once."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped before it had answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Engine(Protocol):
         """
 
     def use(self, name: str | None) -> None:
-        """Switch to an adapter, or with None to the bare base. Cached keys and values are dropped at a switch.
+        """Switch to an adapter, or with None to the bare base. No keys and values computed under another are ever used.
 
         Raises:
             InputError: no adapter of that name was added.
@@ -58,6 +68,9 @@ class Engine(Protocol):
     def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
         """Write an answer; with `action` the decision is given and only the reason is written."""
 
+    def stop_when(self, asked: Callable[[], bool] | None) -> None:
+        """Ask this often while working, and raise Stopped once it is true; None: never (as at the start)."""
+
     def close(self) -> None:
         """Free the model."""
 
@@ -67,12 +80,17 @@ def base_gguf(config: Config, run: RunFolder) -> Path:
     return config.base.gguf if config.base.gguf is not None else run.file("gguf", "base.gguf")
 
 
-def open_engine(config: Config, run: RunFolder) -> Engine:
-    """llama.cpp over the configured base.
+def beginning_of(config: Config) -> str:
+    """What every prompt of the configured template begins with: its text before the first field or statement."""
+    return re.split(r"\{[{%#]", load_template(config.prompt.template).text, maxsplit=1)[0].lstrip()
+
+
+def open_engine(config: Config, run: RunFolder, base: Path | None = None) -> Engine:
+    """llama.cpp over the configured base, or over another GGUF.
 
     Raises:
         InputError: there is no base GGUF, or llama.cpp cannot load it.
     """
     from candletune.engines.llama_cpp import LlamaCppEngine
 
-    return LlamaCppEngine(base_gguf(config, run), config.engine)
+    return LlamaCppEngine(base or base_gguf(config, run), config.engine, beginning=beginning_of(config))

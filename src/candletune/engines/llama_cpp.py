@@ -1,7 +1,8 @@
 """llama.cpp through llama-cpp-python's low-level calls: one base, adapters switched on it, decisions from logits."""
 
 import ctypes
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 
 from candletune.config import EngineConfig
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import Generation
+from candletune.engines import Generation, Stopped
 from candletune.errors import InputError
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.log import captured
-from candletune.prompts.chat import MISTRAL, ChatFormat, common_prefix, decision_tokens, encode_prompt
+from candletune.prompts.chat import MISTRAL, PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
 
-SEQUENCES = 8
-"""Prompts decoded at once; their common beginning is computed once and shared."""
+SLOTS = 2
+"""Adapters whose keys and values are kept side by side: incumbent and candidate take turns without reading again."""
+_ABORTED = 2
+"""What llama_decode returns when the abort callback ended it."""
 GRAMMAR = r"""
 root ::= "DECISION: " ("BUY" | "SELL" | "HOLD") " - " reason
 reason ::= [^\x00-\x1F\x7F]+
@@ -27,9 +30,20 @@ REASON_GRAMMAR = r"root ::= [^\x00-\x1F\x7F]+"
 
 
 class LlamaCppEngine:
-    """See `candletune.engines.Engine`. Not safe for several threads at once; serving puts a queue before it."""
+    """See `candletune.engines.Engine`. Not safe for several threads at once; serving puts a queue before it.
 
-    def __init__(self, base: Path, config: EngineConfig, chat: ChatFormat = MISTRAL) -> None:
+    A prompt is read in parts that depend on nothing but itself: what the template begins with, then the rest. A part is
+    read again unless the adapter's own sequence holds it, behind the same parts, already. So what is reused has the
+    bits that reading it again would give, whatever was asked before.
+
+    Args:
+        base: the base model's GGUF.
+        config: context, threads, GPU layers, sampling.
+        chat: what stands around a prompt.
+        beginning: text every prompt begins with, read once for each adapter; see `candletune.engines.beginning_of`.
+    """
+
+    def __init__(self, base: Path, config: EngineConfig, chat: ChatFormat = MISTRAL, *, beginning: str = "") -> None:
         self.base = read_header(base)
         if self.base.is_adapter:
             raise InputError(f"{base}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF")
@@ -38,12 +52,16 @@ class LlamaCppEngine:
         self._context: Any = None
         self._adapters: dict[str, Any] = {}
         self._active: str | None = None
-        self._resident: list[int] = []
+        self._slots: dict[str | None, int] = {None: 0}
+        self._held: list[list[list[int]]] = [[] for _ in range(SLOTS)]
+        self._stop: Callable[[], bool] | None = None
+        self._abort = llama_cpp.ggml_abort_callback(lambda _: self._stop is not None and self._stop())
         self._load(base)
+        self._batch = Batch(llama_cpp.llama_n_batch(self._context))
         self.vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._bos = llama_cpp.llama_vocab_bos(self.vocab)
-        self._size = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.tokens = decision_tokens(self.encode)
+        self._beginning = self.encode(chat.before + beginning) if beginning else []
 
     def _load(self, base: Path) -> None:
         parameters = llama_cpp.llama_model_default_params()
@@ -60,18 +78,15 @@ class LlamaCppEngine:
 
     def _new_context(self) -> Any:
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = self.config.context + SEQUENCES * 256
-        parameters.n_batch = parameters.n_ctx
+        # 32: the tokens of a given decision, which a prompt's length check does not count.
+        parameters.n_ctx = (self.config.context + 32) * SLOTS
+        parameters.n_batch = self.config.context + 32
         parameters.n_ubatch = 512
-        parameters.n_seq_max = SEQUENCES + 1
-        parameters.kv_unified = True
+        parameters.n_seq_max = SLOTS
+        # Each sequence in cells of its own: attention reads no other's, and where they lie depends on nothing else.
+        parameters.kv_unified = False
         parameters.no_perf = True
-        if self.config.threads:
-            parameters.n_threads = parameters.n_threads_batch = self.config.threads
-        else:
-            import os
-
-            parameters.n_threads = parameters.n_threads_batch = os.cpu_count() or 1
+        parameters.n_threads = parameters.n_threads_batch = self.config.threads or os.cpu_count() or 1
         return llama_cpp.llama_init_from_model(self._model, parameters)
 
     # --- adapters ---------------------------------------------------------------------------------------------
@@ -92,13 +107,19 @@ class LlamaCppEngine:
             raise InputError(f"adapter {name!r}: not loaded; add it first")
         if name == self._active:
             return
-        self._clear()
         count = 0 if name is None else 1
         handles = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(*([self._adapters[name]] if name is not None else []))
         scales = (ctypes.c_float * 1)(1.0)
         if llama_cpp.llama_set_adapters_lora(self._context, handles, count, scales) != 0:
             raise InputError(f"adapter {name!r}: llama.cpp could not switch to it")
         self._active = name
+        if name in self._slots:
+            self._slots[name] = self._slots.pop(name)  # behind the others: the one used longest ago stands first
+        elif len(self._slots) < SLOTS:
+            self._slots[name] = len(self._slots)
+        else:
+            self._slots[name] = self._slots.pop(next(iter(self._slots)))
+            self._clear()
 
     # --- tokens -----------------------------------------------------------------------------------------------
 
@@ -134,83 +155,51 @@ class LlamaCppEngine:
     # --- scoring ----------------------------------------------------------------------------------------------
 
     def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """See the protocol. Prompts are taken in order of length; what a group begins with is computed once."""
-        rows = [[*self.prompt_ids(prompt), *self.tokens.prefix] for prompt in prompts]
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        found = np.zeros((len(rows), len(DECISIONS)))
-        start = 0
-        while start < len(order):
-            group = self._group(rows, order, start)
-            found[group] = self._score_group([rows[row] for row in group])
-            start += len(group)
-        return found
-
-    def _group(self, rows: list[list[int]], order: list[int], start: int) -> list[int]:
-        """As many rows, in order, as the sequences and the cache have room for."""
-        room = self.config.context + SEQUENCES * 256
-        group: list[int] = []
-        for row in order[start : start + SEQUENCES]:
-            wanted = [*group, row]
-            shared = common_prefix([rows[r] for r in wanted])
-            if group and shared + sum(len(rows[r]) - shared for r in wanted) > room:
-                break
-            group = wanted
-        return group
-
-    def _score_group(self, rows: list[list[int]]) -> NDArray[np.float64]:
-        shared = min(common_prefix(rows), min(len(row) for row in rows) - 1) if len(rows) > 1 else 0
-        self._clear()
-        memory = llama_cpp.llama_get_memory(self._context)
-        if shared:
-            self._run([(token, place, 0, False) for place, token in enumerate(rows[0][:shared])])
-            for sequence in range(1, len(rows) + 1):
-                llama_cpp.llama_memory_seq_cp(memory, 0, sequence, 0, shared)
-        entries, wanted = [], []
-        for sequence, row in enumerate(rows, start=1):
-            for place in range(shared, len(row)):
-                entries.append((row[place], place, sequence, place == len(row) - 1))
-            wanted.append(len(entries) - 1)
-        self._run(entries)
-        logits = np.stack([self._logits(index)[list(self.tokens.ids)] for index in wanted])
-        self._clear()
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        """See the protocol. One after another: a longer batch gains nothing on a CPU and costs attention over all."""
+        found = np.zeros((len(prompts), len(DECISIONS)))
+        for row, prompt in enumerate(prompts):
+            self._read(self._parts(prompt))
+            logits = llama_cpp.llama_get_logits_ith(self._context, -1)
+            found[row] = [logits[token] for token in self.tokens.ids]
+        if not np.isfinite(found).all():
+            self._clear()  # no such number may lie in cells that are used again
+        weights = np.exp(found - found.max(axis=1, keepdims=True))
         probabilities: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return probabilities
+
+    def _parts(self, prompt: str) -> list[list[int]]:
+        """What is read before the decision token, cut where the template's constant beginning ends."""
+        ids = [*self.prompt_ids(prompt), *self.tokens.prefix]
+        shared = common_prefix([self._beginning, ids])
+        return [ids[:shared], ids[shared:]] if shared else [ids]
 
     # --- generating -------------------------------------------------------------------------------------------
 
     def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
-        """See the protocol. The prompt's keys and values are reused while prompt and adapter stay the same."""
-        start = self.prompt_ids(prompt)
-        forced = [] if action is None else self.encode(f"DECISION: {action} -")
-        self._prefill([*start, *forced])
+        """See the protocol. Behind `score` of the same prompt, only the decision is left to read."""
+        parts = self._parts(prompt)
+        forced: list[int] = []
+        if action is None:
+            parts[-1] = parts[-1][: -len(self.tokens.prefix)]
+        else:
+            forced = self.encode(f"{PREFIX} {action} -")
+            parts.append(forced[len(self.tokens.prefix) :])
+        self._read(parts)
         grammar = (REASON_GRAMMAR if action else GRAMMAR) if self.config.grammar else None
         sampler = self._sampler(grammar)
         written: list[int] = []
-        ended = False
+        place = sum(map(len, parts))
         try:
-            for _ in range(self.config.max_tokens):
+            while len(written) < self.config.max_tokens:
                 token = llama_cpp.llama_sampler_sample(sampler, self._context, -1)
                 if llama_cpp.llama_vocab_is_eog(self.vocab, token):
-                    ended = True
-                    break
+                    return Generation(self.decode([*forced, *written]).strip(), True, len(written))
                 written.append(token)
-                self._run([(token, len(self._resident), 0, True)])
-                self._resident.append(token)
+                self._decode([token], place)
+                place += 1
         finally:
             llama_cpp.llama_sampler_free(sampler)
-        return Generation(self.decode([*forced, *written]).strip(), ended, len(written))
-
-    def _prefill(self, ids: list[int]) -> None:
-        """Bring sequence 0 to hold exactly `ids`; the last one is always decoded again, for its logits."""
-        kept = min(common_prefix([self._resident, ids]), len(ids) - 1)
-        memory = llama_cpp.llama_get_memory(self._context)
-        if kept == 0 or not llama_cpp.llama_memory_seq_rm(memory, 0, kept, -1):
-            self._clear()
-            kept = 0
-        last = len(ids) - 1
-        self._run([(ids[place], place, 0, place == last) for place in range(kept, len(ids))])
-        self._resident = list(ids)
+        return Generation(self.decode([*forced, *written]).strip(), False, len(written))
 
     def _sampler(self, grammar: str | None) -> Any:
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
@@ -226,31 +215,53 @@ class LlamaCppEngine:
 
     # --- llama.cpp --------------------------------------------------------------------------------------------
 
-    def _run(self, entries: list[tuple[int, int, int, bool]]) -> None:
-        """Decode (token, position, sequence, wants logits)."""
-        batch = llama_cpp.llama_batch_init(len(entries), 0, 1)
-        try:
-            batch.n_tokens = len(entries)
-            for index, (token, place, sequence, wanted) in enumerate(entries):
-                batch.token[index] = token
-                batch.pos[index] = place
-                batch.n_seq_id[index] = 1
-                batch.seq_id[index][0] = sequence
-                batch.logits[index] = wanted
-            with captured() as log:
-                if llama_cpp.llama_decode(self._context, batch) != 0:
-                    self._clear()
-                    raise InputError(f"llama.cpp could not decode {len(entries)} tokens ({log.last_error()})")
-        finally:
-            llama_cpp.llama_batch_free(batch)
+    def stop_when(self, asked: Callable[[], bool] | None) -> None:
+        """See the protocol. On a CPU asked within a pass over the model too, else between passes."""
+        self._stop = asked
+        callback = self._abort if asked is not None else llama_cpp.ggml_abort_callback()
+        llama_cpp.llama_set_abort_callback(self._context, callback, None)
 
-    def _logits(self, index: int) -> NDArray[np.float64]:
-        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
-        return np.ctypeslib.as_array(pointer, shape=(self._size,)).astype(np.float64)
+    def _read(self, parts: list[list[int]]) -> None:
+        """Bring the adapter's sequence to hold exactly these parts; the last is always read, for its logits."""
+        slot = self._slots[self._active]
+        held, kept = self._held[slot], 0
+        while kept < min(len(held), len(parts) - 1) and held[kept] == parts[kept]:
+            kept += 1
+        place = sum(map(len, parts[:kept]))
+        memory = llama_cpp.llama_get_memory(self._context)
+        if not llama_cpp.llama_memory_seq_rm(memory, slot, place, -1):
+            self._clear()
+            kept = place = 0
+        held = self._held[slot] = parts[:kept]
+        for part in parts[kept:]:
+            self._decode(part, place)
+            held.append(part)
+            place += len(part)
+
+    def _decode(self, ids: list[int], place: int) -> None:
+        """Pass ids, the first at position `place`, through the model; logits of the last one.
+
+        Raises:
+            Stopped: `stop_when` said so.
+            InputError: llama.cpp failed.
+        """
+        if self._stop is not None and self._stop():
+            self._clear()
+            raise Stopped
+        batch = self._batch.fill(ids, place, self._slots[self._active])
+        with captured() as log:
+            code = llama_cpp.llama_decode(self._context, batch)
+        if code == 0:
+            return
+        self._clear()
+        if code == _ABORTED:
+            raise Stopped
+        raise InputError(f"llama.cpp could not decode {len(ids)} tokens ({log.last_error()})")
 
     def _clear(self) -> None:
+        """Forget every sequence, their numbers too."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
-        self._resident = []
+        self._held = [[] for _ in range(SLOTS)]
 
     def close(self) -> None:
         """See the protocol."""
@@ -263,6 +274,36 @@ class LlamaCppEngine:
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = None
+
+
+class Batch:
+    """llama.cpp's batch over arrays that live as long as the engine: filling it takes no call for each token."""
+
+    def __init__(self, room: int) -> None:
+        """`room`: tokens at most."""
+        self._token, self._place = np.zeros(room, np.int32), np.zeros(room, np.int32)
+        self._one, self._wanted = np.ones(room, np.int32), np.zeros(room, np.int8)
+        self._sequence = np.zeros(1, np.int32)
+        self._pointers = np.full(room, self._sequence.ctypes.data, np.uintp)
+        integers = ctypes.POINTER(ctypes.c_int32)
+        self._batch = llama_cpp.llama_batch(
+            token=self._token.ctypes.data_as(integers),
+            pos=self._place.ctypes.data_as(integers),
+            n_seq_id=self._one.ctypes.data_as(integers),
+            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(integers)),
+            logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def fill(self, ids: Sequence[int], place: int, sequence: int) -> Any:
+        """The batch of these ids at positions from `place` on, logits for the last one."""
+        count = len(ids)
+        self._token[:count] = ids
+        self._place[:count] = np.arange(place, place + count)
+        self._sequence[0] = sequence
+        self._wanted[:count] = 0
+        self._wanted[count - 1] = 1
+        self._batch.n_tokens = count
+        return self._batch
 
 
 def check_adapter(adapter: Header, base: Header) -> None:

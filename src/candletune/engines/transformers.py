@@ -1,7 +1,7 @@
 """Transformers with PEFT: the reference an export is compared with."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from candletune.config import Config
 from candletune.decisions import Decision
-from candletune.engines import Generation
+from candletune.engines import Generation, Stopped
 from candletune.errors import InputError, UsageError
 from candletune.prompts.chat import decision_tokens, encode_prompt
 
@@ -42,6 +42,7 @@ class TransformersEngine:
         self._adapted: Any = None
         self._active: str | None = None
         self._names: set[str] = set()
+        self._stop: Callable[[], bool] | None = None
 
     def add_adapter(self, name: str, path: Path) -> None:
         """Load a PEFT adapter folder."""
@@ -105,9 +106,15 @@ class TransformersEngine:
         """See the protocol."""
         self._base = self._adapted = None
 
+    def stop_when(self, asked: Callable[[], bool] | None) -> None:
+        """See the protocol; asked before each call only."""
+        self._stop = asked
+
     def _switched(self) -> Any:
         from contextlib import nullcontext
 
+        if self._stop is not None and self._stop():
+            raise Stopped
         if self._adapted is not None and self._active is None:
             return self._adapted.disable_adapter()
         return nullcontext()

@@ -217,9 +217,7 @@ def _models(config: Config, run: RunFolder, engines: list[Engine]) -> tuple[Mode
     path = run.file("gguf", MERGED_GGUF if merged else ADAPTER_GGUF)
     if not merged:
         return active, _adapter(config, engine, path, "candidate", path.stem, template)
-    from candletune.engines.llama_cpp import LlamaCppEngine
-
-    whole = LlamaCppEngine(path, config.engine)
+    whole = open_engine(config, run, path)
     engines.append(whole)
     return active, Model(path.stem, whole, None, sha256_path(path), _priors(config, path, template))
 

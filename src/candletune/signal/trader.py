@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,15 +127,24 @@ class Trader:
                 self._active, self._state_mark = adapter, mark
             return self._active
 
-    def predict(self, context: Mapping[str, Any], *, adapter: Adapter | None = None, reason: bool = True) -> Prediction:
+    def predict(
+        self,
+        context: Mapping[str, Any],
+        *,
+        adapter: Adapter | None = None,
+        reason: bool = True,
+        stop: Callable[[], bool] | None = None,
+    ) -> Prediction:
         """Decide and say why.
 
         Args:
             context: the Signal contract's keys; `_lora_override` asks another adapter this once.
             adapter: asks this one instead; `_lora_override` must then be absent.
             reason: False leaves the reason out (`reasoning` is empty), which takes a fraction of the time.
+            stop: asked often while the model works; once true, the work ends.
 
         Raises:
+            Stopped: `stop` said so. The next question is answered as if this one had never been asked.
             InputError: the context is wrong, or the adapter is missing, of another base or template.
         """
         if not isinstance(context, Mapping):
@@ -145,7 +154,13 @@ class Trader:
         prompt = self._template.render(clean_context(given))
         with self._lock:
             chosen = adapter or self._override(override) or self.active
-            return self._ask(chosen, prompt, reason=reason)
+            if stop is None:
+                return self._ask(chosen, prompt, reason=reason)
+            self._engine.stop_when(stop)
+            try:
+                return self._ask(chosen, prompt, reason=reason)
+            finally:
+                self._engine.stop_when(None)
 
     def score(self, context: Mapping[str, Any], *, adapter: Adapter | None = None) -> Prediction:
         """`predict` without a reason."""
