@@ -2,9 +2,9 @@
 """Write a base model with the shapes of Ministral-8B and random bf16 weights, one layer in memory at a time.
 
 Speed and memory do not depend on the values, so it stands in for weights that are gated. The tokenizer, when one is
-given, is copied from a folder with tokenizer.json. With `--scaled` the matrices that write into the residual stream are
-drawn smaller by the root of twice the layers, as models are initialised to be trained (Radford et al. 2019, section 2.3):
-without it, 36 random layers amplify rounding more than a trained model does.
+given, is copied from a folder with tokenizer.json. With `--scaled` embeddings have unit variance and the matrices that
+write into the residual stream are smaller by the root of twice the layers (Radford et al. 2019, section 2.3): each layer
+then changes the stream little, as in a trained model. Without it 36 random layers amplify rounding.
 
 Usage: python bench/random_base.py FOLDER [--tokenizer FOLDER] [--layers 36] [--scaled]
 """
@@ -74,14 +74,14 @@ def main() -> None:
         return (torch.randn(rows, columns, device=device, dtype=torch.bfloat16, generator=draw) * 0.02 * scale).cpu()
 
     residual = {"self_attn.o_proj", "mlp.down_proj"} if wanted.scaled else set()
-    smaller = (2 * wanted.layers) ** -0.5
+    smaller, spread = (2 * wanted.layers) ** -0.5, 50.0 if wanted.scaled else 1.0
 
     def write(name: str, tensors: dict[str, Tensor]) -> None:
         save_file(tensors, folder / name, metadata={"format": "pt"})
         places.update(dict.fromkeys(tensors, name))
 
     ones = torch.ones(HIDDEN, dtype=torch.bfloat16)
-    write("model-embedding.safetensors", {"model.embed_tokens.weight": normal(VOCABULARY, HIDDEN)})
+    write("model-embedding.safetensors", {"model.embed_tokens.weight": normal(VOCABULARY, HIDDEN, scale=spread)})
     write("model-head.safetensors", {"lm_head.weight": normal(VOCABULARY, HIDDEN), "model.norm.weight": ones.clone()})
     for number in range(wanted.layers):
         start = f"model.layers.{number}."
