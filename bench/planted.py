@@ -26,7 +26,7 @@ def one(folder: Path, seed: int, signal: float, threads: int, more: list[str]) -
         return dict(json.loads(kept.read_text()))
     run.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "candletune", "demo", "--folder", str(run)]
-    command += ["--signal", str(signal), "--seed", str(seed), *more]
+    command += ["--signal", str(signal), "--seed", str(seed), "--set", f"engine.threads={threads}", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with (run / "log.txt").open("w") as log:
         subprocess.run(command, stdout=log, stderr=log, env=environment, check=True)

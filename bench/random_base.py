@@ -2,9 +2,9 @@
 """Write a base model with the shapes of Ministral-8B and random bf16 weights, one layer in memory at a time.
 
 Speed and memory do not depend on the values, so it stands in for weights that are gated. The tokenizer, when one is
-given, is copied from a folder with tokenizer.json. With `--scaled` embeddings have unit variance and the matrices that
-write into the residual stream are smaller by the root of twice the layers (Radford et al. 2019, section 2.3): each layer
-then changes the stream little, as in a trained model. Without it 36 random layers amplify rounding.
+given, is copied from a folder with tokenizer.json. With `--scaled` embeddings have unit variance and the matrices
+that write into the residual stream are smaller by the root of twice the layers (Radford et al. 2019, section 2.3): each
+layer then changes the stream little, as in a trained model. Without it 36 random layers amplify rounding.
 
 Usage: python bench/random_base.py FOLDER [--tokenizer FOLDER] [--layers 36] [--scaled]
 """
