@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from adapters import ALL, make_adapter
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS
-from candletune.engines import Stopped, beginning_of
+from candletune.engines import Stopped, beginning_of, sampling
 from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.engines.transformers import TransformersEngine
 from candletune.errors import InputError
@@ -180,6 +181,41 @@ def test_a_given_decision_and_the_grammar_hold(engine: LlamaCppEngine, texts: tu
             assert answer.text.startswith(f"DECISION: {action} -")
         free = engine.generate(prompt)
         assert parse_answer(free.text).action is not None, free.text
+
+
+def test_the_grammar_is_as_strict_as_over_the_whole_vocabulary(
+    engine: LlamaCppEngine, texts: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked about the chosen token first, or about every token before one is chosen: the same answers."""
+    asked: list[int] = []
+    apply = sampling.Sampler._apply
+
+    def counted(sampler: Any, entries: Any) -> int:
+        asked.append(len(entries))
+        return apply(sampler, entries)
+
+    monkeypatch.setattr(sampling.Sampler, "_apply", staticmethod(counted))
+    cases = [(prompt, action) for prompt in texts[0][:3] for action in (None, "BUY")]
+    engine.use("a")
+    ours = [engine.generate(prompt, action=action) for prompt, action in cases]  # type: ignore[arg-type]
+    assert {1, engine_size(engine)} == set(asked), "no token was refused, or none was taken at once"
+
+    def whole(sampler: sampling.Sampler, context: Any) -> int:
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        llama_cpp.llama_sampler_chain_add(chain, sampler._grammar)
+        llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
+        token: int = llama_cpp.llama_sampler_sample(chain, context, -1)
+        llama_cpp.llama_sampler_chain_remove(chain, 0)
+        llama_cpp.llama_sampler_free(chain)
+        return token
+
+    monkeypatch.setattr(sampling.Sampler, "next", whole)
+    assert [engine.generate(prompt, action=action) for prompt, action in cases] == ours  # type: ignore[arg-type]
+
+
+def engine_size(engine: LlamaCppEngine) -> int:
+    size: int = llama_cpp.llama_vocab_n_tokens(engine.vocab)
+    return size
 
 
 def test_temperature_samples(files: Path, texts: tuple[list[str], list[str]]) -> None:

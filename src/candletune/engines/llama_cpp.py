@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from candletune.config import EngineConfig
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import Generation, Stopped
+from candletune.engines import Generation, Stopped, sampling
 from candletune.errors import InputError
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.log import captured
@@ -22,11 +22,6 @@ SLOTS = 2
 """Adapters whose keys and values are kept side by side: incumbent and candidate take turns without reading again."""
 _ABORTED = 2
 """What llama_decode returns when the abort callback ended it."""
-GRAMMAR = r"""
-root ::= "DECISION: " ("BUY" | "SELL" | "HOLD") " - " reason
-reason ::= [^\x00-\x1F\x7F]+
-"""
-REASON_GRAMMAR = r"root ::= [^\x00-\x1F\x7F]+"
 
 
 class LlamaCppEngine:
@@ -185,33 +180,21 @@ class LlamaCppEngine:
             forced = self.encode(f"{PREFIX} {action} -")
             parts.append(forced[len(self.tokens.prefix) :])
         self._read(parts)
-        grammar = (REASON_GRAMMAR if action else GRAMMAR) if self.config.grammar else None
-        sampler = self._sampler(grammar)
+        grammar = (sampling.REASON if action else sampling.ANSWER) if self.config.grammar else None
+        sampler = sampling.Sampler(self.vocab, grammar, self.config.temperature)
         written: list[int] = []
         place = sum(map(len, parts))
         try:
             while len(written) < self.config.max_tokens:
-                token = llama_cpp.llama_sampler_sample(sampler, self._context, -1)
+                token = sampler.next(self._context)
                 if llama_cpp.llama_vocab_is_eog(self.vocab, token):
                     return Generation(self.decode([*forced, *written]).strip(), True, len(written))
                 written.append(token)
                 self._decode([token], place)
                 place += 1
         finally:
-            llama_cpp.llama_sampler_free(sampler)
+            sampler.close()
         return Generation(self.decode([*forced, *written]).strip(), False, len(written))
-
-    def _sampler(self, grammar: str | None) -> Any:
-        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if grammar is not None:
-            added = llama_cpp.llama_sampler_init_grammar(self.vocab, grammar.encode(), b"root")
-            llama_cpp.llama_sampler_chain_add(chain, added)
-        if self.config.temperature > 0:
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_temp(self.config.temperature))
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(0))
-        else:
-            llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
-        return chain
 
     # --- llama.cpp --------------------------------------------------------------------------------------------
 
