@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.errors import CandletuneError
-from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
 
 
@@ -82,6 +81,8 @@ def base_gguf(config: Config, run: RunFolder) -> Path:
 
 def beginning_of(config: Config) -> str:
     """What every prompt of the configured template begins with: its text before the first field or statement."""
+    from candletune.prompts.template import load_template
+
     return re.split(r"\{[{%#]", load_template(config.prompt.template).text, maxsplit=1)[0].lstrip()
 
 
