@@ -1,5 +1,7 @@
 """Our GGUF files hold, bit for bit, what llama.cpp's own converters write."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +129,73 @@ def convert_model(converters: Path, base: Path, target: Path, number_format: str
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def pieces_base(
+    random_base: Path, texts: tuple[list[str], list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The random base with a SentencePiece tokenizer (BPE, byte fallback) a little smaller than its vocabulary."""
+    trainer = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed").SentencePieceTrainer
+    folder = tmp_path_factory.mktemp("pieces")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(random_base / name, folder)
+    (folder / "corpus.txt").write_text("\n".join([*texts[0], *texts[1]]))
+    trainer.train(
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=900,
+        byte_fallback=True,
+        normalization_rule_name="identity",  # as Llama's and Mistral's
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        split_digits=True,
+        control_symbols=["[INST]", "[/INST]"],
+        minloglevel=2,
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "bos_token": "<s>",
+                "eos_token": "</s>",
+                "unk_token": "<unk>",
+                "add_bos_token": True,
+                "added_tokens_decoder": {
+                    "1": {"content": "<s>", "special": True},
+                    "900": {"content": "<pad>", "special": True},
+                    "901": {"content": "\u2581\u2581", "special": False},
+                },
+            }
+        )
+    )
+    return folder
+
+
+def test_sentencepiece_base_is_bit_equal(pieces_base: Path, converters: Path, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
+    shape = read_shape(pieces_base)
+    write_model(pieces_base, shape, ours, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
+    script = converters / "convert_hf_to_gguf.py"
+    run_converter(script, "--outfile", str(theirs), "--outtype", "f16", str(pieces_base))
+    assert tensors(ours) == tensors(theirs)
+    assert_same_metadata(ours, theirs)
+    said = read_header(ours).fields
+    assert said["tokenizer.ggml.model"] == "llama"
+    assert len(said["tokenizer.ggml.tokens"]) == shape.vocabulary > 900
+
+
+def test_sentencepiece_ids_are_the_tokenizers(
+    pieces_base: Path, texts: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    """llama.cpp reads prompts as SentencePiece itself does."""
+    import sentencepiece
+    from llama_cpp import Llama
+
+    target = tmp_path / "pieces.gguf"
+    shape = read_shape(pieces_base)
+    write_model(pieces_base, shape, target, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
+    model = Llama(str(target), vocab_only=True, verbose=False)
+    processor = sentencepiece.SentencePieceProcessor(str(pieces_base / "tokenizer.model"))
+    for text in [*texts[0][:20], *texts[1][:20], "5 € – übrig"]:
+        assert model.tokenize(text.encode(), add_bos=False, special=False) == processor.encode(text)

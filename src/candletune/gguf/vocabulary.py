@@ -78,15 +78,51 @@ def _add_byte_level(writer: Any, base: Path, tokenizer: dict[str, Any], size: in
 
 
 def _add_sentencepiece(writer: Any, base: Path, size: int) -> None:
-    import gguf
+    from gguf import TokenType
 
+    path = base / "tokenizer.model"
     try:
-        vocabulary = gguf.SentencePieceVocab(base)
+        from sentencepiece import SentencePieceProcessor
     except ImportError:
-        raise InputError(
-            f"{base}: tokenizer.model needs the sentencepiece package; `pip install sentencepiece`"
-        ) from None
-    _add_scored(writer, base, size, list(vocabulary.all_tokens()))
+        raise InputError(f"{path}: reading it needs the sentencepiece package; pip install sentencepiece") from None
+    pieces = SentencePieceProcessor()
+    try:
+        pieces.LoadFromFile(str(path))
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: no SentencePiece model ({' '.join(str(error).split())[:120]})") from None
+    _within(base, pieces.vocab_size() - 1, size)
+    found = []
+    for number in range(pieces.vocab_size()):
+        kind = TokenType.NORMAL
+        for applies, other in (
+            (pieces.IsUnknown, TokenType.UNKNOWN),
+            (pieces.IsControl, TokenType.CONTROL),
+            (pieces.IsUnused, TokenType.UNUSED),
+            (pieces.IsByte, TokenType.BYTE),
+        ):
+            if applies(number):
+                kind = other
+                break
+        found.append((pieces.IdToPiece(number).encode(), pieces.GetScore(number), kind))
+    found += [(f"[PAD{i}]".encode(), -10_000.0, TokenType.UNUSED) for i in range(len(found), size)]
+    for number, text, special in _added_tokens(base):
+        _within(base, number, size)
+        kind = TokenType.CONTROL if special else TokenType.USER_DEFINED
+        found[number] = (text.encode(), -1000.0, kind)
+    _add_scored(writer, base, size, found)
+
+
+def _added_tokens(base: Path) -> list[tuple[int, str, bool]]:
+    """(id, text, special) of tokens beside a SentencePiece model, from added_tokens.json and tokenizer_config.json."""
+    found = []
+    if (path := base / "added_tokens.json").is_file():
+        found += [(int(number), str(text), False) for text, number in read_json(path).items()]
+    if (path := base / "tokenizer_config.json").is_file():
+        for number, token in read_json(path).get("added_tokens_decoder", {}).items():
+            special = bool(token.get("special"))
+            text = token["content"] if special else token["content"].replace("\u2581", " ")
+            found.append((int(number), text, special))
+    return found
 
 
 def _add_pieces(writer: Any, base: Path, size: int) -> None:
