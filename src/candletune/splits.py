@@ -2,19 +2,23 @@
 
 from datetime import datetime, timedelta
 
-import numpy as np
 import polars as pl
-
-from candletune.config import DatasetConfig
 
 TRAIN, EVAL = "train", "eval"
 SPLITS = pl.Enum((TRAIN, EVAL))
 
 
-def eval_boundary(times: pl.Series, fraction: float) -> datetime:
-    """The decision time from which the last `fraction` of the rows lie."""
-    ordered = times if times.is_sorted() else times.sort()
-    boundary: datetime = ordered[min(len(ordered) - 1, round(len(ordered) * (1 - fraction)))]
+def eval_boundary(times: pl.DataFrame, fraction: float) -> datetime:
+    """The decision time from which the last `fraction` of the rows lie.
+
+    Args:
+        times: `decision_time`, ascending, and `rows`, how many decisions are made then.
+        fraction: share of the rows.
+    """
+    through = times["rows"].cum_sum()
+    total = int(through[-1])
+    row = min(total - 1, round(total * (1 - fraction)))
+    boundary: datetime = times["decision_time"][int(through.search_sorted(row, side="right"))]
     return boundary
 
 
@@ -23,28 +27,18 @@ def purge_start(boundary: datetime, horizon: timedelta, embargo: timedelta) -> d
     return boundary - horizon - embargo
 
 
-def assign_split(
-    rows: pl.DataFrame, config: DatasetConfig, *, horizon: timedelta, embargo: timedelta, seed: int
-) -> tuple[pl.DataFrame, datetime | None]:
-    """Add `split` (an Enum: train, eval, or null for rows purged between them).
+def chronological(boundary: datetime, *, horizon: timedelta, embargo: timedelta) -> pl.Expr:
+    """The split of a `decision_time`: train, eval, or null for rows purged between them.
 
     Args:
-        rows: candidates with `decision_time`.
+        boundary: begins the eval period.
         horizon: time between a decision and its outcome.
         embargo: time left out beyond the purge.
-        seed: of the random split.
-
-    Returns:
-        The rows, and the boundary (None for a random split, which has none).
     """
-    if config.split == "random":
-        order = np.random.default_rng(seed).permutation(len(rows))
-        chosen = pl.Series(order < round(len(rows) * config.eval_fraction))
-        return rows.with_columns(
-            split=pl.when(chosen).then(pl.lit(EVAL, SPLITS)).otherwise(pl.lit(TRAIN, SPLITS))
-        ), None
-    boundary = eval_boundary(rows["decision_time"], config.eval_fraction)
-    last_train = purge_start(boundary, horizon, embargo)
-    time = pl.col("decision_time")
-    split = pl.when(time >= boundary).then(pl.lit(EVAL, SPLITS)).when(time < last_train).then(pl.lit(TRAIN, SPLITS))
-    return rows.with_columns(split=split), boundary
+    time, last_train = pl.col("decision_time"), purge_start(boundary, horizon, embargo)
+    return pl.when(time >= boundary).then(pl.lit(EVAL, SPLITS)).when(time < last_train).then(pl.lit(TRAIN, SPLITS))
+
+
+def at_random(key: pl.Expr, evaluation: int) -> pl.Expr:
+    """The plan's split, which leaks: the `evaluation` rows with the lowest of the keys 0, 1, 2, ... are eval rows."""
+    return pl.when(key < evaluation).then(pl.lit(EVAL, SPLITS)).otherwise(pl.lit(TRAIN, SPLITS))

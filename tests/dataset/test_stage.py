@@ -14,9 +14,9 @@ import pytest
 from candletune.cli import main
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE, audit, balance, candidates, decision_rows, labelled_times, read_examples
+from candletune.dataset import STAGE, audit, choose, decision_rows, read_examples, survey
 from candletune.dataset.audit import average_uniqueness, describe_dataset
-from candletune.dataset.sampling import split_counts
+from candletune.dataset.sampling import Choice, split_counts
 from candletune.errors import CheckFailed, InputError, UsageError
 from candletune.market.candles import Candles
 from candletune.market.features import indicator_rows
@@ -66,6 +66,14 @@ def built(config: Config) -> tuple[RunFolder, SilentReporter]:
     return run, reporter
 
 
+def chosen_of(config: Config) -> Choice:
+    return choose(config, survey(config, SilentReporter()), SilentReporter())
+
+
+def labels_in_all(config: Config) -> dict[str, int]:
+    return dict(chosen_of(config).cells.group_by("label").agg(pl.col("rows").sum()).iter_rows())
+
+
 def test_row_order_and_a_file_in_two_formats_change_nothing(folder: Path, tmp_path: Path) -> None:
     run, _ = built(config_of(folder, tmp_path / "run"))
     shuffled = tmp_path / "shuffled"
@@ -88,9 +96,8 @@ def test_all_of_the_smallest_class(folder: Path, tmp_path: Path) -> None:
     assert len(set(counts.values())) == 1
     assert counts["BUY"] < 5000
     assert any("the rarest class has no more" in warning for warning in reporter.warnings)
-    rows, _ = candidates(config, labelled_times(config, SilentReporter())[0])
     # Nothing of the rarest class of the train split is left over.
-    rarest = min(rows.filter(split="train").group_by("label").len()["len"])
+    rarest = min(chosen_of(config).cells.filter(split="train").group_by("label").agg(pl.col("rows").sum())["rows"])
     assert min(meta.filter(split="train").group_by("label").len()["len"]) == rarest
 
 
@@ -104,13 +111,13 @@ def test_split_counts(wanted: int, train: int, evaluation: int, counts: tuple[in
 
 def test_balance_takes_from_every_month_and_asset_first(folder: Path, tmp_path: Path) -> None:
     config = config_of(folder, tmp_path, "dataset.per_class=10")
-    rows, _ = candidates(config, labelled_times(config, SilentReporter())[0])
-    chosen = balance(rows, config).filter(split="train")
-    months = rows.filter(split="train")["decision_time"].dt.strftime("%Y-%m").n_unique()
+    choice = chosen_of(config)
+    chosen = choice.chosen.filter(split="train")
+    months = choice.cells.filter(split="train")["month"].n_unique()
     for label in ("BUY", "SELL", "HOLD"):
         cells = chosen.filter(label=label).group_by("asset", pl.col("decision_time").dt.strftime("%Y-%m")).len()
         assert len(cells) == min(9, 2 * months)
-    assert balance(rows, config).equals(balance(rows, config))
+    assert chosen_of(config).chosen.equals(choice.chosen)
 
 
 def test_a_random_split_warns_and_its_audit_says_no(folder: Path, tmp_path: Path) -> None:
@@ -151,10 +158,11 @@ def test_the_audit_needs_the_pairs_it_was_built_from(folder: Path, tmp_path: Pat
 def test_shuffled_labels_keep_their_shares_and_audit_clean(folder: Path, tmp_path: Path) -> None:
     plain = config_of(folder, tmp_path / "a")
     shuffled = config_of(folder, tmp_path / "b", "labels.shuffle=true")
-    rows = labelled_times(plain, SilentReporter())[0]
-    one, two = candidates(plain, rows)[0], candidates(shuffled, rows)[0]
-    assert one["label"].value_counts().sort("label").equals(two["label"].value_counts().sort("label"))
-    assert 0.3 < (one["label"] == two["label"]).mean() < 0.9  # type: ignore[operator]
+    one, two = (labels_in_all(config) for config in (plain, shuffled))
+    assert one == two
+    mine, other = chosen_of(plain).natural, chosen_of(shuffled).natural
+    assert mine["decision_time"].equals(other["decision_time"])
+    assert 0 < (mine["label"] == other["label"]).mean() < 1  # type: ignore[operator]
     run, _ = built(shuffled)
     assert audit(shuffled, run, 10, SilentReporter())["clean"]
 

@@ -6,23 +6,20 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candletune.config import DatasetConfig
-from candletune.splits import assign_split, eval_boundary
+from candletune.splits import at_random, chronological, eval_boundary
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def rows_of(hours: list[int]) -> pl.DataFrame:
+def split(
+    hours: list[int], fraction: float = 0.25, horizon: int = 3, embargo: int = 2
+) -> tuple[list[str | None], datetime]:
+    """The split of each hour, in the order given, and the boundary."""
     times = pl.Series([START + timedelta(hours=hour) for hour in hours], dtype=pl.Datetime("us", "UTC"))
-    return pl.DataFrame({"decision_time": times})
-
-
-def split(hours: list[int], **options: object) -> tuple[list[str | None], datetime | None]:
-    config = DatasetConfig.model_validate({"eval_fraction": 0.25, **options})
-    rows, boundary = assign_split(
-        rows_of(hours), config, horizon=timedelta(hours=3), embargo=timedelta(hours=2), seed=1
-    )
-    return rows["split"].to_list(), boundary
+    rows = pl.DataFrame({"decision_time": times})
+    boundary = eval_boundary(rows.group_by("decision_time").agg(rows=pl.len()).sort("decision_time"), fraction)
+    waits = {"horizon": timedelta(hours=horizon), "embargo": timedelta(hours=embargo)}
+    return rows.select(chronological(boundary, **waits)).to_series().to_list(), boundary
 
 
 def test_purge_and_embargo_hour_by_hour() -> None:
@@ -39,15 +36,13 @@ def test_two_assets_share_the_boundary_and_order_means_nothing() -> None:
     assert splits[::-1] == ["train"] * 20 + [None] * 10 + ["eval"] * 10
 
 
-def test_a_random_split_has_no_boundary_and_no_purge() -> None:
-    splits, boundary = split(list(range(40)), split="random")
-    assert boundary is None
-    assert (splits.count("train"), splits.count("eval")) == (30, 10)
-    assert splits != sorted(splits, key=str)
+def test_a_random_split_takes_the_lowest_keys_wherever_they_are() -> None:
+    keys = pl.DataFrame({"key": [3, 0, 2, 1]})
+    assert keys.select(at_random(pl.col("key"), 2)).to_series().to_list() == ["train", "eval", "train", "eval"]
 
 
 def test_the_boundary_of_a_single_row() -> None:
-    assert eval_boundary(rows_of([7])["decision_time"], 0.1) == START + timedelta(hours=7)
+    assert split([7], 0.1)[1] == START + timedelta(hours=7)
 
 
 @settings(max_examples=60, deadline=None)
@@ -60,10 +55,14 @@ def test_the_boundary_of_a_single_row() -> None:
 def test_no_train_outcome_reaches_the_eval_period(
     hours: list[int], fraction: float, horizon: int, embargo: int
 ) -> None:
-    config = DatasetConfig(eval_fraction=fraction)
-    wait = timedelta(hours=horizon), timedelta(hours=embargo)
-    rows, _ = assign_split(rows_of(hours), config, horizon=wait[0], embargo=wait[1], seed=1)
-    train, evaluation = (rows.filter(split=name)["decision_time"].to_list() for name in ("train", "eval"))
+    splits, boundary = split(hours, fraction, horizon, embargo)
+    ordered = sorted(hours)
+    wanted = ordered[min(len(ordered) - 1, round(len(ordered) * (1 - fraction)))]
+    assert boundary == START + timedelta(hours=wanted)
+    train, evaluation = (
+        [hour for hour, name in zip(hours, splits, strict=True) if name == wanted_name]
+        for wanted_name in ("train", "eval")
+    )
     assert evaluation
     if train:
-        assert max(train) + wait[0] + wait[1] < min(evaluation)
+        assert max(train) + horizon + embargo < min(evaluation)

@@ -3,8 +3,8 @@
 from candletune.dataset.audit import audit
 from candletune.dataset.build import STAGE, build
 from candletune.dataset.files import JSONL, MANIFEST, META, NATURAL, Examples, read_examples
-from candletune.dataset.rows import add_prompts, complete_rows, decision_rows, labelled_times, load_pair
-from candletune.dataset.sampling import balance, candidates, class_shares, natural_sample
+from candletune.dataset.rows import add_prompts, complete_rows, decision_rows, load_pair
+from candletune.dataset.sampling import choose, survey
 
 __all__ = [
     "JSONL",
@@ -15,14 +15,11 @@ __all__ = [
     "Examples",
     "add_prompts",
     "audit",
-    "balance",
     "build",
-    "candidates",
-    "class_shares",
+    "choose",
     "complete_rows",
     "decision_rows",
-    "labelled_times",
     "load_pair",
-    "natural_sample",
     "read_examples",
+    "survey",
 ]

@@ -115,18 +115,25 @@ def rebuild(config: Config, examples: Examples, count: int, reporter: Reporter) 
     """
     template, sentiment = load_template(config.prompt.template), load_sentiment(config.data)
     picks = sorted(random.Random(config.seed).sample(range(len(examples.meta)), min(count, len(examples.meta))))  # noqa: S311
-    loaded = {ticker_of(pair): load_pair(config, pair) for pair in config.data.pairs}
-    problems: list[str] = []
+    pairs = {ticker_of(pair): pair for pair in config.data.pairs}
+    for index in picks:
+        if (asset := examples.meta["asset"][index]) not in pairs:
+            raise InputError(f"dataset: row {index + 1} is of {asset}, which data.pairs does not name")
+    problems: list[tuple[int, str]] = []
     with reporter.task("Rebuild rows from cut candles", total=len(picks)) as task:
-        for index in picks:
-            row = examples.meta.row(index, named=True)
-            candles = loaded.get(row["asset"])
-            if candles is None:
-                raise InputError(f"dataset: row {index + 1} is of {row['asset']}, which data.pairs does not name")
-            for what in _differences(config, candles, sentiment, row, examples.prompts[index], template):
-                problems.append(f"row {index + 1} ({row['asset']} {row['decision_time']:%Y-%m-%d %H:%M}): {what}")
-            task.advance()
-    return problems
+        # A pair after the other, so that one pair's candles are in memory.
+        for ticker, pair in pairs.items():
+            mine = [index for index in picks if examples.meta["asset"][index] == ticker]
+            if not mine:
+                continue
+            candles = load_pair(config, pair)
+            for index in mine:
+                row = examples.meta.row(index, named=True)
+                place = f"row {index + 1} ({ticker} {row['decision_time']:%Y-%m-%d %H:%M})"
+                for what in _differences(config, candles, sentiment, row, examples.prompts[index], template):
+                    problems.append((index, f"{place}: {what}"))
+                task.advance()
+    return [problem for _, problem in sorted(problems, key=lambda found: found[0])]
 
 
 def _differences(

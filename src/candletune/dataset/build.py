@@ -18,8 +18,8 @@ from candletune.console import Reporter
 from candletune.dataset.audit import describe_dataset
 from candletune.dataset.card import write_card
 from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, to_line
-from candletune.dataset.rows import add_prompts, complete_rows, labelled_times
-from candletune.dataset.sampling import balance, candidates, class_shares, natural_sample
+from candletune.dataset.rows import add_prompts, complete_rows
+from candletune.dataset.sampling import Choice, choose, class_shares, survey
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import CheckFailed
 from candletune.market.candles import find_candle_file
@@ -47,14 +47,14 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
             "dataset.split=random leaks: outcome windows of eval rows overlap those of train rows, so every eval "
             "figure is too good; use it for comparison only"
         )
-    every, found = labelled_times(config, reporter)
-    rows, boundary = candidates(config, every)
-    chosen, natural = balance(rows, config), natural_sample(rows, config)
-    both = complete_rows(config, pl.concat([chosen, natural])).with_columns(pl.col("label", "split").cast(pl.String))
-    meta, natural_meta = both.head(len(chosen)), both.tail(len(natural))
+    surveyed = survey(config, reporter)
+    choice = choose(config, surveyed, reporter)
+    wanted = pl.concat([choice.chosen, choice.natural])
+    both = complete_rows(config, wanted).with_columns(pl.col("label", "split").cast(pl.String))
+    meta, natural_meta = both.head(len(choice.chosen)), both.tail(len(choice.natural))
     prompts, completions, names = render_examples(meta, template, config.seed)
     meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))
-    manifest = describe(config, template, rows, meta, natural_meta, boundary) | {"candles": found}
+    manifest = describe(config, template, choice, meta, natural_meta) | {"candles": surveyed.found}
     manifest["audit"] = describe_dataset(config, meta, prompts)
     for problem in manifest["problems"]:
         reporter.warn(problem)
@@ -92,12 +92,7 @@ def render_examples(rows: pl.DataFrame, template: Template, seed: int) -> tuple[
 
 
 def describe(
-    config: Config,
-    template: Template,
-    rows: pl.DataFrame,
-    meta: pl.DataFrame,
-    natural: pl.DataFrame,
-    boundary: datetime | None,
+    config: Config, template: Template, choice: Choice, meta: pl.DataFrame, natural: pl.DataFrame
 ) -> dict[str, Any]:
     """The manifest, but for what reading the files and the audit found."""
     minutes = timeframe_minutes(config.data.timeframe)
@@ -105,6 +100,7 @@ def describe(
     last: datetime = times.max()  # type: ignore[assignment]
     counts = {label: int((meta["label"] == label).sum()) for label in DECISIONS}
     train = meta.filter(pl.col("split") == TRAIN)
+    cells = choice.cells
     template_share = template_shares(meta)
     problems = []
     if min(counts.values()) < config.dataset.per_class:
@@ -120,17 +116,17 @@ def describe(
         "template_sha256": template.sha256,
         "counts": counts,
         "split": {"train": len(train), "eval": len(meta) - len(train), "natural_eval": len(natural)},
-        "eval_boundary": None if boundary is None else boundary.isoformat(),
+        "eval_boundary": None if choice.boundary is None else choice.boundary.isoformat(),
         "first_decision": min(meta["decision_time"]).isoformat(),
         "last_decision": last.isoformat(),
         "train_end": (last + timedelta(minutes=minutes * config.labels.horizon)).isoformat(),
-        "class_prior": class_shares(train["label"]),
-        "natural_prior": class_shares(rows.select(pl.col("label").filter(pl.col("split") == TRAIN)).to_series()),
+        "class_prior": class_shares(dict(train.group_by("label").len().iter_rows())),
+        "natural_prior": class_shares(_rows_by(cells.filter(pl.col("split") == TRAIN), "label")),
         "candidates": {
-            "rows": len(rows),
-            "purged": rows["split"].null_count(),
-            "by_asset": _shares(rows, pl.col("asset"), pl.col("key").cast(pl.String)),
-            "by_month": _shares(rows, pl.col("decision_time").dt.truncate("1mo"), pl.col("key").dt.strftime("%Y-%m")),
+            "rows": int(cells["rows"].sum()),
+            "purged": int(cells.filter(pl.col("split").is_null())["rows"].sum()),
+            "by_asset": _shares(cells, pl.col("asset"), pl.col("key").cast(pl.String)),
+            "by_month": _shares(cells, pl.col("month"), pl.col("key").dt.strftime("%Y-%m")),
         },
         "largest_template_share": template_share,
         "problems": problems,
@@ -145,14 +141,15 @@ def template_shares(meta: pl.DataFrame) -> float:
     return float(share.max())  # type: ignore[arg-type]
 
 
-def _shares(rows: pl.DataFrame, key: pl.Expr, name: pl.Expr) -> dict[str, dict[str, float]]:
-    """Rows and class shares by a key, in its order; only the few keys are turned into text, by `name`."""
-    table = (
-        rows.group_by(key.alias("key"))
-        .agg(pl.len().alias("rows"), *((pl.col("label") == label).mean().round(4).alias(label) for label in DECISIONS))
-        .sort("key")
-        .with_columns(key=name)
-    )
+def _rows_by(cells: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(cells.group_by(column).agg(pl.col("rows").sum()).iter_rows())
+
+
+def _shares(cells: pl.DataFrame, key: pl.Expr, name: pl.Expr) -> dict[str, dict[str, float]]:
+    """Rows and class shares by a key, in its order; `name` turns a key into text."""
+    rows = pl.col("rows")
+    shares = [(rows.filter(pl.col("label") == label).sum() / rows.sum()).round(4).alias(label) for label in DECISIONS]
+    table = cells.group_by(key.alias("key")).agg(rows.sum(), *shares).sort("key").with_columns(key=name)
     return {row.pop("key"): row for row in table.iter_rows(named=True)}
 
 

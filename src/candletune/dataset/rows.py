@@ -1,12 +1,8 @@
-"""Market rows of all pairs, in two passes, so that memory does not grow with the number of candles.
+"""Market rows of one pair after the other: a pair's candles are held only while it is worked on."""
 
-The first pass keeps of each decision time only what choosing needs (asset, time, label, return); the second computes
-the indicators' texts and the context for the chosen ones. A pair's candles are held only while it is worked on.
-"""
-
+from collections.abc import Iterator
 from datetime import datetime
 
-import numpy as np
 import polars as pl
 
 from candletune.config import Config, timeframe_minutes
@@ -76,56 +72,30 @@ def add_prompts(rows: pl.DataFrame, template: Template) -> pl.DataFrame:
     )
 
 
-def labelled_times(config: Config, reporter: Reporter) -> tuple[pl.DataFrame, dict[str, dict[str, object]]]:
-    """The first pass: every decision time of every pair that has indicators and a label.
+def labelled_pairs(config: Config, reporter: Reporter, title: str) -> Iterator[tuple[Candles, pl.DataFrame]]:
+    """Each pair in turn, by ticker: its candles, and every decision time that has indicators and a label.
 
-    Returns:
-        `asset` (Enum), `decision_time`, `forward_return`, `label` (Enum) by time and asset; and what reading each
-        pair's file found, by ticker.
+    Yields:
+        The candles; and `asset` (Enum), `decision_time`, `forward_return`, `label` (Enum) by time.
 
     Raises:
-        InputError: a file is missing or broken, two pairs share a ticker, or nothing can be labelled.
+        InputError: a file is missing or broken, or two pairs share a ticker.
     """
     check_tickers(config)
     minutes = timeframe_minutes(config.data.timeframe)
     assets = pl.Enum(sorted(ticker_of(pair) for pair in config.data.pairs))
-    frames, found = [], {}
-    with reporter.task("Read candles", total=len(config.data.pairs)) as task:
-        # By ticker, so that a stable sort by time alone gives the order by time and asset.
+    with reporter.task(title, total=len(config.data.pairs)) as task:
         for pair in sorted(config.data.pairs, key=ticker_of):
             candles = load_pair(config, pair)
-            _say_mended(candles, reporter)
             labels = label_candles(candles.frame, config.labels, minutes).drop_nulls("label")
             times = indicator_rows(candles).select(pl.col("asset").cast(assets), "decision_time")
-            rows = times.join(labels, on="decision_time", how="inner").with_columns(pl.col("label").cast(LABELS))
-            if rows.is_empty():
-                reporter.warn(
-                    f"{candles.path}: {len(candles.frame)} candles give no labelled row; too few, or all gaps"
-                )
-            frames.append(rows)
-            found[candles.ticker] = {"file": candles.path.name, **candles.report, "labelled": len(rows)}
+            rows = times.join(labels, on="decision_time", how="inner", maintain_order="left")
+            yield candles, rows.with_columns(pl.col("label").cast(LABELS))
             task.advance()
-    rows = _by_time(frames)
-    if rows.is_empty():
-        raise InputError(f"{config.data.folder}: no candles can be labelled; give longer histories (months, not days)")
-    return rows, found
-
-
-def _by_time(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """The frames' rows, stably sorted by time, a column at a time: at most one column is ever held twice.
-
-    `frames` is emptied. On 100 pairs of 5 years this peaks 150 MiB below concatenating and sorting whole rows.
-    """
-    columns = {name: pl.concat([frame[name] for frame in frames]) for name in frames[0].columns}
-    frames.clear()
-    times = columns["decision_time"].to_physical().to_numpy()
-    order = pl.Series(np.argsort(times, kind="stable").astype(np.uint32))
-    del times
-    return pl.DataFrame([columns.pop(name).gather(order) for name in list(columns)])
 
 
 def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
-    """The second pass: the whole market row of each wanted decision time, in the order given.
+    """The whole market row of each wanted decision time, in the order given.
 
     Args:
         config: names candles and context.
@@ -146,13 +116,3 @@ def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
         frames.append(describe_rows(rows, candles, config.data))
     rows = add_sentiment(pl.concat(frames), load_sentiment(config.data), config.data)
     return rows.sort("_row").select(*COLUMNS, *extra).drop("_row")
-
-
-def _say_mended(candles: Candles, reporter: Reporter) -> None:
-    report = candles.report
-    if mended := report["reordered"] + report["duplicates"]:
-        reporter.warn(f"{candles.path}: {mended} rows were out of order or doubled; mended in memory")
-    if report["gaps"]:
-        reporter.say(
-            f"{candles.path}: {report['gaps']} gaps ({report['missing_candles']} candles missing); no label crosses one"
-        )

@@ -1,64 +1,126 @@
-"""Which decision times become examples: the range, the split, the balance, and the natural sample."""
+"""Which decision times become examples: the range, the split, the balance, and the natural sample.
 
+Rows are numbered by time and asset over all pairs, and a random key belongs to each number. The first pass over the
+candles counts the rows of each time, which is enough to tell every row's number; the second draws. Neither holds more
+than one pair's rows and those that may still be chosen, so memory grows by 4 bytes a candle: the keys.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from candletune.config import Config, timeframe_minutes
+from candletune.console import Reporter
+from candletune.dataset.rows import LABELS, labelled_pairs
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
-from candletune.splits import EVAL, TRAIN, assign_split
+from candletune.market.candles import Candles
+from candletune.splits import EVAL, TRAIN, at_random, chronological, eval_boundary
+
+POOL = 200_000
+"""Rows that may still be chosen, held at most before those with too high a rank are dropped (some 40 bytes each)."""
 
 
-def candidates(config: Config, rows: pl.DataFrame) -> tuple[pl.DataFrame, datetime | None]:
-    """Rows that may become examples, with `split`, and the time the eval period begins (None: a random split).
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the first pass found.
 
-    Decisions are kept before `test_start` by the horizon and the embargo, so that no outcome reaches into the test.
-    With `labels.shuffle` the labels are permuted among them: a control in which nothing can be learned.
+    Attributes:
+        times: `decision_time`, ascending and unique, and `rows`: how many candidates there are at that time.
+        found: what reading each pair's file found, by ticker.
+    """
+
+    times: pl.DataFrame
+    found: dict[str, dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the second pass drew.
+
+    Attributes:
+        chosen: `asset`, `decision_time`, `forward_return`, `label`, `split` of the examples, by time and asset.
+        natural: the same of eval rows drawn without regard to class.
+        cells: `rows` of all candidates by `asset`, `month`, `split` (null: purged) and `label`.
+        boundary: when the eval period begins; None: a random split.
+    """
+
+    chosen: pl.DataFrame
+    natural: pl.DataFrame
+    cells: pl.DataFrame
+    boundary: datetime | None
+
+
+def survey(config: Config, reporter: Reporter) -> Survey:
+    """The first pass: read, check and label every pair; count the rows that may become examples.
 
     Raises:
-        InputError: nothing is left.
+        InputError: a file is missing or broken, two pairs share a ticker, or nothing is left.
     """
-    minutes = timeframe_minutes(config.data.timeframe)
-    horizon = timedelta(minutes=minutes * config.labels.horizon)
-    embargo = timedelta(minutes=minutes * config.dataset.embargo)
-    if config.dataset.test_start is not None:
-        rows = rows.filter(pl.col("decision_time") < config.dataset.test_start - horizon - embargo)
-    if config.dataset.train_start is not None:
-        rows = rows.filter(pl.col("decision_time") >= config.dataset.train_start)
-    if rows.is_empty():
+    times = pl.DataFrame(schema={"decision_time": pl.Datetime("us", "UTC"), "rows": pl.UInt32})
+    found: dict[str, dict[str, object]] = {}
+    for candles, rows in labelled_pairs(config, reporter, "Read candles"):
+        _say_mended(candles, reporter)
+        if rows.is_empty():
+            reporter.warn(f"{candles.path}: {len(candles.frame)} candles give no labelled row; too few, or all gaps")
+        found[candles.ticker] = {"file": candles.path.name, **candles.report, "labelled": len(rows)}
+        mine = _in_range(rows, config).select("decision_time", rows=pl.lit(1, pl.UInt32))
+        times = pl.concat([times, mine]).group_by("decision_time").agg(pl.col("rows").sum())
+    if not any(entry["labelled"] for entry in found.values()):
+        raise InputError(f"{config.data.folder}: no candles can be labelled; give longer histories (months, not days)")
+    if times.is_empty():
         raise InputError(
             f"{config.data.folder}: no labelled candles between dataset.train_start and dataset.test_start; "
             "widen the range"
         )
-    if config.labels.shuffle:
-        order = np.random.default_rng(config.seed).permutation(len(rows))
-        rows = rows.with_columns(rows["label"].gather(order), rows["forward_return"].gather(order))
-    return assign_split(rows, config.dataset, horizon=horizon, embargo=embargo, seed=config.seed)
+    return Survey(times.sort("decision_time"), found)
 
 
-def balance(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Equal counts of each class in each split, spread evenly over assets and months.
+def choose(config: Config, surveyed: Survey, reporter: Reporter) -> Choice:
+    """The second pass: equal counts of each class in each split, spread evenly over assets and months.
 
     `per_class` examples of each class, `eval_fraction` of them in the eval split; where a split has too few of its
     rarest class the other split fills up, and what is still missing is missing for every class.
-    Rows of one class, asset and month are ranked by a random key; taking the lowest ranks first fills every month and
-    asset before any gets a second row. Deterministic from the seed.
+    Rows of one class, asset and month are ranked by their random key; taking the lowest ranks first fills every month
+    and asset before any gets a second row. Deterministic from the seed.
+    With `labels.shuffle` the labels are permuted among all rows: a control in which nothing can be learned.
 
     Raises:
         InputError: a class has no row at all in the train split.
     """
-    key = np.random.default_rng(config.seed).permutation(len(rows)).astype(np.uint32)
-    rows = rows.with_columns(_key=pl.Series(key))
-    counts = {(split, label): count for split, label, count in rows.group_by("split", "label").len().iter_rows()}
-    if none := [label for label in DECISIONS if (TRAIN, label) not in counts]:
-        raise InputError(f"dataset: no {', '.join(none)} in the train split; use more candles or a lower threshold")
-    least = {split: min(counts.get((split, label), 0) for label in DECISIONS) for split in (TRAIN, EVAL)}
-    take = split_counts(config.dataset.per_class, config.dataset.eval_fraction, least[TRAIN], least[EVAL])
-    # One part at a time and by row numbers, so that no second copy of all rows is ever held.
-    chosen = [_spread(rows, split, label, take[split]) for split in take for label in DECISIONS]
-    return rows[pl.concat(chosen)].drop("_key").sort("decision_time", "asset")
+    total = int(surveyed.times["rows"].sum())
+    keys = np.arange(total, dtype=np.uint32)
+    np.random.default_rng(config.seed).shuffle(keys)
+    boundary, split = _split(config, surveyed.times, total)
+    natural = pl.Series(_natural_numbers(config, surveyed.times, keys, boundary))
+    labels = _labels_in_order(config, surveyed, reporter) if config.labels.shuffle else None
+    drawn, natural_rows, cells, waiting = [], [], [], 0
+    for rows in _numbered(config, surveyed, reporter):
+        keyed = rows.with_columns(pl.Series("key", keys[rows["number"].to_numpy()]))
+        if labels is not None:
+            numbers, returns = (column[keyed["key"].to_numpy()] for column in labels)
+            label = LABELS.categories.gather(numbers).cast(LABELS)
+            keyed = keyed.with_columns(label.alias("label"), pl.Series("forward_return", returns))
+        keyed = keyed.with_columns(split=split, month=pl.col("decision_time").dt.truncate("1mo"))
+        cells.append(keyed.group_by("asset", "month", "split", "label").agg(pl.len().alias("rows")))
+        natural_rows.append(keyed.filter(pl.col("number").is_in(natural.implode())))
+        rank = pl.col("key").rank("ordinal").over("split", "label", "month")
+        drawn.append(keyed.filter(pl.col("split").is_not_null()).with_columns(rank=rank))
+        waiting += len(drawn[-1])
+        if waiting > POOL:
+            drawn = [_lowest(pl.concat(drawn), pl.lit(config.dataset.per_class))]
+            waiting = len(drawn[0])
+    counted = pl.concat(cells)
+    take = _take(config, counted)
+    wanted = pl.col("split").cast(pl.String).replace_strict(take, return_dtype=pl.UInt32)
+    columns = ("asset", "decision_time", "forward_return", "label", "split")
+    chosen, sample = _lowest(pl.concat(drawn), wanted), pl.concat(natural_rows)
+    return Choice(chosen.sort("number").select(columns), sample.sort("number").select(columns), counted, boundary)
 
 
 def split_counts(per_class: int, fraction: float, train: int, evaluation: int) -> dict[str, int]:
@@ -68,29 +130,95 @@ def split_counts(per_class: int, fraction: float, train: int, evaluation: int) -
     return {TRAIN: train_count, EVAL: min(per_class - train_count, evaluation)}
 
 
-def _spread(rows: pl.DataFrame, split: str, label: str, count: int) -> pl.Series:
-    """Row numbers of `count` rows of a class: the lowest ranks within their asset and month first, then by key."""
-    where = ((rows["split"] == split) & (rows["label"] == label)).arg_true()
-    part = pl.select(
-        rows["_key"].gather(where),
-        asset=rows["asset"].gather(where),
-        month=rows["decision_time"].gather(where).dt.truncate("1mo"),
-    ).select("_key", where, rank=pl.col("_key").rank("ordinal").over("asset", "month"))
-    # Only the few rows whose rank can be among the lowest are worth sorting.
-    low = part.filter(pl.col("rank") <= pl.col("rank").sort().head(count).max())
-    return low.sort("rank", "_key")[where.name].head(count)
+def class_shares(rows: dict[str, int]) -> dict[str, float]:
+    """Share of each class, given its rows; zeros when there is no row."""
+    total = max(1, sum(rows.values()))
+    return {label: rows.get(label, 0) / total for label in DECISIONS}
 
 
-def natural_sample(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Eval rows drawn without regard to class, so that class shares are those of life."""
-    eval_rows = rows.filter(pl.col("split") == EVAL)
-    count = min(config.dataset.natural_eval, len(eval_rows))
-    picked = np.sort(np.random.default_rng(config.seed + 1).choice(len(eval_rows), count, replace=False))
-    sample: pl.DataFrame = eval_rows[picked]
-    return sample
+def _in_range(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Decisions are kept before `test_start` by the horizon and the embargo: no outcome reaches into the test."""
+    if config.dataset.test_start is not None:
+        horizon, embargo = _waits(config)
+        rows = rows.filter(pl.col("decision_time") < config.dataset.test_start - horizon - embargo)
+    if config.dataset.train_start is not None:
+        rows = rows.filter(pl.col("decision_time") >= config.dataset.train_start)
+    return rows
 
 
-def class_shares(labels: pl.Series) -> dict[str, float]:
-    """Share of each class; zeros when there is no row."""
-    total = max(1, len(labels))
-    return {label: int((labels == label).sum()) / total for label in DECISIONS}
+def _waits(config: Config) -> tuple[timedelta, timedelta]:
+    candle = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    return candle * config.labels.horizon, candle * config.dataset.embargo
+
+
+def _numbered(config: Config, surveyed: Survey, reporter: Reporter) -> Iterator[pl.DataFrame]:
+    """Each pair's candidates again, by ticker, with `number`: their place among all rows by time and asset."""
+    times = surveyed.times["decision_time"].to_physical().to_numpy()
+    following = np.cumsum(surveyed.times["rows"].to_numpy(), dtype=np.uint32) - surveyed.times["rows"].to_numpy()
+    for _, every in labelled_pairs(config, reporter, "Choose examples"):
+        rows = _in_range(every, config)
+        where = np.searchsorted(times, rows["decision_time"].to_physical().to_numpy())
+        numbered = rows.with_columns(pl.Series("number", following[where]))
+        # Pairs come in the order of their tickers, so the next pair's row of the same time is the next number.
+        following[where] += 1
+        yield numbered
+
+
+def _split(config: Config, times: pl.DataFrame, total: int) -> tuple[datetime | None, pl.Expr]:
+    if config.dataset.split == "random":
+        return None, at_random(pl.col("key"), round(total * config.dataset.eval_fraction))
+    boundary = eval_boundary(times, config.dataset.eval_fraction)
+    horizon, embargo = _waits(config)
+    return boundary, chronological(boundary, horizon=horizon, embargo=embargo)
+
+
+def _natural_numbers(
+    config: Config, times: pl.DataFrame, keys: NDArray[np.uint32], boundary: datetime | None
+) -> NDArray[np.uint32]:
+    """Numbers of eval rows drawn without regard to class, so that class shares are those of life."""
+    if boundary is None:
+        numbers = np.flatnonzero(keys < round(len(keys) * config.dataset.eval_fraction))
+        count = len(numbers)
+    else:
+        count = int(times.filter(pl.col("decision_time") >= boundary)["rows"].sum())
+        numbers = np.arange(len(keys) - count, len(keys))
+    size = min(config.dataset.natural_eval, count)
+    picked = np.sort(np.random.default_rng(config.seed + 1).choice(count, size, replace=False))
+    return numbers[picked].astype(np.uint32)
+
+
+def _labels_in_order(
+    config: Config, surveyed: Survey, reporter: Reporter
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Labels (as places in `DECISIONS`) and returns by row number: shuffling needs them all, 9 bytes a candle."""
+    total = int(surveyed.times["rows"].sum())
+    labels, returns = np.empty(total, dtype=np.uint8), np.empty(total)
+    for rows in _numbered(config, surveyed, reporter):
+        labels[rows["number"].to_numpy()] = rows["label"].to_physical().to_numpy()
+        returns[rows["number"].to_numpy()] = rows["forward_return"].to_numpy()
+    return labels, returns
+
+
+def _take(config: Config, cells: pl.DataFrame) -> dict[str, int]:
+    counts: dict[tuple[Any, ...], int] = {
+        (split, label): rows for split, label, rows in cells.group_by("split", "label").agg(pl.col("rows").sum()).rows()
+    }
+    if none := [label for label in DECISIONS if (TRAIN, label) not in counts]:
+        raise InputError(f"dataset: no {', '.join(none)} in the train split; use more candles or a lower threshold")
+    least = {split: min(counts.get((split, label), 0) for label in DECISIONS) for split in (TRAIN, EVAL)}
+    return split_counts(config.dataset.per_class, config.dataset.eval_fraction, least[TRAIN], least[EVAL])
+
+
+def _lowest(rows: pl.DataFrame, count: pl.Expr) -> pl.DataFrame:
+    """The `count` rows of each split and class with the lowest rank, then key."""
+    return rows.sort("rank", "key").filter(pl.int_range(pl.len()).over("split", "label") < count)
+
+
+def _say_mended(candles: Candles, reporter: Reporter) -> None:
+    report = candles.report
+    if mended := report["reordered"] + report["duplicates"]:
+        reporter.warn(f"{candles.path}: {mended} rows were out of order or doubled; mended in memory")
+    if report["gaps"]:
+        reporter.say(
+            f"{candles.path}: {report['gaps']} gaps ({report['missing_candles']} candles missing); no label crosses one"
+        )
