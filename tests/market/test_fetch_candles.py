@@ -1,10 +1,7 @@
-"""Downloads against a local server: retries, resumes, and nothing good on disk is ever lost."""
+"""Candle downloads against a local server: retries, resumes, and nothing good on disk is ever lost."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,181 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import polars as pl
 import pytest
+from fetch_server import HOUR, NEEDS_CCXT, PAIR, START, Answer, Exchange, Server, history, in_turn, no_wait
 
 from candletune.cli import main
 from candletune.config import DataConfig
-from candletune.errors import CandletuneError, InputError, UsageError
+from candletune.errors import InputError, UsageError
 from candletune.market.candles import load_candles
 from candletune.market.fetch_candles import Added, fetch_pair, open_exchange
-from candletune.market.fetch_fear_greed import fetch_fear_greed
-from candletune.market.retry import Busy, ask
-
-HOUR = 3_600_000
-START = datetime(2024, 1, 1, tzinfo=UTC)
-PAIR = "BTC/USDT:USDT"
-Answer = tuple[int, bytes]
-NEEDS_CCXT = "fetch candles needs ccxt: pip install 'candletune[exchange]'"
-
-
-class Server:
-    """Answers by path with what `answer` says; keeps the requests."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-        self.answer: Callable[[str, dict[str, str]], Answer] = lambda _, __: (404, b"")
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                outer.requests.append(self.path)
-                code, body = outer.answer(parts.path, {key: value[0] for key, value in parse_qs(parts.query).items()})
-                if code == 0:  # the line drops
-                    self.connection.close()
-                    return
-                self.send_response(code)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-
-
-def history(*days: tuple[int, float]) -> bytes:
-    entries = [{"timestamp": str(1704067200 + 86400 * day), "value": str(value)} for day, value in reversed(days)]
-    return json.dumps({"name": "Fear and Greed Index", "data": entries}).encode()
-
-
-def in_turn(*answers: Answer) -> Callable[[str, dict[str, str]], Answer]:
-    left = list(answers)
-    return lambda _, __: left.pop(0) if len(left) > 1 else left[0]
-
-
-def no_wait(_: float) -> None:
-    pass
-
-
-# --- Fear & Greed ------------------------------------------------------------------------------------------------
-
-
-def test_a_history_is_written_as_the_dataset_reads_it(server: Server, tmp_path: Path) -> None:
-    server.answer = in_turn((200, history((0, 30), (1, 76))))
-    found = fetch_fear_greed(tmp_path / "new" / "fear.csv", url=server.url)
-    assert (found.added, found.total, found.differing) == (2, 2, 0)
-    text = (tmp_path / "new" / "fear.csv").read_text()
-    assert text == "date,value,classification\n2024-01-01,30,Fear\n2024-01-02,76,Extreme Greed\n"
-
-
-def test_days_are_added_and_old_ones_stay(server: Server, tmp_path: Path) -> None:
-    target = tmp_path / "fear.csv"
-    target.write_text("date,value,classification\n2023-12-31,11,Extreme Fear\n2024-01-01,30,Fear\n")
-    server.answer = in_turn((200, history((0, 99), (1, 40))))
-    found = fetch_fear_greed(target, url=server.url)
-    assert (found.added, found.total, found.differing) == (1, 3, 1)
-    assert [line.split(",")[1] for line in target.read_text().splitlines()[1:]] == ["11", "30", "40"]
-
-
-@pytest.mark.parametrize("bad", [(503, b""), (429, b""), (200, b"<html>busy</html>"), (200, b'{"data": []}'), (0, b"")])
-def test_it_asks_again(server: Server, tmp_path: Path, bad: Answer) -> None:
-    waits: list[float] = []
-    server.answer = in_turn(bad, bad, (200, history((0, 30))))
-    assert fetch_fear_greed(tmp_path / "fear.csv", url=server.url, wait=waits.append).added == 1
-    assert waits == [1.0, 2.0]
-    assert len(server.requests) == 3
-
-
-@pytest.mark.parametrize(
-    ("bad", "asked", "words"),
-    [
-        ((500, b""), 5, "no usable answer in 5 attempts (HTTP 500); try again later"),
-        ((200, b"<html>"), 5, "not a Fear & Greed history"),
-        ((200, b'{"data": [{"timestamp": "x", "value": "1"}]}'), 5, "not a Fear & Greed history"),
-        ((200, b'{"data": []}'), 5, "an empty history"),
-        ((404, b""), 1, "HTTP 404"),
-        ((200, history((0, 30), (1, 400))), 1, "value 400.0 on 2024-01-02 is not from 0 to 100; nothing was changed"),
-        ((200, b" " * 20_000_001), 1, "more than 20,000,000 bytes"),
-    ],
-)
-def test_a_bad_answer_changes_nothing(server: Server, tmp_path: Path, bad: Answer, asked: int, words: str) -> None:
-    target = tmp_path / "fear.csv"
-    target.write_text("date,value\n2024-01-01,30\n")
-    server.answer = in_turn(bad)
-    with pytest.raises(InputError) as raised:
-        fetch_fear_greed(target, url=server.url, wait=no_wait)
-    assert words in str(raised.value)
-    assert len(server.requests) == asked
-    assert target.read_text() == "date,value\n2024-01-01,30\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["fear.csv"]
-
-
-def test_a_broken_file_is_not_overwritten(server: Server, tmp_path: Path) -> None:
-    target = tmp_path / "fear.csv"
-    target.write_text("date,value\n2024-01-01,high\n")
-    with pytest.raises(InputError, match="not a Fear & Greed history"):
-        fetch_fear_greed(target, url=server.url)
-    assert server.requests == []
-
-
-def test_wrong_targets_and_addresses(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"ends in \.csv"):
-        fetch_fear_greed(tmp_path / "fear.json")
-    with pytest.raises(UsageError, match="http or https"):
-        fetch_fear_greed(tmp_path / "fear.csv", url="file:///etc/passwd")
-
-
-def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="refused"):
-        fetch_fear_greed(tmp_path / "fear.csv", url="http://127.0.0.1:9", wait=no_wait)
-
-
-# --- candles -----------------------------------------------------------------------------------------------------
-
-
-class Exchange:
-    """A Binance-like futures API over a list of candles; `faults` are served first, one a klines request."""
-
-    def __init__(self, server: Server, first: int = 0, last: int = 60, page: int = 1000) -> None:
-        pytest.importorskip("ccxt", reason=NEEDS_CCXT)
-        self.server, self.page = server, page
-        self.base = int(START.timestamp() * 1000)
-        self.hours = [hour for hour in range(first, last + 1)]
-        self.faults: list[Answer] = []
-        self.price = 100.0
-        server.answer = self.answer
-
-    def answer(self, path: str, query: dict[str, str]) -> Answer:
-        if path.endswith("exchangeInfo"):
-            market = {"symbol": "BTCUSDT", "pair": "BTCUSDT", "contractType": "PERPETUAL", "status": "TRADING"}
-            coins = {"baseAsset": "BTC", "quoteAsset": "USDT", "marginAsset": "USDT", "filters": []}
-            digits = {"pricePrecision": 2, "quantityPrecision": 3}
-            return 200, json.dumps({"symbols": [market | coins | digits]}).encode()
-        if self.faults:
-            return self.faults.pop(0)
-        since = (int(query["startTime"]) - self.base) // HOUR
-        hours = [hour for hour in self.hours if hour >= since][: min(self.page, int(query["limit"]))]
-        return 200, json.dumps([self.row(hour) for hour in hours]).encode()
-
-    def row(self, hour: int) -> list[Any]:
-        price, opened = self.price + hour, self.base + hour * HOUR
-        values = [str(price), str(price + 2), str(price - 2), str(price + 1), "7.5"]
-        return [opened, *values, opened + HOUR - 1, "0", 1, "0", "0", "0"]
 
 
 def fetch(server: Server, folder: Path, hours: float = 60, **options: Any) -> Added:
@@ -427,9 +256,6 @@ def test_without_ccxt_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         open_exchange("binance")
 
 
-# --- the commands ------------------------------------------------------------------------------------------------
-
-
 def command(*arguments: str) -> int:
     with pytest.raises(SystemExit) as left:
         main(["fetch", *arguments])
@@ -454,11 +280,3 @@ def test_fetch_commands(
     assert "61 candles added, 61 in all" in " ".join(capsys.readouterr().err.split())
     assert command("candles", *pairs, "--exchange", "nowhere") == 2
     assert command("candles", "--config", "missing.toml") == 2
-
-
-def test_asking_gives_up_with_the_last_reason() -> None:
-    def never() -> int:
-        raise Busy("line one\nline two")
-
-    with pytest.raises(CandletuneError, match=r"^someone: no usable answer in 5 attempts \(line one line two\)"):
-        ask(never, "someone", wait=no_wait)
