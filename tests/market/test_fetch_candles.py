@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 import polars as pl
 import pytest
-from fetch_server import HOUR, NEEDS_CCXT, PAIR, START, Answer, Exchange, Server, history, in_turn, no_wait
 
 from candletune.cli import main
 from candletune.config import DataConfig
 from candletune.errors import InputError, UsageError
 from candletune.market.candles import load_candles
 from candletune.market.fetch_candles import Added, fetch_pair, open_exchange
+from fetch_server import HOUR, NEEDS_CCXT, PAIR, START, Answer, Exchange, Server, history, in_turn, no_wait
 
 
 def fetch(server: Server, folder: Path, hours: float = 60, **options: Any) -> Added:

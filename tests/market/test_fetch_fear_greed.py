@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from fetch_server import Answer, Server, history, in_turn, no_wait
 
 from candletune.errors import CandletuneError, InputError, UsageError
 from candletune.market.fetch_fear_greed import fetch_fear_greed
 from candletune.market.retry import Busy, ask
+from fetch_server import Answer, Server, history, in_turn, no_wait
 
 
 def test_a_history_is_written_as_the_dataset_reads_it(server: Server, tmp_path: Path) -> None:
