@@ -37,6 +37,7 @@ CASES = {
     "20": ("train.decision_weight=20", "train.soft_target=0"),
     "20, soft": ("train.decision_weight=20", "train.soft_target=1"),
 }
+COMMON = ("dataset.per_class=1000", "dataset.natural_eval=2000", "train.max_steps=100")
 Floats = NDArray[np.float64]
 
 
@@ -47,7 +48,7 @@ def one(folder: Path, seed: int, case: str, threads: int, more: list[str]) -> di
     settings = [*CASES[case], *more]
     if kept.exists() and (found := read_json(kept))["settings"] == settings:
         return dict(found)
-    config = demo_config(run, signal=1.0, seed=seed, assignments=["dataset.natural_eval=2000", *settings])
+    config = demo_config(run, signal=1.0, seed=seed, assignments=[*COMMON, *settings])
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.json"
     path.write_text(config.model_dump_json(exclude_none=True, exclude={"incumbent"}))
