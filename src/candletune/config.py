@@ -219,6 +219,7 @@ class EvaluateConfig(Table):
     max_invalid: Share = Field(0.05, description="share of invalid answers allowed")
     min_coverage: Share = Field(0.90, description="share of rows both models answered")
     min_effective: Positive = Field(50, description="effective (non-overlapping) samples needed")
+    min_reviewed: Positive = Field(40, description="reasons a model that people must have reviewed for it to count")
     confidence: Share = Field(0.95, description="level of every interval")
     resamples: Positive = Field(2000, description="bootstrap resamples")
     fee: float = Field(0.0005, ge=0, description="fee and slippage a side (0.0005 = 5 basis points)")

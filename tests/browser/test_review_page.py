@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from candletune.report.reviews import Review, read_reviews
+from candletune.evaluation.review.reviews import Review, read_reviews
 
 pytestmark = pytest.mark.browser
 

@@ -37,6 +37,13 @@ def found(**changes: Any) -> dict[str, Any]:
     return value
 
 
+def reviews(items: int, grounded: tuple[float, float], sensible: tuple[float, float]) -> dict[str, Any]:
+    """A tally of so many items, with the ends of the two intervals that count; `clear` is always far worse."""
+    bounds = {"grounded": grounded, "sensible": sensible, "clear": (-0.9, -0.7)}
+    parts = {name: {"value": (low + high) / 2, "low": low, "high": high} for name, (low, high) in bounds.items()}
+    return {"items": items, "differences": parts}
+
+
 NOTHING = {"value": None, "low": None, "high": None}
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "all holds": ({}, PROMOTE, "every criterion holds"),
@@ -98,6 +105,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "direction",
     ),
     "few answered": ({"comparison__coverage": 0.8}, NOT_ENOUGH, "coverage"),
+    "reviewers see no difference": ({"reviews": reviews(40, (-0.2, 0.1), (-0.1, 0.3))}, PROMOTE, ""),
+    "reviewers find it better": ({"reviews": reviews(50, (0.1, 0.3), (0.0, 0.3))}, PROMOTE, ""),
+    "an interval that ends at zero": ({"reviews": reviews(50, (-0.2, 0.0), (0.1, 0.3))}, PROMOTE, ""),
+    "reviewers find it less grounded": ({"reviews": reviews(40, (-0.4, -0.1), (0.1, 0.3))}, KEEP, "not met: reviewed"),
+    "reviewers find it less sensible": ({"reviews": reviews(90, (-0.1, 0.3), (-0.3, -0.01))}, KEEP, "reviewed"),
+    "too few reviews to count": ({"reviews": reviews(39, (-0.9, -0.5), (-0.9, -0.5))}, PROMOTE, ""),
     "few independent": ({"comparison__effective": 49.0}, NOT_ENOUGH, "effective samples"),
 }
 
@@ -116,6 +129,27 @@ def test_the_plan_alone_wants_no_evidence() -> None:
     assert {criterion.kind for criterion in criteria} == {"plan"}
     assert decide(criteria)[0] == PROMOTE
     assert decide(criteria_of(thin, LIMITS))[0] == NOT_ENOUGH
+
+
+def test_the_plan_alone_asks_no_reviewer() -> None:
+    bad = found(reviews=reviews(50, (-0.9, -0.5), (-0.9, -0.5)))
+    assert decide(criteria_of(bad, EvaluateConfig(criteria="plan")))[0] == PROMOTE
+    assert decide(criteria_of(bad, LIMITS))[0] == KEEP
+
+
+def test_reviews_in_the_record() -> None:
+    def record(**changes: Any) -> dict[str, Any]:
+        every = criteria_of(found(**changes), EvaluateConfig(min_reviewed=12))
+        return next(criterion.record() for criterion in every if criterion.name == "reviewed")
+
+    for missing in ({}, {"reviews": None}):
+        none = record(**missing)
+        assert (none["passed"], none["value"], none["interval"]) == (None, None, None)
+        assert none["description"].startswith("not reviewed: 0 of 12 reasons")
+    assert record(reviews=reviews(11, (-0.4, -0.1), (0, 1)))["description"].startswith("not reviewed: 11 of 12")
+    worse = record(reviews=reviews(12, (0.1, 0.3), (-0.4, -0.1)))
+    assert (worse["passed"], worse["interval"], worse["kind"]) == (False, [-0.4, -0.1], "plan")
+    assert "find sensible" in worse["description"]
 
 
 def test_one_configured_ticker_may_be_the_only_one() -> None:

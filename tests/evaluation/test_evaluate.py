@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from candletune.config import Config
+from candletune.config import Config, EvaluateConfig
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.evaluation.stage import STAGE, evaluate, notes
@@ -191,14 +191,16 @@ def test_notes_say_what_is_missing() -> None:
         "baselines": {"RSI rule": {"accuracy_signals": 0.5, "lead": {"low": -0.2}}},
         "controls": {"shadow": {"as_good": 0.5}},
     }
-    said = " ".join(notes(found))
+    said = " ".join(notes(found, EvaluateConfig()))
     assert "about 60 more are needed" in said
     assert "does not clearly beat: RSI rule" in said
     assert "in 50% of the shifts" in said
     found["comparison"]["days_needed"] = 10.0
     found["baselines"]["RSI rule"]["lead"]["low"] = 0.1
     found["controls"]["shadow"] = None
-    assert notes(found) == []
+    assert "The reasons are not reviewed by people (40 a model are wanted)" in notes(found, EvaluateConfig())[0]
+    assert notes(found, EvaluateConfig(criteria="plan")) == []
+    assert notes(found | {"reviews": {"items": 40}}, EvaluateConfig()) == []
 
 
 def test_no_replay_no_verdict(made: Made, tmp_path: Path) -> None:

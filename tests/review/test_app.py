@@ -12,11 +12,11 @@ import pytest
 
 from candletune.config import Config
 from candletune.errors import UsageError
+from candletune.evaluation.review.reviews import read_reviews
+from candletune.evaluation.review.sample import load_sample
 from candletune.journal import Journal
 from candletune.report.app.guard import MAX_BODY, check_loopback
 from candletune.report.app.server import create_app
-from candletune.report.reviews import read_reviews
-from candletune.report.sample import load_sample
 from candletune.runs import RunFolder
 from people_run import HOSTILE, live_row, make_run
 

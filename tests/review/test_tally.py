@@ -2,9 +2,9 @@
 
 import pytest
 
+from candletune.evaluation.review.reviews import Preference, Review
+from candletune.evaluation.review.tally import paired_difference, tally
 from candletune.evaluation.statistics import wilson
-from candletune.report.reviews import Preference, Review
-from candletune.report.tally import tally
 
 
 def review(item: str, reviewer: str, preference: Preference | None, clear: int = 3) -> Review:
@@ -44,3 +44,22 @@ def test_agreement_is_corrected_for_chance() -> None:
     half = tally([review(str(i), r, p) for i, pair in enumerate(pairs) for r, p in zip("ab", pair, strict=True)],
                  ["0", "1", "2"], 0.95)  # fmt: skip
     assert half["agreement"]["pi"] == pytest.approx((2 / 3 - 1 / 2) / (1 / 2))
+
+
+@pytest.mark.parametrize(("worse", "low", "high"), [(5, -0.1924, 0.0001), (6, -0.2173, -0.0135)])
+def test_the_paired_interval_by_hand(worse: int, low: float, high: float) -> None:
+    """Of 50 items 5 or 6 are worse and none better: McNemar's exact test has p = 0.063 and 0.031."""
+    found = paired_difference([-1.0] * worse + [0.0] * (50 - worse), 0.95)
+    assert found["value"] == -worse / 50
+    assert found["low"] == pytest.approx(low, abs=5e-5)
+    assert found["high"] == pytest.approx(high, abs=5e-5)
+
+
+def test_differences_are_of_items_whoever_reviewed_them() -> None:
+    """One item by nine reviewers weighs as much as one by a single reviewer."""
+    worse = {"active": {"grounded": 3, "sensible": 1, "clear": 3}, "shadow": {"grounded": 2, "sensible": 1, "clear": 3}}
+    many = [Review(item="a", reviewer=str(i), scores=worse, preference="equal") for i in range(9)]
+    found = tally([*many, review("b", "0", "equal")], ["a", "b"], 0.95)["differences"]
+    assert found["grounded"]["value"] == -0.5
+    assert found["sensible"]["value"] == found["clear"]["value"] == 0.0
+    assert tally([], ["a"], 0.95)["differences"]["clear"] == {"value": None, "low": None, "high": None}

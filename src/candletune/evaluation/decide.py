@@ -11,14 +11,19 @@ PROMOTE, KEEP, NOT_ENOUGH = "promote", "keep", "not enough evidence"
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One demand: `kind` is `plan` (the plan's rule), or `evidence` (whether the numbers can be believed)."""
+    """One demand.
+
+    Attributes:
+        passed: None when it could not be asked, which blocks nothing.
+        kind: `plan` (the plan's rule), or `evidence` (whether the numbers can be believed).
+    """
 
     name: str
     description: str
     value: float | None
     interval: tuple[float, float] | None
     limit: float
-    passed: bool
+    passed: bool | None
     kind: str
     unit: str
 
@@ -33,7 +38,8 @@ def criteria_of(found: Mapping[str, Any], config: EvaluateConfig) -> list[Criter
     """Every criterion from metrics.json's content.
 
     Args:
-        found: `active`, `shadow` (see `metrics.side_metrics`), `comparison` and `tickers`.
+        found: `active`, `shadow` (see `metrics.side_metrics`), `comparison`, `tickers` and, where people
+            reviewed the reasons, `reviews` (see `review.tally.tally`).
         config: the limits.
     """
     active, shadow, comparison = found["active"], found["shadow"], found["comparison"]
@@ -55,7 +61,7 @@ def criteria_of(found: Mapping[str, Any], config: EvaluateConfig) -> list[Criter
     ]
     if config.criteria == "plan":
         return plan
-    return plan + _evidence(shadow, comparison, bounds, config)
+    return [*plan, _reviewed(found.get("reviews"), config), *_evidence(shadow, comparison, bounds, config)]
 
 
 def _flips(before: float | None, after: float | None, limit: float) -> Criterion:
@@ -119,6 +125,27 @@ def _failures(shadow: Mapping[str, Any], tickers: Mapping[str, Any], config: Eva
     ]
 
 
+def _reviewed(reviews: Mapping[str, Any] | None, config: EvaluateConfig) -> Criterion:
+    """A systematic failure of the reasons: people find them grounded or sensible clearly less often."""
+    items = 0 if reviews is None else reviews["items"]
+    if reviews is None or items < config.min_reviewed:
+        description = f"not reviewed: {items} of {config.min_reviewed} reasons a model; counts neither for nor against"
+        return Criterion("reviewed", description, None, None, 0.0, passed=None, kind="plan", unit="points")
+    quality = min(("grounded", "sensible"), key=lambda name: float(reviews["differences"][name]["high"]))
+    worse = reviews["differences"][quality]
+    return Criterion(
+        "reviewed",
+        f"share of the candidate's reasons that reviewers find {quality} minus the incumbent's, the worse of grounded "
+        "and sensible; fails when the whole interval is below the limit",
+        worse["value"],
+        (worse["low"], worse["high"]),
+        0.0,
+        worse["high"] >= 0,
+        "plan",
+        "points",
+    )
+
+
 def _evidence(
     shadow: Mapping[str, Any],
     comparison: Mapping[str, Any],
@@ -177,7 +204,7 @@ def decide(criteria: list[Criterion]) -> tuple[str, str]:
     `promote` when everything holds. A failed plan criterion means `keep`, unless what failed is only the gain, its
     interval still reaches the limit, and too little was seen. Holding plan criteria without evidence is not enough.
     """
-    failed = [criterion for criterion in criteria if not criterion.passed]
+    failed = [criterion for criterion in criteria if criterion.passed is False]
     if not failed:
         return PROMOTE, "every criterion holds"
     plan = [criterion for criterion in failed if criterion.kind == "plan"]

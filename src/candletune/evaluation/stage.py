@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from candletune.config import Config
+from candletune.config import Config, EvaluateConfig
 from candletune.console import Reporter
 from candletune.dataset import load_pair, read_examples
 from candletune.decisions import DECISIONS
@@ -18,6 +18,8 @@ from candletune.evaluation.grounding import grounding
 from candletune.evaluation.metrics import by_group, outcome_classes, side_metrics
 from candletune.evaluation.outcomes import join_outcomes, regime, score_rows
 from candletune.evaluation.replay import UNTUNED
+from candletune.evaluation.review.reviews import REVIEWS
+from candletune.evaluation.review.tally import reviewed
 from candletune.evaluation.source import journal_path, models_of, open_journal
 from candletune.evaluation.table import show
 from candletune.journal import SIDES
@@ -45,6 +47,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, An
     found["grounding"] = grounding(config, scored)
     if config.evaluate.baselines:
         found["baselines"] = _baselines(config, run, scored, found["comparison"]["block"])
+    found["reviews"] = _reviews(config, run, models, reporter)
     criteria = criteria_of(found, config.evaluate)
     verdict, reason = decide(criteria)
     record = {
@@ -56,7 +59,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, An
         **models,
         "forced": bool(scored["forced"].any()),
         "rows": len(scored),
-        "notes": notes(found),
+        "notes": notes(found, config.evaluate),
     }
     with atomic_path(run.file("evaluation", "scored.parquet")) as path:
         scored.write_parquet(path)
@@ -67,7 +70,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, An
     return {"headline": f"{verdict}: {reason}", "verdict": verdict, "reason": reason, "rows": len(scored)}
 
 
-def notes(found: Mapping[str, Any]) -> list[str]:
+def notes(found: Mapping[str, Any], limits: EvaluateConfig) -> list[str]:
     """What the numbers mean beyond the criteria, in plain sentences."""
     said = []
     needed, days = found["comparison"]["days_needed"], found["comparison"]["days"]
@@ -84,6 +87,11 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         said.append(
             f"Held against outcomes of other times, the candidate's calls do as well in {control['as_good']:.0%} of "
             "the shifts: its accuracy is what chance gives."
+        )
+    if limits.criteria == "full" and (found.get("reviews") or {"items": 0})["items"] < limits.min_reviewed:
+        said.append(
+            f"The reasons are not reviewed by people ({limits.min_reviewed} a model are wanted), so they count neither "
+            "for nor against; `candletune review` opens the page for it."
         )
     return said
 
@@ -102,6 +110,19 @@ def measure(scored: pl.DataFrame, config: Config) -> dict[str, Any]:
     found["controls"] = {side: shifted_accuracy(scored, side, move=limits.move, apart=apart) for side in SIDES}
     found["reasons"] = {side: _reasons(scored, side) for side in ("active", "shadow")}
     found["disagreements"] = _disagreements(scored)
+    return found
+
+
+def _reviews(config: Config, run: RunFolder, models: Mapping[str, Any], reporter: Reporter) -> dict[str, Any] | None:
+    """What reviewers said of the judged models' reasons; None when nobody did."""
+    found = reviewed(
+        config, run, {"active": models["incumbent"]["adapter_sha256"], "shadow": models["candidate"]["adapter_sha256"]}
+    )
+    if found is None and run.file(*REVIEWS).exists():
+        reporter.warn(
+            f"{run.file(*REVIEWS)}: holds no finished review of these models' reasons in the replay, so none counts; "
+            "finish one with `candletune review`"
+        )
     return found
 
 
@@ -185,14 +206,15 @@ def _baselines(config: Config, run: RunFolder, scored: pl.DataFrame, block: floa
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     pairs = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
     base = run.file(*UNTUNED)
-    optional = {"untuned base": base} if base.exists() else {}
+    reviews = run.file(*REVIEWS)
+    optional = {name: path for name, path in (("untuned base", base), ("reviews", reviews)) if path.exists()}
     return {"journal": journal_path(config, run), "dataset": run.file("dataset"), **pairs, **optional}
 
 
 STAGE = Stage(
     name="evaluate",
     title="Evaluate and decide",
-    tables=("evaluate", "labels", "data", "live", "prompt"),
+    tables=("evaluate", "labels", "data", "live", "prompt", "review"),
     inputs=_inputs,
     outputs=(
         "evaluation/metrics.json",

@@ -31,7 +31,7 @@ def show(verdict: Mapping[str, Any], found: Mapping[str, Any], reporter: Reporte
     for item in verdict["criteria"]:
         show_value = _count if item["unit"] == "count" else _percent
         bounds = "" if item["interval"] is None else " to ".join(map(show_value, item["interval"]))
-        mark = "holds" if item["passed"] else "FAILS"
+        mark = {True: "holds", False: "FAILS", None: "open"}[item["passed"]]
         rule.add_row(item["name"], show_value(item["value"]), bounds, show_value(item["limit"]), mark)
     for table in (methods, rule):
         text = StringIO()

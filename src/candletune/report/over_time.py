@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.evaluation.review.sample import SIDES
 from candletune.evaluation.statistics import effective_size, wilson
-from candletune.report.sample import SIDES
 
 Floats = NDArray[np.float64]
 POINTS: Final = 160

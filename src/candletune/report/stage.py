@@ -6,6 +6,7 @@ from typing import Any
 
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.evaluation.review.reviews import REVIEWS
 from candletune.report.page import render
 from candletune.report.story import tell
 from candletune.runs import RunFolder, Stage, write_text
@@ -21,7 +22,7 @@ _OPTIONAL = {
     "dataset": ("dataset", "manifest.json"),
     "training": ("train", "metrics.jsonl"),
     "verification": ("verify", "verify.json"),
-    "reviews": ("evaluation", "reviews.jsonl"),
+    "reviews": REVIEWS,
     "attainable": ("attainable.json",),
 }
 

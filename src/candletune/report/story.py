@@ -11,12 +11,10 @@ import polars as pl
 from candletune import __version__
 from candletune.config import Config, timeframe_minutes
 from candletune.errors import InputError
+from candletune.evaluation.review.tally import reviewed
 from candletune.journal import parse_time
 from candletune.report import figures, over_time, sections
 from candletune.report.figures import NAMES
-from candletune.report.reviews import read_reviews
-from candletune.report.sample import load_sample
-from candletune.report.tally import tally
 from candletune.report.text import moment
 from candletune.report.verdict import verdict_view
 from candletune.runs import RunFolder, read_json
@@ -46,6 +44,8 @@ def tell(config: Config, run: RunFolder) -> Shown:
         side: f"{name}: {verdict[name.lower()].get('name') or BARE_BASE}"
         for side, name in NAMES.items()
     }  # fmt: skip
+    judged = {side: verdict[name.lower()].get("adapter_sha256") for side, name in NAMES.items()}
+    review = reviewed(config, run, judged)
     methods = sections.methods(metrics, {side: name for side, name in NAMES.items()})
     told: Shown = {
         "title": f"{verdict['sentence']} candletune report",
@@ -57,7 +57,7 @@ def tell(config: Config, run: RunFolder) -> Shown:
         "names": names,
         "roles": NAMES,
         "lead": sections.sentence(metrics, scored, config.evaluate.confidence),
-        "warnings": _warnings(config, run, verdict, metrics, scored),
+        "warnings": [*_warnings(config, verdict, metrics, scored), *_later_reviews(review, metrics)],
         "tiles": sections.tiles(metrics, intervals),
         "intervals": intervals,
         "confusions": {side: sections.confusion(metrics.get(side, {})) for side in NAMES},
@@ -70,7 +70,7 @@ def tell(config: Config, run: RunFolder) -> Shown:
         "disagreements": sections.disagreements(scored),
         "grounding": metrics.get("grounding"),
         "control": sections.control_sentence(metrics),
-        "review": _review(config, run),
+        "review": review,
         "attainable": _optional(run.file("attainable.json")) if config.simulate.enabled else None,
         "certificate": _optional(run.file("verify", "verify.json")),
         "training": _optional(run.file("train", "summary.json")),
@@ -133,7 +133,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _warnings(
-    config: Config, run: RunFolder, verdict: Mapping[str, Any], metrics: Mapping[str, Any], scored: pl.DataFrame
+    config: Config, verdict: Mapping[str, Any], metrics: Mapping[str, Any], scored: pl.DataFrame
 ) -> list[str]:
     """What a reader must know before believing any number below."""
     found = []
@@ -160,13 +160,11 @@ def _warnings(
     return found
 
 
-def _review(config: Config, run: RunFolder) -> Shown | None:
-    reviews = read_reviews(run.file("evaluation", "reviews.jsonl"))
-    if not reviews:
-        return None
-    items = [item.key for item in load_sample(config, run)]
-    result = tally(reviews, items, config.evaluate.confidence)
-    return result if result["reviews"] else None
+def _later_reviews(review: Shown | None, metrics: Mapping[str, Any]) -> list[str]:
+    """Said when the verdict above was reached without what reviewers have said by now."""
+    if review is None or review == metrics.get("reviews"):
+        return []
+    return ["Reviews changed after the evaluation; run candletune evaluate again so that the verdict sees them."]
 
 
 def _made(run: RunFolder) -> Shown:

@@ -25,6 +25,7 @@ def verdict_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [str(note) for note in verdict.get("notes") or []],
         "criteria": criteria,
         "passed": sum(item["state"] == "pass" for item in criteria),
+        "open": sum(item["state"] == "open" for item in criteria),
         "candidate": dict(verdict.get("candidate") or {}),
         "incumbent": dict(verdict.get("incumbent") or {}),
     }

@@ -11,12 +11,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from candletune import __version__
 from candletune.config import Config
 from candletune.errors import CandletuneError, InputError
+from candletune.evaluation.review.reviews import QUALITIES, REVIEWS, SCALE, Preference, Review, ReviewStore, blank
+from candletune.evaluation.review.sample import Item, load_sample
+from candletune.evaluation.review.tally import tally
 from candletune.report.app.guard import REPORT_POLICY, Guard, Token, allowed_hosts
 from candletune.report.live import live_view
 from candletune.report.page import TEMPLATES, render
-from candletune.report.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, blank
-from candletune.report.sample import Item, load_sample
-from candletune.report.tally import tally
 from candletune.runs import RunFolder
 
 COOKIE = "candletune_reviewer"
@@ -39,7 +39,7 @@ class Desk:
     _items: list[Item] | None = None
 
     def __post_init__(self) -> None:
-        self.store = ReviewStore(self.run.file("evaluation", "reviews.jsonl"))
+        self.store = ReviewStore(self.run.file(*REVIEWS))
 
     @property
     def items(self) -> list[Item]:

@@ -27,6 +27,7 @@ class Item:
         key: hash of what is judged, so that a review never counts for another text.
         prompt: what both models read; None when the candles it was made from are gone or changed.
         reasons, actions: by side ("active", "shadow"); which is which stays on the server.
+        adapters: hash by side of the adapter that answered; None: the bare base.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Item:
     prompt: str | None
     reasons: Mapping[str, str]
     actions: Mapping[str, str]
+    adapters: Mapping[str, str | None]
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -49,8 +51,13 @@ class Item:
         return ("active", "shadow") if digest[0] & 1 else ("shadow", "active")
 
 
-def load_sample(config: Config, run: RunFolder) -> list[Item]:
+def load_sample(config: Config, run: RunFolder, *, prompts: bool = True) -> list[Item]:
     """The items to review: `evaluation/review_sample.jsonl`, or drawn from the replay's journal.
+
+    Args:
+        config: gives the sample's size, the seed, and the candles prompts are rendered from.
+        run: whose replay.
+        prompts: False leaves out prompts that are not in the rows, since rendering them takes seconds.
 
     Raises:
         InputError: neither file exists, or no row has reasons of both models.
@@ -68,8 +75,8 @@ def load_sample(config: Config, run: RunFolder) -> list[Item]:
         raise InputError(f"{source}: no row has reasons of both models; replay with --set replay.reasons=50")
     usable.sort(key=lambda row: (row["timestamp"], row["ticker"]))
     chosen = random.Random(config.seed).sample(usable, min(len(usable), config.review.items))  # noqa: S311 - a sample
-    prompts = _prompts(config, [row for row in chosen if not row.get("prompt")])
-    return [_item(row, prompts) for row in chosen]
+    rendered = _prompts(config, [row for row in chosen if not row.get("prompt")]) if prompts else {}
+    return [_item(row, rendered) for row in chosen]
 
 
 def _written_rows(path: Path) -> list[dict[str, Any]]:
@@ -103,6 +110,7 @@ def _item(row: Mapping[str, Any], prompts: Mapping[str, str]) -> Item:
         prompt=row.get("prompt") or prompts.get(row.get("prompt_sha256", "")),
         reasons=reasons,
         actions={side: row[side]["action"] for side in SIDES},
+        adapters={side: row[side].get("adapter_sha256") for side in SIDES},
     )
 
 

@@ -1,0 +1,114 @@
+"""Reviews feed the evaluation: a new one makes it out of date, and a bad opinion of the reasons blocks promotion."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from candletune.config import Config
+from candletune.console import SilentReporter
+from candletune.errors import InputError
+from candletune.evaluation.review.reviews import QUALITIES, REVIEWS, Preference, Review, ReviewStore
+from candletune.evaluation.review.sample import load_sample
+from candletune.evaluation.stage import STAGE
+from candletune.report.stage import STAGE as REPORT
+from candletune.runs import RunFolder, read_json, run_stage
+from people_run import make_run
+
+Made = tuple[Config, RunFolder]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_run(
+        tmp_path_factory.mktemp("reviewed"), "review.items=12", "evaluate.min_reviewed=10", "evaluate.baselines=false"
+    )
+
+
+def review_all(made: Made, candidate: int, *, items: int = 12, preference: Preference = "active") -> None:
+    """One reviewer gives the incumbent full marks and the candidate `candidate` for everything."""
+    store = ReviewStore(made[1].file(*REVIEWS))
+    scores = {side: dict.fromkeys(QUALITIES, mark) for side, mark in (("active", 3), ("shadow", candidate))}
+    for item in load_sample(*made, prompts=False)[:items]:
+        store.save(Review(item=item.key, reviewer="Ada", scores=scores, preference=preference))
+
+
+def judged(made: Made) -> tuple[bool, dict[str, Any], dict[str, Any], list[str]]:
+    """Whether the stage was up to date, metrics.json, the criterion, and the warnings."""
+    reporter = SilentReporter()
+    with made[1].lock():
+        skipped = run_stage(STAGE, *made, reporter).skipped
+    verdict = read_json(made[1].file("evaluation", "verdict.json"))
+    criterion = next(item for item in verdict["criteria"] if item["name"] == "reviewed")
+    criterion["verdict"], criterion["notes"] = verdict["verdict"], " ".join(verdict["notes"])
+    return skipped, read_json(made[1].file("evaluation", "metrics.json")), criterion, reporter.warnings
+
+
+def page(made: Made) -> str:
+    with made[1].lock():
+        run_stage(REPORT, *made, SilentReporter())
+    return " ".join(made[1].file("report", "index.html").read_text(encoding="utf-8").split())
+
+
+def test_from_no_review_to_a_bad_one_and_back(made: Made) -> None:
+    skipped, metrics, criterion, _ = judged(made)
+    assert skipped
+    assert metrics["reviews"] is None
+    assert criterion["passed"] is None
+    assert "The reasons are not reviewed by people (10 a model are wanted)" in criterion["notes"]
+    html = page(made)
+    assert "criteria hold, 1 is open" in html
+    assert "not reviewed: 0 of 10 reasons a model" in html
+
+    review_all(made, 1, items=9)
+    assert "Reviews changed after the evaluation" in page(made)
+    skipped, metrics, criterion, _ = judged(made)
+    assert not skipped
+    assert metrics["reviews"]["items"] == 9
+    assert "not reviewed: 9 of 10" in criterion["description"]
+
+    review_all(made, 1)
+    _, metrics, criterion, _ = judged(made)
+    assert metrics["reviews"]["differences"]["grounded"]["value"] == -1.0
+    assert metrics["reviews"]["preference"]["active"] == 12
+    assert (criterion["passed"], criterion["verdict"]) == (False, "keep")
+    assert "not reviewed" not in criterion["notes"]
+    html = page(made)
+    assert "Reviews changed after the evaluation" not in html
+    assert "12 blind reviews of 12 of 12 items" in html
+
+    review_all(made, 3, preference="equal")
+    skipped, _, criterion, _ = judged(made)
+    assert not skipped
+    assert (criterion["passed"], criterion["value"]) == (True, 0.0)
+
+
+def test_reviews_of_other_models_do_not_count(made: Made, tmp_path: Path) -> None:
+    """A shadow test of another candidate is judged in the same run folder."""
+    config, run = made
+    review_all(made, 1)
+    lines = run.file("replay", "ab_test_log.jsonl").read_text(encoding="utf-8")
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_text(lines.replace("b" * 64, "d" * 64), encoding="utf-8")
+    other = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
+    _, metrics, criterion, warnings = judged((other, run))
+    assert metrics["reviews"] is None
+    assert criterion["passed"] is None
+    assert "holds no finished review of these models' reasons" in warnings[-1]
+    journal.write_text(lines, encoding="utf-8")
+    assert judged((other, run))[2]["passed"] is False
+
+
+def test_reasons_that_are_gone_do_not_count_and_broken_lines_are_named(made: Made) -> None:
+    config, run = made
+    replay, reviews = run.file("replay", "ab_test_log.jsonl"), run.file(*REVIEWS)
+    review_all(made, 1)
+    before = replay.read_text(encoding="utf-8")
+    replay.write_text(before.replace("RSI", "MACD"), encoding="utf-8")
+    assert judged(made)[2]["passed"] is None
+    replay.write_text(before, encoding="utf-8")
+    kept = reviews.read_text(encoding="utf-8")
+    reviews.write_text(kept + "{}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"reviews\.jsonl:13: not a review"):
+        judged((config, run))
+    reviews.write_text(kept, encoding="utf-8")
