@@ -301,6 +301,11 @@ class Config(Table):
                 raise ValueError(f"data.context_timeframes: {other} is not a longer multiple of {self.data.timeframe}")
         if self.train.batch_size > self.train.effective_batch:
             raise ValueError("train.batch_size: larger than train.effective_batch")
+        if self.train.soft_target and (self.labels.method != "fixed" or self.labels.shuffle):
+            raise ValueError(
+                "train.soft_target: made from the realised return and labels.threshold, so it needs "
+                "labels.method=fixed and labels.shuffle=false; set it to 0"
+            )
         return self
 
 

@@ -69,6 +69,8 @@ def test_bad_assignments(text: str) -> None:
         ("[data]\ntimeframe = '1x'\n", r"data\.timeframe: expected a timeframe such as 15m.*got '1x'"),
         ("[data]\ncontext_timeframes = ['90m']\n", r"90m is not a longer multiple of 1h"),
         ("[train]\nbatch_size = 64\n", r"train\.batch_size: larger than train\.effective_batch"),
+        ("[train]\nsoft_target = 1\n[labels]\nshuffle = true\n", r"train\.soft_target: .*labels\.shuffle=false"),
+        ("[train]\nsoft_target = 1\n[labels]\nmethod = 'volatility'\n", r"train\.soft_target: .*method=fixed"),
         ("[train\n", r"not valid TOML"),
         ("seed = 'x'\n", r"seed: .*integer.*got 'x'"),
     ],

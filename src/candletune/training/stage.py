@@ -10,7 +10,7 @@ from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import read_examples
 from candletune.decisions import DECISIONS
-from candletune.errors import InputError, UsageError
+from candletune.errors import InputError
 from candletune.prompts.chat import decision_tokens, encode_prompt
 from candletune.runs import RunFolder, Stage, atomic_folder, read_json, sha256_path, write_json
 from candletune.training.quiet import quiet
@@ -54,11 +54,6 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     if shortened:
         reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
     if config.train.soft_target:
-        if config.labels.method != "fixed" or config.labels.shuffle:
-            raise UsageError(
-                "train.soft_target: its target is made from the realised return and labels.threshold, so it needs "
-                "labels.method=fixed and labels.shuffle=false; set it to 0"
-            )
         returns = data.meta["forward_return"].to_list()
         limit, share = config.labels.threshold, config.train.soft_target
         examples = [
