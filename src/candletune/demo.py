@@ -16,17 +16,15 @@ SETTINGS = (
     "dataset.test_start=2024-07-01",
     "base.model=tiny",
     "dataset.per_class=2000",
-    "train.max_steps=200",
+    "train.max_steps=150",
     "train.learning_rate=5e-3",
-    "train.eval_steps=100",
-    "train.soft_target=1",
+    "train.eval_steps=75",
     "replay.stride=4",
     "replay.reasons=25",
     "live.prior_correction=false",
 )
-"""A tiny model wants a higher rate than an 8B one, and learns more from the soft target (bench/weights.py). Decisions
-stay at the balanced prior: corrected to life's, an incumbent that knows nothing would only ever say HOLD, and there
-would be no signals to compare."""
+"""A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
+incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
 """A handful of examples whose labels mean nothing, learnt by heart: it decides with conviction and knows nothing. (Many
