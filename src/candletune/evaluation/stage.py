@@ -91,7 +91,7 @@ def notes(found: Mapping[str, Any], limits: EvaluateConfig) -> list[str]:
     if limits.criteria == "full" and (found.get("reviews") or {"items": 0})["items"] < limits.min_reviewed:
         said.append(
             f"The reasons are not reviewed by people ({limits.min_reviewed} a model are wanted), so they count neither "
-            "for nor against; `candletune review` opens the page for it."
+            "for nor against; candletune review opens the page for it."
         )
     return said
 
