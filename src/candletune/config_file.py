@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from candletune.config import Config
 
 
-def commented_toml(values: Mapping[str, str]) -> str:
+def commented_toml(values: Mapping[str, Any]) -> str:
     """The whole configuration as TOML; keys at their default are commented out, those in `values` are set."""
     lines = ["# candletune configuration. Every key shows its default; uncomment what you change.", ""]
     for name, field in Config.model_fields.items():
@@ -44,7 +44,7 @@ def toml_value(value: Any) -> str:
     return str(value)
 
 
-def _key(name: str, field: FieldInfo, value: str | None) -> list[str]:
+def _key(name: str, field: FieldInfo, value: Any) -> list[str]:
     comment = f"# {field.description}" if field.description else ""
     if value is not None:
         return [comment, f"{name} = {toml_value(value)}"]

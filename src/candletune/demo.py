@@ -5,10 +5,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from candletune.config import Config, load_config
+from candletune.config import Config, load_config, parse_assignment
+from candletune.config_file import commented_toml
 from candletune.console import Reporter
 from candletune.pipeline import prepare, run_pipeline, show
-from candletune.runs import RunFolder, StageOutcome, read_json, run_stage, write_json
+from candletune.runs import RunFolder, StageOutcome, read_json, run_stage, write_json, write_text
 
 SETTINGS = (
     "simulate.enabled=true",
@@ -25,27 +26,36 @@ SETTINGS = (
 )
 """A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
 incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
+CONFIG = "candletune.toml"
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
 """A handful of examples whose labels mean nothing, learnt by heart: it decides with conviction and knows nothing. (Many
 shuffled examples teach it to say the same thing always, and nothing flips less often than that.)"""
 
 
+def demo_settings(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> list[str]:
+    """The candidate's settings as `table.key=value`; the later of two counts."""
+    incumbent = folder / "incumbent" / "gguf" / "custom-trading-lora.gguf"
+    return [
+        *SETTINGS,
+        f"run.folder={folder}",
+        f"simulate.signal={signal}",
+        f"seed={seed}",
+        f"incumbent.adapter={incumbent}",
+        "incumbent.name=incumbent (shuffled labels)",
+        *assignments,
+    ]
+
+
 def demo_config(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> Config:
     """The candidate's configuration."""
-    incumbent = folder / "incumbent" / "gguf" / "custom-trading-lora.gguf"
-    return load_config(
-        None,
-        [
-            *SETTINGS,
-            f"run.folder={folder}",
-            f"simulate.signal={signal}",
-            f"seed={seed}",
-            f"incumbent.adapter={incumbent}",
-            "incumbent.name=incumbent (shuffled labels)",
-            *assignments,
-        ],
-    )
+    return load_config(None, demo_settings(folder, signal=signal, seed=seed, assignments=assignments))
+
+
+def demo_toml(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> str:
+    """The same as a file, so that every other command can work on the demo."""
+    parsed = map(parse_assignment, demo_settings(folder, signal=signal, seed=seed, assignments=assignments))
+    return commented_toml({".".join(parts): value for parts, value in parsed})
 
 
 def incumbent_config(candidate: Config) -> Config:
@@ -73,6 +83,7 @@ def run_demo(
     config = demo_config(folder, signal=signal, seed=seed, assignments=assignments)
     run = RunFolder(config.run.folder)
     with run.lock():
+        write_text(run.file(CONFIG), demo_toml(folder, signal=signal, seed=seed, assignments=assignments))
         best = _attainable(config, run)
         reporter.say(
             f"simulated market, signal {signal:g}: the best attainable balanced accuracy is {best['balanced']:.1%} "
@@ -85,6 +96,7 @@ def run_demo(
     verdict = outcomes["evaluate"].summary
     reporter.say(f"verdict: {verdict['verdict']}")
     reporter.say(f"report: {run.file('report', 'index.html')}")
+    reporter.say(f"configuration, for any other command's --config: {run.file(CONFIG)}")
     return outcomes
 
 

@@ -42,6 +42,15 @@ def test_finished_run(made: tuple[Config, RunFolder]) -> None:
     assert "evidence 4 of 50" in text
 
 
+def test_the_base_is_no_adapter(made: tuple[Config, RunFolder]) -> None:
+    folder = made[1].file("gguf")
+    folder.mkdir()
+    for name in ("base.gguf", "custom-trading-lora.gguf"):
+        (folder / name).write_bytes(name.encode())
+    lines = [line for line in shown(status_of(*made)).splitlines() if ".gguf" in line]
+    assert [line.split()[0] for line in lines] == ["base", "adapter"]
+
+
 def test_broken_state_is_said(made: tuple[Config, RunFolder]) -> None:
     config, run = made
     config.live.state.write_text("{")

@@ -120,7 +120,10 @@ def print_status(found: dict[str, Any], console: "Console | None" = None) -> Non
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts below the table, one line each."""
     lines = [
-        ("adapter", f"{item['file']}  {item['bytes'] / 1e6:.1f} MB  {short_hash(item['sha256'])}")
+        (
+            "base" if Path(item["file"]).name == "base.gguf" else "adapter",
+            f"{item['file']}  {item['bytes'] / 1e6:.1f} MB  {short_hash(item['sha256'])}",
+        )
         for item in found["adapters"]
     ]
     if (check := found["verification"]) is not None:
