@@ -22,6 +22,7 @@ SETTINGS = (
     "train.eval_steps=75",
     "replay.stride=4",
     "replay.reasons=25",
+    "evaluate.min_reviewed=20",
     "live.prior_correction=false",
 )
 """A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
