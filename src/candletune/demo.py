@@ -24,9 +24,12 @@ SETTINGS = (
     "replay.reasons=25",
     "evaluate.min_reviewed=20",
     "live.prior_correction=false",
+    "engine.threads=1",
 )
 """A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
-incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare."""
+incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare. One thread: llama.cpp's
+threads wait for each other in a loop, which costs a model this small more than it gains when the machine has other work.
+"""
 CONFIG = "candletune.toml"
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
