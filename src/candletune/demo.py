@@ -27,8 +27,8 @@ SETTINGS = (
     "engine.threads=1",
 )
 """A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
-incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare. One thread: llama.cpp's
-threads wait for each other in a loop, which costs a model this small more than it gains when the machine has other work.
+incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare. One thread: the
+threads of llama.cpp wait for each other in a loop, which costs a model this small more than it gains.
 """
 CONFIG = "candletune.toml"
 INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
