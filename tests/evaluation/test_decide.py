@@ -46,7 +46,7 @@ def reviews(items: int, grounded: tuple[float, float], sensible: tuple[float, fl
 
 NOTHING = {"value": None, "low": None, "high": None}
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
-    "all holds": ({}, PROMOTE, "every criterion holds"),
+    "all holds, nothing reviewed": ({}, PROMOTE, "every criterion that can be judged holds"),
     "gain exactly at the limit": (
         {"comparison__accuracy_signals": {"value": 0.05, "low": 0.01, "high": 0.1}},
         PROMOTE,
@@ -106,7 +106,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "few answered": ({"comparison__coverage": 0.8}, NOT_ENOUGH, "coverage"),
     "reviewers see no difference": ({"reviews": reviews(40, (-0.2, 0.1), (-0.1, 0.3))}, PROMOTE, ""),
-    "reviewers find it better": ({"reviews": reviews(50, (0.1, 0.3), (0.0, 0.3))}, PROMOTE, ""),
+    "reviewers find it better": ({"reviews": reviews(50, (0.1, 0.3), (0.0, 0.3))}, PROMOTE, "every criterion holds"),
     "an interval that ends at zero": ({"reviews": reviews(50, (-0.2, 0.0), (0.1, 0.3))}, PROMOTE, ""),
     "reviewers find it less grounded": ({"reviews": reviews(40, (-0.4, -0.1), (0.1, 0.3))}, KEEP, "not met: reviewed"),
     "reviewers find it less sensible": ({"reviews": reviews(90, (-0.1, 0.3), (-0.3, -0.01))}, KEEP, "reviewed"),

@@ -206,7 +206,8 @@ def decide(criteria: list[Criterion]) -> tuple[str, str]:
     """
     failed = [criterion for criterion in criteria if criterion.passed is False]
     if not failed:
-        return PROMOTE, "every criterion holds"
+        unknown = any(criterion.passed is None for criterion in criteria)
+        return PROMOTE, "every criterion that can be judged holds" if unknown else "every criterion holds"
     plan = [criterion for criterion in failed if criterion.kind == "plan"]
     names = ", ".join(criterion.name for criterion in failed)
     if not plan:
