@@ -142,6 +142,15 @@ def test_the_cut_of_a_batch_does_not_matter(bench: Bench, tmp_path: Path) -> Non
         torch.testing.assert_close(weight, parts[1][name], rtol=0, atol=2e-3)
 
 
+def test_measuring_on_the_way_changes_nothing(bench: Bench, tmp_path: Path) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes repacks a layer at its first evaluation, and drops its gradient after."""
+    without, measured = (bench.train(settings(f"train.eval_steps={every}"), tmp_path / str(every)) for every in (0, 2))
+    assert sum("eval_loss" in row for row in measured[2]) == 2
+    assert losses(measured[2]) == losses(without[2])
+    for name, weight in without[1].items():
+        assert torch.equal(weight, measured[1][name]), name
+
+
 class Stop(Exception):
     pass
 

@@ -63,7 +63,20 @@ def load_base(path: Path, config: TrainConfig, device: str) -> Any:
     model.config.use_cache = False
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    _keep_layout(model)
     return model
+
+
+def _keep_layout(model: Any) -> None:
+    """Keep 4-bit layers as they were loaded.
+
+    On a CPU with AVX512-BF16 bitsandbytes repacks a layer when it first runs in evaluation mode, for a kernel that
+    computes in bfloat16 and has no gradient: whatever is trained after a first evaluation would learn from what the
+    residual stream alone passes back, with no more than a warning.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def add_adapter(model: Any, config: TrainConfig, seed: int) -> Any:
