@@ -21,8 +21,9 @@ import polars as pl
 
 from candletune.config import Config, load_config
 from candletune.console import RichReporter, SilentReporter
-from candletune.dataset import STAGE as DATASET
-from candletune.runs import RunFolder, run_stage
+from candletune.runs import RunFolder
+from candletune.stages.dataset import STAGE as DATASET
+from candletune.stages.runner import run_stage
 
 COINS = 20
 START = datetime(2015, 1, 1, tzinfo=UTC)
@@ -93,7 +94,7 @@ def _side(action: str, adapter: str) -> str:
 
 def evaluate(folder: Path, hours: int) -> None:
     """The measured process."""
-    from candletune.evaluation.stage import STAGE
+    from candletune.stages.evaluate import STAGE
 
     config = config_of(folder, hours)
     start = time.monotonic()

@@ -39,8 +39,8 @@ Step = Callable[[list[Any]], Any]
 
 def read_examples(base: Path, dataset: Path) -> list[Any]:
     """Tokenize a dataset's messages as `candletune train` does."""
-    from candletune.prompts.chat import MISTRAL, decision_tokens
-    from candletune.training.base import load_tokenizer
+    from candletune.base.chat import MISTRAL, decision_tokens
+    from candletune.base.tokenizer import load_tokenizer
     from candletune.training.tokens import tokenize
 
     tokenizer = load_tokenizer(base)
@@ -147,9 +147,10 @@ def ours(base: Path, examples: list[Any], *, vram_gib: float | None, dropout: fl
     """candletune's fast path under a memory budget."""
     import torch
 
+    from candletune.base.load import load_base
     from candletune.config import TrainConfig
-    from candletune.training.fast import open_fast
-    from candletune.training.model import add_adapter, load_base
+    from candletune.training.fast.engine import open_fast
+    from candletune.training.model import add_adapter
 
     config = TrainConfig(backend="fast", vram_gib=vram_gib, dropout=dropout)
     model = add_adapter(load_base(base, config, "cuda"), config, 0).train()

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from candletune.base.load import load_base
 from candletune.config import TrainConfig
-from candletune.training.fast import FastEngine, plan_for
-from candletune.training.model import add_adapter, load_base
+from candletune.training.fast.engine import FastEngine, plan_for
+from candletune.training.model import add_adapter
 from train import read_examples
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import MistralConfig, MistralForCausalLM
 
-from candletune.training.fast import FastEngine
-from candletune.training.fast_memory import Plan
+from candletune.training.fast.engine import FastEngine
+from candletune.training.fast.plan import Plan
 from candletune.training.tokens import Weighted
 
 VOCABULARY, SHARED, OWN, ANSWER, ROWS = 2000, 40, 60, 20, 6

@@ -22,14 +22,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.base.find import resolve_base
 from candletune.config import Config
 from candletune.console import SilentReporter
+from candletune.decide.priors import correct_prior, shares_of
 from candletune.decisions import DECISIONS
 from candletune.demo import demo_config
 from candletune.engines.transformers import TransformersEngine
-from candletune.priors import correct_prior, shares_of
-from candletune.runs import read_json, write_json
-from candletune.training.base import resolve_base
+from candletune.files import read_json, write_json
 
 CASES = {
     "1 (the plan's loss)": ("train.decision_weight=1", "train.soft_target=0"),
@@ -63,16 +63,16 @@ def one(folder: Path, seed: int, case: str, threads: int, more: list[str]) -> di
 
 def stages(config: Config) -> None:
     """Dataset and training of this configuration, then its scores."""
-    from importlib import import_module
-
-    from candletune.pipeline import prepare
-    from candletune.runs import RunFolder, run_stage
+    from candletune.runs import RunFolder
+    from candletune.stages import stage
+    from candletune.stages.pipeline import prepare
+    from candletune.stages.runner import run_stage
 
     run = RunFolder(config.run.folder)
     with run.lock():
         ready = prepare(config, run, SilentReporter())
-        for module in ("candletune.dataset", "candletune.training.stage"):
-            run_stage(import_module(module).STAGE, ready, run, SilentReporter())
+        for name in ("dataset", "train"):
+            run_stage(stage(name), ready, run, SilentReporter())
         write_json(run.file("scores.json"), scores(ready, run.file("adapter"), run.file("dataset")))
 
 

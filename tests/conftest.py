@@ -24,8 +24,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def texts() -> tuple[list[str], list[str]]:
     """Real prompts and completions (simulated market), a few hundred."""
+    from candletune.base.tiny import pretraining_text
     from candletune.config import load_config
-    from candletune.training.tiny import pretraining_text
 
     prompts, completions = pretraining_text(load_config(None, []))
     chosen = random.Random(3).sample(range(len(prompts)), 400)  # noqa: S311
@@ -35,8 +35,8 @@ def texts() -> tuple[list[str], list[str]]:
 @pytest.fixture(scope="session")
 def random_base(tmp_path_factory: pytest.TempPathFactory, texts: tuple[list[str], list[str]]) -> Path:
     """A base of the tiny shape with random weights and a real tokenizer: enough where nothing needs to be known."""
+    from candletune.base.tiny import build
     from candletune.console import SilentReporter
-    from candletune.training.tiny import build
 
     folder = tmp_path_factory.mktemp("base")
     build(folder, *texts, SilentReporter(), steps=0)

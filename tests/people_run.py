@@ -9,14 +9,16 @@ import polars as pl
 
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE as DATASET
 from candletune.dataset import decision_rows
 from candletune.decisions import DECISIONS
 from candletune.evaluation.outcomes import join_outcomes
-from candletune.evaluation.stage import STAGE as EVALUATE
+from candletune.files import write_json
 from candletune.journal import Journal, Row, Side
-from candletune.pipeline import prepare
-from candletune.runs import RunFolder, run_stage, write_json
+from candletune.runs import RunFolder
+from candletune.stages.dataset import STAGE as DATASET
+from candletune.stages.evaluate import STAGE as EVALUATE
+from candletune.stages.pipeline import prepare
+from candletune.stages.runner import run_stage
 
 HOSTILE = "</blockquote><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> & RSI"
 

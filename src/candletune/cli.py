@@ -9,18 +9,13 @@ import click
 
 from candletune import __version__
 from candletune.errors import CandletuneError
+from candletune.stages import STAGES
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("setup:init", "Write a commented candletune.toml."),
     "doctor": ("setup:doctor", "Check GPU, memory, disk, versions and access to the base model."),
     "fetch": ("fetch:fetch", "Bring candles or the Fear & Greed history (optional extra)."),
-    "dataset": ("stages:dataset", "Candles to balanced, labelled training examples."),
-    "train": ("stages:train", "Train the QLoRA adapter."),
-    "export": ("stages:export", "Write the adapter (or a merged model) as GGUF."),
-    "verify": ("stages:verify", "Certify that the GGUF answers as the trained model does."),
-    "replay": ("stages:replay", "Run incumbent and candidate over later, unseen candles."),
-    "evaluate": ("stages:evaluate", "Metrics, statistics, baselines and the verdict."),
-    "report": ("stages:report", "One self-contained HTML page that tells the whole story."),
+    **{name: (f"stages:{name}", short) for name, short in STAGES.items()},
     "run": ("run:run", "The whole pipeline, skipping what is up to date."),
     "demo": ("demo:demo", "The whole pipeline on a simulated market and a tiny model; no GPU, no network."),
     "signal": ("live:signal", "One JSON context in, one JSON decision out."),

@@ -1,15 +1,17 @@
 """The demo: a market with a known answer, an incumbent that cannot know it, and a candidate that can."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from candletune.config import Config, load_config, parse_assignment
 from candletune.config_file import commented_toml
 from candletune.console import Reporter
-from candletune.pipeline import prepare, run_pipeline, show
-from candletune.runs import RunFolder, StageOutcome, read_json, run_stage, write_json, write_text
+from candletune.files import read_json, write_json, write_text
+from candletune.runs import RunFolder
+from candletune.stages import stage
+from candletune.stages.pipeline import prepare, run_pipeline, show
+from candletune.stages.runner import StageOutcome, run_stage
 
 SETTINGS = (
     "simulate.enabled=true",
@@ -31,7 +33,7 @@ incumbent that knows nothing would only ever say HOLD, and there would be no sig
 threads of llama.cpp wait for each other in a loop, which costs a model this small more than it gains.
 """
 CONFIG = "candletune.toml"
-INCUMBENT_STAGES = ("candletune.dataset", "candletune.training.stage", "candletune.gguf.stage")
+INCUMBENT_STAGES = ("dataset", "train", "export")
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
 """A handful of examples whose labels mean nothing, learnt by heart: it decides with conviction and knows nothing. (Many
 shuffled examples teach it to say the same thing always, and nothing flips less often than that.)"""
@@ -94,12 +96,12 @@ def run_demo(
             f"(chance 33.3%), and {best['signals']:.1%} on BUY and SELL calls"
         )
         reporter.say("incumbent: trained on shuffled labels")
-        _train_incumbent(incumbent_config(config), run.file("candles"), reporter)
+        _train_incumbent(incumbent_config(config), run.candles, reporter)
         reporter.say("candidate: trained on what prices did")
         outcomes = run_pipeline(config, run, reporter)
     verdict = outcomes["evaluate"].summary
     reporter.say(f"verdict: {verdict['verdict']}")
-    reporter.say(f"report: {run.file('report', 'index.html')}")
+    reporter.say(f"report: {run.report}")
     reporter.say(f"configuration, for any other command's --config: {run.file(CONFIG)}")
     return outcomes
 
@@ -109,15 +111,15 @@ def _train_incumbent(config: Config, candles: Path, reporter: Reporter) -> None:
     run = RunFolder(config.run.folder)
     with run.lock():
         ready = prepare(config, RunFolder(candles.parent), reporter)
-        for module in INCUMBENT_STAGES:
-            show(run_stage(import_module(module).STAGE, ready, run, reporter), run, reporter)
+        for name in INCUMBENT_STAGES:
+            show(run_stage(stage(name), ready, run, reporter), run, reporter)
 
 
 def _attainable(config: Config, run: RunFolder) -> dict[str, Any]:
     """Computed once for a market, and kept for the report."""
     from candletune.market.simulate import best_attainable
 
-    path = run.file("attainable.json")
+    path = run.attainable
     settings = {"seed": config.seed, **config.simulate.model_dump(mode="json"), "pairs": list(config.data.pairs)}
     if path.exists() and (kept := read_json(path))["settings"] == settings:
         found: dict[str, Any] = kept

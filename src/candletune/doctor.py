@@ -10,7 +10,7 @@ from typing import Literal
 
 from candletune.config import Config
 from candletune.errors import CandletuneError
-from candletune.runs import read_json
+from candletune.files import read_json
 
 LEAST_VERSIONS = {"torch": (2, 11), "transformers": (5, 0), "peft": (0, 17), "bitsandbytes": (0, 48)}
 BYTES_A_WEIGHT = 2
@@ -63,7 +63,7 @@ def _gpu(config: Config) -> list[Finding]:
     text = f"{torch.cuda.get_device_name()}: {free:.1f} of {total:.1f} GiB free, budget {budget:.1f}"
     found = Path(config.base.model).expanduser() / "config.json"
     if found.is_file():
-        from candletune.training.fast_memory import preview
+        from candletune.training.fast.plan import preview
 
         try:
             plan = preview(read_json(found), config.train, budget * 2**30)

@@ -16,8 +16,9 @@ import pytest
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.journal import Journal
-from candletune.report.stage import STAGE
-from candletune.runs import RunFolder, run_stage
+from candletune.runs import RunFolder
+from candletune.stages.report import STAGE
+from candletune.stages.runner import run_stage
 from people_run import HOSTILE, live_row, make_run
 
 AXE = "axe-core@4.14.1"
@@ -60,8 +61,8 @@ def chromium() -> Iterator[Any]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     import uvicorn
 
-    from candletune.report.app.server import create_app
-    from candletune.report.app.socket import listen
+    from candletune.web.review import create_app
+    from candletune.web.socket import listen
 
     config, run = make_run(tmp_path_factory.mktemp("browser"), reason=HOSTILE)
     with run.lock():

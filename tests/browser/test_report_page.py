@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from candletune.console import SilentReporter
-from candletune.report.stage import STAGE
+from candletune.stages.report import STAGE
 from people_run import make_run
 
 pytestmark = pytest.mark.browser

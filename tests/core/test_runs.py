@@ -10,17 +10,10 @@ import pytest
 from candletune.config import Config, load_config
 from candletune.console import Reporter, SilentReporter
 from candletune.errors import InputError, UsageError
-from candletune.runs import (
-    RunFolder,
-    Stage,
-    atomic_folder,
-    atomic_path,
-    read_json,
-    run_stage,
-    sha256_path,
-    write_json,
-    write_text,
-)
+from candletune.files import atomic_folder, atomic_path, read_json, write_json, write_text
+from candletune.hashes import sha256_path
+from candletune.runs import RunFolder
+from candletune.stages.runner import Stage, run_stage
 
 
 def counting_stage(calls: list[int], source: Path) -> Stage:

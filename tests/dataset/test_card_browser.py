@@ -7,9 +7,10 @@ import pytest
 
 from candletune.config import load_config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE
-from candletune.pipeline import prepare
-from candletune.runs import RunFolder, run_stage
+from candletune.runs import RunFolder
+from candletune.stages.dataset import STAGE
+from candletune.stages.pipeline import prepare
+from candletune.stages.runner import run_stage
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

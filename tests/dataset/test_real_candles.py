@@ -11,12 +11,15 @@ import pytest
 
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE, audit, decision_rows, read_examples
+from candletune.dataset import audit, decision_rows, read_examples
 from candletune.decisions import DECISIONS
+from candletune.files import read_json
 from candletune.prompts.context import context_of
 from candletune.prompts.grounding import check_reason
 from candletune.prompts.parse import parse_answer
-from candletune.runs import RunFolder, read_json, run_stage
+from candletune.runs import RunFolder
+from candletune.stages.dataset import STAGE
+from candletune.stages.runner import run_stage
 
 TEST_START = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -14,14 +14,16 @@ import pytest
 from candletune.cli import main
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE, audit, choose, decision_rows, read_examples, survey
+from candletune.dataset import audit, choose, decision_rows, read_examples, survey
 from candletune.dataset.audit import average_uniqueness, describe_dataset
 from candletune.dataset.sampling import Choice, split_counts
 from candletune.errors import CheckFailed, InputError, UsageError
 from candletune.market.candles import Candles
 from candletune.market.features import indicator_rows
 from candletune.market.indicators import WARM_UP
-from candletune.runs import RunFolder, run_stage
+from candletune.runs import RunFolder
+from candletune.stages.dataset import STAGE
+from candletune.stages.runner import run_stage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -10,9 +10,11 @@ import pytest
 from candletune.config import Config, EvaluateConfig
 from candletune.console import SilentReporter
 from candletune.errors import InputError
-from candletune.evaluation.stage import STAGE, evaluate, notes
+from candletune.files import read_json, write_json
 from candletune.journal import Journal
-from candletune.runs import RunFolder, read_json, run_stage, write_json
+from candletune.runs import RunFolder
+from candletune.stages.evaluate import STAGE, evaluate, notes
+from candletune.stages.runner import run_stage
 from people_run import journal_rows, make_run
 
 Made = tuple[Config, RunFolder]

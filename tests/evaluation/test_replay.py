@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from candletune.config import Config
 from candletune.console import SilentReporter
-from candletune.dataset import STAGE as DATASET
+from candletune.decide.adapters import AdapterFacts
 from candletune.decisions import Decision
 from candletune.engines import Generation
 from candletune.errors import InputError
-from candletune.evaluation import replay as module
-from candletune.evaluation.replay import held_out_rows, replay
+from candletune.files import read_json, write_json
 from candletune.journal import read_frame
-from candletune.pipeline import prepare
-from candletune.runs import RunFolder, read_json, run_stage, write_json
-from candletune.signal.adapters import AdapterFacts
+from candletune.runs import RunFolder
+from candletune.stages import replay as module
+from candletune.stages.dataset import STAGE as DATASET
+from candletune.stages.pipeline import prepare
+from candletune.stages.replay import held_out_rows, replay
+from candletune.stages.runner import run_stage
 from people_run import config_of
 
 CHANCES = {None: (0.2, 0.3, 0.5), "incumbent": (0.4, 0.35, 0.25), "candidate": (0.3, 0.5, 0.2)}

@@ -8,11 +8,13 @@ import pytest
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
-from candletune.evaluation.review.reviews import QUALITIES, REVIEWS, Preference, Review, ReviewStore
+from candletune.evaluation.review.reviews import QUALITIES, Preference, Review, ReviewStore
 from candletune.evaluation.review.sample import load_sample
-from candletune.evaluation.stage import STAGE
-from candletune.report.stage import STAGE as REPORT
-from candletune.runs import RunFolder, read_json, run_stage
+from candletune.files import read_json
+from candletune.runs import RunFolder
+from candletune.stages.evaluate import STAGE
+from candletune.stages.report import STAGE as REPORT
+from candletune.stages.runner import run_stage
 from people_run import make_run
 
 Made = tuple[Config, RunFolder]
@@ -27,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def review_all(made: Made, candidate: int, *, items: int = 12, preference: Preference = "active") -> None:
     """One reviewer gives the incumbent full marks and the candidate `candidate` for everything."""
-    store = ReviewStore(made[1].file(*REVIEWS))
+    store = ReviewStore(made[1].reviews)
     scores = {side: dict.fromkeys(QUALITIES, mark) for side, mark in (("active", 3), ("shadow", candidate))}
     for item in load_sample(*made, prompts=False)[:items]:
         store.save(Review(item=item.key, reviewer="Ada", scores=scores, preference=preference))
@@ -101,7 +103,7 @@ def test_reviews_of_other_models_do_not_count(made: Made, tmp_path: Path) -> Non
 
 def test_reasons_that_are_gone_do_not_count_and_broken_lines_are_named(made: Made) -> None:
     config, run = made
-    replay, reviews = run.file("replay", "ab_test_log.jsonl"), run.file(*REVIEWS)
+    replay, reviews = run.file("replay", "ab_test_log.jsonl"), run.reviews
     review_all(made, 1)
     before = replay.read_text(encoding="utf-8")
     replay.write_text(before.replace("RSI", "MACD"), encoding="utf-8")

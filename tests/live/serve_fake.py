@@ -6,9 +6,9 @@ from pathlib import Path
 from fakes import FakeEngine
 
 from candletune.config import load_config
-from candletune.report.app.socket import listen
-from candletune.serving import serve_forever
-from candletune.signal import Trader
+from candletune.live.signal import Trader
+from candletune.web.serve import serve_forever
+from candletune.web.socket import listen
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -21,9 +21,9 @@ from candletune.gguf.model import write_model
 from candletune.gguf.names import read_shape
 from candletune.gguf.peft import read_adapter
 from candletune.journal import Journal, read_rows
-from candletune.shadow import Due, ShadowLoop, open_loop
-from candletune.signal import Trader
-from candletune.state import Adapter, adapter_at
+from candletune.live.promotion import Adapter, adapter_at
+from candletune.live.shadow import Due, ShadowLoop, open_loop
+from candletune.live.signal import Trader
 
 pytestmark = pytest.mark.llamacpp
 QUIET = SilentReporter()
@@ -31,8 +31,8 @@ CONTEXT = {"ticker": "BTC", "price_usd": 97_123.5, "rsi": 28.3, "macd_hist": -12
 MEMORY = """
 import sys, psutil
 from candletune.config import load_config
-from candletune.signal import Trader
-from candletune.state import adapter_at
+from candletune.live.signal import Trader
+from candletune.live.promotion import adapter_at
 from pathlib import Path
 trader = Trader(load_config(None, sys.argv[3:]))
 for path in sys.argv[1:3]:

@@ -17,7 +17,7 @@ import pytest
 from fakes import FakeEngine
 
 from candletune.config import load_config
-from candletune.signal import Trader
+from candletune.live.signal import Trader
 
 HERE = Path(__file__).parent
 REQUESTS, CLIENTS = 10_000, 16
@@ -127,7 +127,7 @@ def test_10000_requests_none_lost_none_mixed_memory_bounded_clean_end(
 def test_a_full_queue_turns_requests_away_at_once(tmp_path: Path) -> None:
     import asyncio
 
-    from candletune.serving import Desk
+    from candletune.web.serve import Desk
 
     gate = threading.Event()
 

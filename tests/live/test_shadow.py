@@ -11,15 +11,15 @@ import polars as pl
 import pytest
 from fakes import FakeEngine, sleepy
 
-import candletune.shadow as shadow_module
+import candletune.live.shadow as shadow_module
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame, read_rows
+from candletune.live.promotion import Adapter
+from candletune.live.shadow import Due, ShadowLoop, context_due, due_decisions, watch
+from candletune.live.signal import Trader
 from candletune.market.simulate import simulate, to_candles
-from candletune.shadow import Due, ShadowLoop, context_due, due_decisions, watch
-from candletune.signal import Trader
-from candletune.state import Adapter
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HISTORY = 300
@@ -72,7 +72,7 @@ def candidate(tmp_path_factory: pytest.TempPathFactory, random_base: Path) -> Ad
     from candletune.gguf.adapter import write_adapter
     from candletune.gguf.names import read_shape
     from candletune.gguf.peft import read_adapter
-    from candletune.state import adapter_at
+    from candletune.live.promotion import adapter_at
 
     shape = read_shape(random_base)
     folder = make_adapter(random_base, tmp_path / "peft")

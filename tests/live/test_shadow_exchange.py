@@ -11,17 +11,17 @@ import pytest
 from click.testing import CliRunner
 from fakes import FakeEngine
 
+import candletune.live.shadow as shadow_module
+import candletune.live.signal as signal_module
 import candletune.market.fetch_candles as fetch_module
-import candletune.shadow as shadow_module
-import candletune.signal as signal_module
 from candletune.commands.live import shadow
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame
+from candletune.live.shadow import ShadowLoop, watch
+from candletune.live.signal import Trader
 from candletune.market.simulate import simulate, to_candles
-from candletune.shadow import ShadowLoop, watch
-from candletune.signal import Trader
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HISTORY = 300

@@ -12,7 +12,7 @@ from fakes import FakeEngine
 
 from candletune.cli import main
 from candletune.config import Config, load_config
-from candletune.signal import Trader, answer_text
+from candletune.live.signal import Trader, answer_text
 
 FULL: dict[str, Any] = {
     "ticker": "BTC",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from candletune import state
 from candletune.config import Config, load_config
 from candletune.errors import CheckFailed, InputError, UsageError
-from candletune.runs import sha256_path
+from candletune.hashes import sha256_path
+from candletune.live import promotion as state
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from candletune.pipeline import STAGES
+from candletune.stages import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.llamacpp]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from candletune.base.chat import MISTRAL
 from candletune.errors import InputError
-from candletune.prompts.chat import MISTRAL
 from candletune.prompts.context import clean_context, context_of, display_fields
 from candletune.prompts.template import Template, load_template
 

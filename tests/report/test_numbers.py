@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candletune.evaluation import over_time
 from candletune.evaluation.outcomes import score_rows
-from candletune.report import over_time, sections
+from candletune.report import sections
 from candletune.report.figures import prices, running_difference
 from candletune.report.text import growth, interval, number, percent, points
 from candletune.report.verdict import verdict_view

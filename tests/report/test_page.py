@@ -10,9 +10,11 @@ import pytest
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
-from candletune.report.over_time import equity_curves
-from candletune.report.stage import STAGE
-from candletune.runs import RunFolder, read_json, run_stage, write_json
+from candletune.evaluation.over_time import equity_curves
+from candletune.files import read_json, write_json
+from candletune.runs import RunFolder
+from candletune.stages.report import STAGE
+from candletune.stages.runner import run_stage
 from people_run import HOSTILE, make_run
 
 Made = tuple[Config, RunFolder]

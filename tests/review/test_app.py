@@ -15,9 +15,9 @@ from candletune.errors import UsageError
 from candletune.evaluation.review.reviews import read_reviews
 from candletune.evaluation.review.sample import load_sample
 from candletune.journal import Journal
-from candletune.report.app.guard import MAX_BODY, check_loopback
-from candletune.report.app.server import create_app
 from candletune.runs import RunFolder
+from candletune.web.guard import MAX_BODY, check_loopback
+from candletune.web.review import create_app
 from people_run import HOSTILE, live_row, make_run
 
 PORT = 8555

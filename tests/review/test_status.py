@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from candletune.config import Config
+from candletune.evaluation.live import effective_count, live_view
 from candletune.journal import Journal
-from candletune.report.live import effective_count, live_view
-from candletune.report.status import print_status, status_of
 from candletune.runs import RunFolder
+from candletune.status import print_status, status_of
 from people_run import live_row, make_run
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from candletune.base.chat import decision_tokens, encode_prompt
+from candletune.base.load import load_base
+from candletune.base.tokenizer import load_tokenizer
 from candletune.config import Config, TrainConfig, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
-from candletune.prompts.chat import decision_tokens, encode_prompt
-from candletune.training.base import load_tokenizer
-from candletune.training.model import add_adapter, load_base
+from candletune.training.model import add_adapter
 from candletune.training.recipe import latest_checkpoint, prepare_checkpoints, train_adapter
 from candletune.training.tokens import Weighted, tokenize
 from candletune.training.watch import Held, Watcher, trim_metrics
@@ -103,7 +104,7 @@ class Bench:
 
 
 def load_chat(base: Path) -> Any:
-    from candletune.training.base import chat_format
+    from candletune.base.tokenizer import chat_format
 
     config: Config = load_config(None, [f"base.model={base}"])
     return chat_format(config, load_tokenizer(base))

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from candletune.base.chat import decision_tokens, encode_prompt
+from candletune.base.load import load_base
+from candletune.base.tokenizer import Tokenizer, chat_format, load_tokenizer
 from candletune.config import load_config
 from candletune.errors import InputError
-from candletune.prompts.chat import decision_tokens, encode_prompt
-from candletune.training.base import Tokenizer, chat_format, load_tokenizer
 from candletune.training.loss import answer_loss
-from candletune.training.model import load_base
 from candletune.training.tokens import Weighted, shorten, soft_shares, soften, tokenize
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from fast_models import VOCABULARY, examples, gradients, plain_loss, tiny_model
 
+from candletune.base.chat import DecisionTokens
 from candletune.config import TrainConfig
 from candletune.errors import UsageError
-from candletune.prompts.chat import DecisionTokens
-from candletune.training.fast import FastEngine, open_fast, unsupported
-from candletune.training.fast_layout import pack, packed_tokens, rows_of
-from candletune.training.fast_memory import Plan
+from candletune.training.fast.engine import FastEngine, open_fast, unsupported
+from candletune.training.fast.packing import pack, packed_tokens, rows_of
+from candletune.training.fast.plan import Plan
 from candletune.training.loss import decision_probabilities
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

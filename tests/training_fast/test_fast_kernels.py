@@ -9,8 +9,8 @@ import pytest
 
 CHECK = """
 import torch
-from candletune.training import fast_ops as plain
-from candletune.training.fast_ops import kernel_ops
+from candletune.training.fast import ops as plain
+from candletune.training.fast.ops import kernel_ops
 
 fused = kernel_ops()
 torch.manual_seed(0)
@@ -64,7 +64,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from candletune.training import fast_kernels as kernels
+from candletune.training.fast import kernels as kernels
 
 sizes = {"BLOCK": 1024, "HALF": 64, "GROUP": 8, "JOIN": True, "ADD": True}
 kinds = {"seed": "*i32", "eps": "fp32", "rate": "fp32", "factor": "fp32"}

@@ -8,8 +8,8 @@ from fast_models import examples, gradients, plain_loss, tiny_model
 
 from candletune.config import TrainConfig
 from candletune.errors import InputError
-from candletune.training.fast import FastEngine, plan_for
-from candletune.training.fast_memory import GIB, Plan, Shape, choose, estimate, pieces, preview, work_of
+from candletune.training.fast.engine import FastEngine, plan_for
+from candletune.training.fast.plan import GIB, Plan, Shape, choose, estimate, pieces, preview, work_of
 
 MINISTRAL = Shape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
 WEIGHTS = 36 * MINISTRAL.layer_weights * 0.516 + 2 * 131072 * 4096 * 2

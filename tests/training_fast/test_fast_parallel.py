@@ -6,11 +6,12 @@ import pytest
 import torch
 from fast_models import examples, gradients, tiny_model
 
+from candletune.base.load import load_base
 from candletune.config import TrainConfig
 from candletune.errors import InputError
-from candletune.training.fast import FastEngine, plan_for
-from candletune.training.fast_parallel import Team, other_places
-from candletune.training.model import add_adapter, load_base
+from candletune.training.fast.engine import FastEngine, plan_for
+from candletune.training.fast.parallel import Team, other_places
+from candletune.training.model import add_adapter
 
 CONFIG = TrainConfig(quantization="none", lora_rank=4, lora_alpha=8, dropout=0.3, backend="fast", vram_gib=1.0)
 

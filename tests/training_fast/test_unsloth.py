@@ -11,10 +11,10 @@ import pytest
 import torch
 from fast_models import examples, gradients, plain_loss, tiny_model
 
+from candletune.base.chat import DecisionTokens
 from candletune.config import TrainConfig, load_config
 from candletune.engines.transformers import TransformersEngine
 from candletune.errors import InputError, UsageError
-from candletune.prompts.chat import DecisionTokens
 from candletune.training import unsloth
 from candletune.training.loss import answer_loss, decision_probabilities
 from candletune.training.tokens import Weighted

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from adapters import make_adapter
+from candletune.base.find import base_hash
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
@@ -18,12 +19,11 @@ from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import read_catalogue
 from candletune.gguf.names import read_shape
 from candletune.gguf.peft import Adapter, Pair, read_adapter
-from candletune.gguf.stage import ADAPTER_GGUF, MERGED_GGUF
-from candletune.gguf.stage import STAGE as EXPORT
 from candletune.prompts.template import load_template
-from candletune.runs import RunFolder, run_stage
-from candletune.training.base import base_hash
-from candletune.verify import STAGE as VERIFY
+from candletune.runs import RunFolder
+from candletune.stages.export import STAGE as EXPORT
+from candletune.stages.runner import run_stage
+from candletune.stages.verify import STAGE as VERIFY
 
 pytestmark = pytest.mark.llamacpp
 
@@ -78,7 +78,7 @@ class Case:
         """Put another GGUF in the exported one's place."""
         shape = read_shape(self.base)
         adapter = change(read_adapter(self.run.file("adapter"), shape))
-        target = self.run.file("gguf", ADAPTER_GGUF)
+        target = self.run.adapter_gguf
         write_adapter(adapter, shape, target, number_format="F32", manifest=self.manifest | manifest, name="x")
 
 
@@ -140,7 +140,7 @@ def test_template_of_another_hash(case: Case) -> None:
 
 
 def test_truncated_file(case: Case) -> None:
-    path = case.run.file("gguf", ADAPTER_GGUF)
+    path = case.run.adapter_gguf
     path.write_bytes(path.read_bytes()[:-100])
     good, _, values = case.verify()
     assert not good
@@ -173,13 +173,16 @@ def test_too_few_held_out_prompts(case: Case) -> None:
 
 
 def test_versions_stay(case: Case) -> None:
-    first = case.run.file("gguf", ADAPTER_GGUF)
+    first = case.run.adapter_gguf
     before = first.read_bytes()
     make_adapter(case.base, case.run.file("adapter"), seed=77, scale=0.1)
     summary = case.export()
     kept = [path for path in case.run.file("gguf").glob("custom-trading-lora.*.gguf")]
     assert [path.read_bytes() for path in kept] == [before]
-    assert [entry["file"] for entry in read_catalogue(case.run.file("gguf"))] == [kept[0].name, ADAPTER_GGUF]
+    assert [entry["file"] for entry in read_catalogue(case.run.file("gguf"))] == [
+        kept[0].name,
+        case.run.adapter_gguf.name,
+    ]
     assert read_catalogue(case.run.file("gguf"))[-1]["sha256"] == summary["sha256"]
 
 
@@ -192,7 +195,7 @@ def test_merged_models_answer_as_the_adapter(
     if settings:
         make_adapter(random_base, case.run.file("adapter"), scale=0.1, **settings)
     assert case.export()["kind"] == "merged"
-    assert case.run.file("gguf", MERGED_GGUF).exists()
+    assert case.run.merged_gguf.exists()
     _, passed, values = case.verify()
     assert failures(passed) == set()
     assert values["largest probability gap"] < 1e-3
@@ -203,7 +206,7 @@ def test_quantized_merge_is_smaller_and_close(
 ) -> None:
     case = Case(random_base, tmp_path / "run", texts[0], "export.kind=merged")
     case.export()
-    size = case.run.file("gguf", MERGED_GGUF).stat().st_size
+    size = case.run.merged_gguf.stat().st_size
     assert size < 0.35 * case.run.file("gguf", "base.gguf").stat().st_size
     _, passed, values = case.verify()
     # Random weights decide by hairs, which 4 bits turn over; a trained model's decisions are verified by the stage.
@@ -218,7 +221,7 @@ def test_dora_without_fallback_is_refused_before_writing(
     make_adapter(random_base, case.run.file("adapter"), use_dora=True)
     with pytest.raises(InputError, match="DoRA"):
         case.export()
-    assert not case.run.file("gguf", ADAPTER_GGUF).exists()
+    assert not case.run.adapter_gguf.exists()
 
 
 def test_permutation_interleaves_halves() -> None:

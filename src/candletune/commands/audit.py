@@ -13,8 +13,8 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
     from candletune.console import RichReporter
     from candletune.dataset.audit import FOLDER, audit
     from candletune.errors import CheckFailed
-    from candletune.pipeline import prepare
     from candletune.runs import RunFolder
+    from candletune.stages.pipeline import prepare
 
     config = load_config(config_path, assignments)
     run, reporter = RunFolder(config.run.folder), RichReporter()

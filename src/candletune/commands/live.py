@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from candletune.config import Config
-    from candletune.shadow import ShadowLoop
+    from candletune.live.shadow import ShadowLoop
 
 
 def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
@@ -31,7 +31,7 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     with `status`, and the usual exit codes.
     """
     from candletune.errors import CandletuneError
-    from candletune.signal import Trader, answer_text, error_answer
+    from candletune.live.signal import Trader, answer_text, error_answer
 
     try:
         trader = Trader(_load(config_path, assignments))
@@ -57,10 +57,10 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes any free one.")
 def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> None:
     """Answer POST /signal on loopback; also /health, /ready and /metrics. Ends cleanly on SIGTERM and Ctrl-C."""
-    from candletune.report.app.guard import check_loopback
-    from candletune.report.app.socket import listen
-    from candletune.serving import serve_forever
-    from candletune.signal import Trader
+    from candletune.live.signal import Trader
+    from candletune.web.guard import check_loopback
+    from candletune.web.serve import serve_forever
+    from candletune.web.socket import listen
 
     config = _load(config_path, assignments)
     bound = listen(check_loopback(config.live.host), config.live.port if port is None else port, key="live.port")
@@ -87,8 +87,8 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
 
     from candletune.console import RichReporter
     from candletune.errors import UsageError
-    from candletune.shadow import open_loop, watch
-    from candletune.signal import Trader
+    from candletune.live.shadow import open_loop, watch
+    from candletune.live.signal import Trader
 
     if from_stdin and (exchange or once):
         raise UsageError("--stdin: takes contexts as they come; leave out --once and --exchange")
@@ -121,8 +121,8 @@ def _say(answer: "Mapping[str, Any]") -> None:
 def _follow_stdin(loop: "ShadowLoop") -> None:
     """A wrong line is answered with an error and the next one is read, as `signal --serve` does."""
     from candletune.errors import InputError
-    from candletune.shadow import context_due
-    from candletune.signal import error_answer
+    from candletune.live.shadow import context_due
+    from candletune.live.signal import error_answer
 
     for line in iter(sys.stdin.readline, ""):
         if not line.strip():
@@ -155,7 +155,7 @@ def _bring(config: "Config", exchange: str | None) -> Any:
 @click.option("--force", metavar="REASON", help="Promote without a verdict; the reason is kept in the history.")
 def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) -> None:
     """Make the run's candidate active. Wants a verdict of promote for this very adapter over this very incumbent."""
-    from candletune import state
+    from candletune.live import promotion as state
 
     adapter = state.promote(_load(config_path, assignments), force=force)
     click.echo(f"active: {adapter.name} ({adapter.sha256}); `candletune rollback` goes back", err=True)
@@ -166,7 +166,7 @@ def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) 
 @click.option("--reason", default="", help="Kept in the history.")
 def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> None:
     """Go back to the adapter that acted before the last promotion."""
-    from candletune import state
+    from candletune.live import promotion as state
 
     adapter = state.rollback(_load(config_path, assignments), reason=reason)
     click.echo(f"active: {adapter.name} ({adapter.sha256 or 'the base without an adapter'})", err=True)

@@ -16,17 +16,17 @@ def review(config_path: Path, assignments: tuple[str, ...], port: int | None, br
     try:
         import uvicorn
 
-        from candletune.report.app.server import create_app
+        from candletune.web.review import create_app
     except ImportError as error:
         from candletune.errors import UsageError
 
         raise UsageError(f"{error.name} is not installed; pip install 'candletune[serve]'") from None
     from candletune.config import load_config
     from candletune.console import RichReporter
-    from candletune.pipeline import prepare
-    from candletune.report.app.guard import check_loopback
-    from candletune.report.app.socket import listen
     from candletune.runs import RunFolder
+    from candletune.stages.pipeline import prepare
+    from candletune.web.guard import check_loopback
+    from candletune.web.socket import listen
 
     config = load_config(config_path, assignments)
     host = check_loopback(config.live.host)
@@ -55,8 +55,8 @@ def status(config_path: Path, assignments: tuple[str, ...], as_json: bool) -> No
     import json
 
     from candletune.config import load_config
-    from candletune.report.status import print_status, status_of
     from candletune.runs import RunFolder
+    from candletune.status import print_status, status_of
 
     config = load_config(config_path, assignments)
     found = status_of(config, RunFolder(config.run.folder))

@@ -18,8 +18,8 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, require_pr
     """
     from candletune.config import load_config
     from candletune.console import RichReporter
-    from candletune.pipeline import run_pipeline
     from candletune.runs import RunFolder
+    from candletune.stages.pipeline import run_pipeline
 
     config = load_config(config_path, assignments)
     folder = RunFolder(config.run.folder)
@@ -28,5 +28,5 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, require_pr
         outcomes = run_pipeline(config, folder, reporter, force=force)
     verdict = outcomes["evaluate"].summary["verdict"]
     reporter.say(f"verdict: {verdict}")
-    reporter.say(f"report: {folder.file('report', 'index.html')}")
+    reporter.say(f"report: {folder.report}")
     return 4 if require_promote and verdict != "promote" else 0

@@ -16,7 +16,7 @@ def init(target: Path, folder: Path | None, force: bool) -> None:
     """Write a commented candletune.toml with every key at its default."""
     from candletune.config_file import commented_toml
     from candletune.errors import UsageError
-    from candletune.runs import write_text
+    from candletune.files import write_text
 
     if target.exists() and not force:
         raise UsageError(f"{target}: exists already; edit it, choose another name, or use --force")

@@ -1,6 +1,5 @@
 """`dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +7,22 @@ import click
 
 from candletune.commands import with_config
 
-_STAGES = {
-    "dataset": "candletune.dataset",
-    "train": "candletune.training.stage",
-    "export": "candletune.gguf.stage",
-    "verify": "candletune.verify",
-    "replay": "candletune.evaluation.replay",
-    "evaluate": "candletune.evaluation.stage",
-    "report": "candletune.report.stage",
-}
-
 
 def run_one(name: str, config_path: Path, assignments: tuple[str, ...], force: bool) -> dict[str, Any]:
     """Run one stage in its run folder and show its summary; returns the summary."""
     from candletune.config import load_config
     from candletune.console import RichReporter
-    from candletune.pipeline import prepare, show
-    from candletune.runs import RunFolder, run_stage
+    from candletune.runs import RunFolder
+    from candletune.stages import stage
+    from candletune.stages.pipeline import prepare, show
+    from candletune.stages.runner import run_stage
 
     config = load_config(config_path, assignments)
-    stage = import_module(_STAGES[name]).STAGE
     run = RunFolder(config.run.folder)
     reporter = RichReporter()
     with run.lock():
         config = prepare(config, run, reporter)
-        outcome = run_stage(stage, config, run, reporter, force=force)
+        outcome = run_stage(stage(name), config, run, reporter, force=force)
     show(outcome, run, reporter)
     return outcome.summary
 

@@ -1,7 +1,7 @@
 """The `dataset` stage: market rows and labels to balanced, rendered training examples, and how to read them back."""
 
 from candletune.dataset.audit import audit
-from candletune.dataset.build import STAGE, build
+from candletune.dataset.build import build
 from candletune.dataset.files import JSONL, MANIFEST, META, NATURAL, Examples, read_examples
 from candletune.dataset.rows import add_prompts, complete_rows, decision_rows, load_pair
 from candletune.dataset.sampling import choose, survey
@@ -11,7 +11,6 @@ __all__ = [
     "MANIFEST",
     "META",
     "NATURAL",
-    "STAGE",
     "Examples",
     "add_prompts",
     "audit",

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
-from candletune.dataset.files import CARD, MANIFEST, Examples, read_examples
+from candletune.dataset.files import CARD, Examples, read_examples
 from candletune.dataset.rows import load_pair
 from candletune.errors import InputError
+from candletune.files import read_json, write_json
+from candletune.hashes import sha256_path
 from candletune.labels import RETURN_DIGITS, label_candles
 from candletune.market.candles import Candles, ticker_of
 from candletune.market.features import COLUMNS, describe_rows, indicator_rows
 from candletune.market.sentiment import Sentiment, add_sentiment, load_sentiment
 from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
-from candletune.runs import RunFolder, read_json, sha256_path, write_json
+from candletune.runs import RunFolder
 from candletune.splits import EVAL, TRAIN
 
 FOLDER = "audit"
@@ -179,7 +181,7 @@ def audit(config: Config, run: RunFolder, count: int, reporter: Reporter) -> dic
     from candletune.dataset.card import write_card
 
     examples = read_examples(run)
-    manifest = read_json(run.file("dataset", MANIFEST))
+    manifest = read_json(run.dataset_manifest)
     result: dict[str, Any] = describe_dataset(config, examples.meta, examples.prompts)
     problems = rebuild(config, examples, count, reporter)
     if overlapping := result["train_rows_overlapping_eval"]:
@@ -188,10 +190,9 @@ def audit(config: Config, run: RunFolder, count: int, reporter: Reporter) -> dic
         "rebuilt": min(count, len(examples.meta)),
         "problems": problems,
         "clean": not problems,
-        "jsonl_sha256": sha256_path(run.file("dataset", "lora_training.jsonl")),
+        "jsonl_sha256": sha256_path(run.jsonl),
     }
     write_json(run.file(FOLDER, "audit.json"), result)
-    write_card(
-        run.file(FOLDER, CARD), manifest | {"audit": result}, examples.meta, examples.prompts, examples.completions
-    )
+    card = run.file(FOLDER, CARD)
+    write_card(card, manifest | {"audit": result}, examples.meta, examples.prompts, examples.completions)
     return result

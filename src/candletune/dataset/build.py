@@ -6,9 +6,7 @@ for a person.
 """
 
 import random
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,12 +20,13 @@ from candletune.dataset.rows import add_prompts, complete_rows
 from candletune.dataset.sampling import Choice, choose, class_shares, survey
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import CheckFailed
-from candletune.market.candles import find_candle_file
+from candletune.files import atomic_folder, write_json
+from candletune.hashes import sha256_path
 from candletune.prompts.context import context_of
 from candletune.prompts.grounding import grounded
 from candletune.prompts.reasons import write_reason
 from candletune.prompts.template import Template, load_template
-from candletune.runs import RunFolder, Stage, atomic_folder, sha256_path, write_json
+from candletune.runs import RunFolder
 from candletune.splits import TRAIN
 
 MAX_TEMPLATE_SHARE = 0.15
@@ -58,7 +57,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     manifest["audit"] = describe_dataset(config, meta, prompts)
     for problem in manifest["problems"]:
         reporter.warn(problem)
-    with atomic_folder(run.file("dataset")) as folder:
+    with atomic_folder(run.dataset) as folder:
         lines = map(to_line, prompts, completions)
         (folder / JSONL).write_text("\n".join(lines) + "\n", encoding="utf-8")
         meta.write_parquet(folder / META)
@@ -151,23 +150,3 @@ def _shares(cells: pl.DataFrame, key: pl.Expr, name: pl.Expr) -> dict[str, dict[
     shares = [(rows.filter(pl.col("label") == label).sum() / rows.sum()).round(4).alias(label) for label in DECISIONS]
     table = cells.group_by(key.alias("key")).agg(rows.sum(), *shares).sort("key").with_columns(key=name)
     return {row.pop("key"): row for row in table.iter_rows(named=True)}
-
-
-def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    found = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
-    optional = {
-        "data.fear_greed": config.data.fear_greed,
-        "data.headlines": config.data.headlines,
-        "prompt.template": config.prompt.template,
-    }
-    return found | {name: path for name, path in optional.items() if path is not None}
-
-
-STAGE = Stage(
-    name="dataset",
-    title="Build the dataset",
-    tables=("data", "labels", "dataset", "prompt"),
-    inputs=_inputs,
-    outputs=("dataset",),
-    work=build,
-)

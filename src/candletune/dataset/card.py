@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
+from candletune.base.chat import MISTRAL
 from candletune.decisions import DECISIONS
-from candletune.prompts.chat import MISTRAL
-from candletune.runs import write_text
+from candletune.files import write_text
 from candletune.splits import EVAL, TRAIN
 
 COLOURS = {"BUY": "#1b9e77", "SELL": "#d95f02", "HOLD": "#7570b3"}

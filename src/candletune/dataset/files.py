@@ -36,7 +36,7 @@ def read_examples(run: RunFolder) -> Examples:
     Raises:
         InputError: it is missing, a line does not hold to the contract, or the sidecar has another length.
     """
-    path = run.file("dataset", JSONL)
+    path = run.jsonl
     if not path.is_file():
         raise InputError(f"{path}: no such file; run `candletune dataset` first")
     prompts, completions = [], []
@@ -52,7 +52,7 @@ def read_examples(run: RunFolder) -> Examples:
                 raise InputError(
                     f"{path}: line {number} is not a user and an assistant message; run `candletune dataset --force`"
                 ) from None
-    sidecar = run.file("dataset", META)
+    sidecar = run.meta
     try:
         meta = pl.read_parquet(sidecar)
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -9,13 +9,13 @@ from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
+from candletune.hashes import sha256_bytes
 from candletune.labels import label_candles
 from candletune.market.candles import Candles, load_candles, ticker_of
 from candletune.market.features import COLUMNS, describe_rows, indicator_rows
 from candletune.market.sentiment import add_sentiment, load_sentiment
 from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
-from candletune.runs import sha256_bytes
 
 LABELS = pl.Enum(DECISIONS)
 

@@ -76,7 +76,7 @@ class Engine(Protocol):
 
 def base_gguf(config: Config, run: RunFolder) -> Path:
     """The base model's GGUF: `base.gguf`, or the one the `export` stage wrote."""
-    return config.base.gguf if config.base.gguf is not None else run.file("gguf", "base.gguf")
+    return config.base.gguf if config.base.gguf is not None else run.base_gguf
 
 
 def beginning_of(config: Config) -> str:

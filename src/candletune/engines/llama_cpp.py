@@ -10,13 +10,13 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.base.chat import MISTRAL, PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
 from candletune.config import EngineConfig
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Generation, Stopped, sampling
 from candletune.errors import InputError
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.log import captured
-from candletune.prompts.chat import MISTRAL, PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
 
 SLOTS = 2
 """Adapters whose keys and values are kept side by side: incumbent and candidate take turns without reading again."""

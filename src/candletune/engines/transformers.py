@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.engines import Generation, Stopped
 from candletune.errors import InputError, UsageError
-from candletune.prompts.chat import decision_tokens, encode_prompt
 
 
 class TransformersEngine:
@@ -25,8 +25,8 @@ class TransformersEngine:
     """
 
     def __init__(self, config: Config, base: Path, quantization: str = "none") -> None:
-        from candletune.training.base import chat_format, load_tokenizer
-        from candletune.training.model import load_base, pick_device
+        from candletune.base.load import load_base, pick_device
+        from candletune.base.tokenizer import chat_format, load_tokenizer
 
         if "unsloth" in sys.modules:
             raise UsageError(

@@ -9,10 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candletune.config import EvaluateConfig
+from candletune.decide.priors import correct_prior
 from candletune.decisions import DECISIONS
 from candletune.evaluation.metrics import outcome_classes
 from candletune.evaluation.statistics import Ratio, bootstrap_difference
-from candletune.priors import correct_prior
 
 Ints = NDArray[np.int64]
 FEATURES = ("rsi", "macd_hist", "ema_gap_pct", "bb_percent", "change_24h")

@@ -9,16 +9,16 @@ import polars as pl
 from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
 from candletune.errors import InputError
-from candletune.evaluation.replay import JOURNAL
+from candletune.files import read_json
 from candletune.journal import SIDES, Problems, read_frame
-from candletune.runs import RunFolder, read_json
+from candletune.runs import RunFolder
 
 BARE: Final = "bare base"
 
 
 def journal_path(config: Config, run: RunFolder) -> Path:
     """`evaluate.journal` (a shadow test's), or the replay's."""
-    return config.evaluate.journal or run.file(*JOURNAL)
+    return config.evaluate.journal or run.journal
 
 
 def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -79,7 +79,7 @@ def _one_pair_of_models(rows: pl.DataFrame, path: Path) -> None:
 
 
 def _after_training(rows: pl.DataFrame, config: Config, run: RunFolder, path: Path) -> None:
-    train_end = datetime.fromisoformat(read_json(run.file("dataset", "manifest.json"))["train_end"])
+    train_end = datetime.fromisoformat(read_json(run.dataset_manifest)["train_end"])
     purge = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
     seen = int(((rows["timestamp"] < train_end + purge) & ~rows["forced"]).sum())
     if seen:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from candletune.files import atomic_path
 from candletune.gguf.header import MANIFEST_KEY
 from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, AdapterRefused
-from candletune.runs import atomic_path
 
 
 def write_adapter(

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from candletune.runs import read_json, sha256_path, write_json
+from candletune.files import read_json, write_json
+from candletune.hashes import sha256_path
 
 CATALOGUE = "catalogue.json"
 

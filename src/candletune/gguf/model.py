@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from candletune.console import Reporter
 from candletune.errors import InputError
+from candletune.files import atomic_path, read_json
 from candletune.gguf.adapter import FILE_TYPES
 from candletune.gguf.header import MANIFEST_KEY
 from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
 from candletune.gguf.vocabulary import add_vocabulary
-from candletune.runs import atomic_path, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.errors import InputError
-from candletune.runs import read_json
+from candletune.files import read_json
 
 ARCHITECTURES = ("MistralForCausalLM", "LlamaForCausalLM")
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")

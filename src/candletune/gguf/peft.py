@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.errors import InputError
+from candletune.files import read_json
 from candletune.gguf.names import Shape, expected_sizes
-from candletune.runs import read_json
 
 _PAIR = re.compile(
     r"^base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+))\.lora_([AB])(?:\.default)?\.weight$"

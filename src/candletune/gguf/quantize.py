@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from candletune.errors import InputError, UsageError
-from candletune.runs import atomic_path
+from candletune.files import atomic_path
 
 
 def file_type(name: str) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from candletune.errors import InputError
-from candletune.runs import read_json
+from candletune.files import read_json
 
 _TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"

@@ -18,9 +18,9 @@ import polars as pl
 
 from candletune.config import DataConfig, timeframe_minutes
 from candletune.errors import InputError, UsageError
+from candletune.files import atomic_path
 from candletune.market.candles import COLUMNS, check_candles, find_candle_file, load_candles
 from candletune.market.retry import Busy, Wait, ask
-from candletune.runs import atomic_path
 
 PAGE = 1000
 SAVE_EVERY = 20

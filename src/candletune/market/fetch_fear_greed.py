@@ -15,9 +15,9 @@ import polars as pl
 
 from candletune import __version__
 from candletune.errors import InputError, UsageError
+from candletune.files import write_text
 from candletune.market.retry import Busy, Wait, ask
 from candletune.market.sentiment import fear_greed_class, parse_fear_greed, read_fear_greed
-from candletune.runs import write_text
 
 URL = "https://api.alternative.me/fng/?limit=0&format=json"
 TIMEOUT = 30.0

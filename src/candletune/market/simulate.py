@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from candletune.config import Config, SimulateConfig, timeframe_minutes
 from candletune.console import Reporter
 from candletune.errors import UsageError
+from candletune.files import atomic_folder, read_json, write_json
+from candletune.hashes import fingerprint
 from candletune.market.candles import ticker_of
-from candletune.runs import RunFolder, atomic_folder, fingerprint, read_json, write_json
+from candletune.runs import RunFolder
 
 FloatArray = NDArray[np.float64]
 
@@ -114,7 +116,7 @@ def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path
     """Write every pair's candles into the run folder unless they are there already; returns the data folder."""
     if timeframe_minutes(config.data.timeframe) != 60:
         raise UsageError(f"data.timeframe: simulated markets are hourly, got {config.data.timeframe}; set it to 1h")
-    folder = run.file("candles")
+    folder = run.candles
     mark = fingerprint(
         [VERSION, config.seed, config.simulate.model_dump(mode="json"), config.data.pairs, config.data.timeframe]
     )

@@ -13,8 +13,8 @@ from jinja2 import Template as JinjaTemplate
 from jinja2.sandbox import SandboxedEnvironment
 
 from candletune.errors import InputError
+from candletune.hashes import sha256_bytes
 from candletune.prompts.context import display_fields
-from candletune.runs import sha256_bytes
 
 PACKAGED = "trader.j2"
 REQUIRED = ("ticker", "price_usd", "rsi")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from candletune.decisions import DECISIONS
-from candletune.report.over_time import thin
+from candletune.evaluation.over_time import thin
 
 Figure = dict[str, Any]
 NAMES: Final = {"active": "Incumbent", "shadow": "Candidate"}

@@ -11,14 +11,16 @@ import polars as pl
 from candletune import __version__
 from candletune.config import Config, timeframe_minutes
 from candletune.errors import InputError
+from candletune.evaluation import over_time
 from candletune.evaluation.review.tally import reviewed
+from candletune.files import read_json
 from candletune.journal import parse_time
-from candletune.report import figures, over_time, sections
+from candletune.live.promotion import BARE_BASE
+from candletune.report import figures, sections
 from candletune.report.figures import NAMES
 from candletune.report.text import moment
 from candletune.report.verdict import verdict_view
-from candletune.runs import RunFolder, read_json
-from candletune.state import BARE_BASE
+from candletune.runs import RunFolder
 
 Shown = dict[str, Any]
 
@@ -29,9 +31,9 @@ def tell(config: Config, run: RunFolder) -> Shown:
     Raises:
         InputError: the evaluation has not run, or a file is broken.
     """
-    verdict = verdict_view(read_json(run.file("evaluation", "verdict.json")))
-    metrics = read_json(run.file("evaluation", "metrics.json"))
-    scored = _scored(run.file("evaluation", "scored.parquet"))
+    verdict = verdict_view(read_json(run.verdict))
+    metrics = read_json(run.metrics)
+    scored = _scored(run.scored)
     horizon = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
     lags = over_time.overlap(scored, horizon)
     times = over_time.signals_by_time(scored)
@@ -71,11 +73,11 @@ def tell(config: Config, run: RunFolder) -> Shown:
         "grounding": metrics.get("grounding"),
         "control": sections.control_sentence(metrics),
         "review": review,
-        "attainable": _optional(run.file("attainable.json")) if config.simulate.enabled else None,
-        "certificate": _optional(run.file("verify", "verify.json")),
-        "training": _optional(run.file("train", "summary.json")),
-        "dataset": _optional(run.file("dataset", "manifest.json")),
-        "card": "../dataset/card.html" if run.file("dataset", "card.html").is_file() else None,
+        "attainable": _optional(run.attainable) if config.simulate.enabled else None,
+        "certificate": _optional(run.certificate),
+        "training": _optional(run.train_summary),
+        "dataset": _optional(run.dataset_manifest),
+        "card": "../dataset/card.html" if run.card.is_file() else None,
         "tickers": sorted(scored["ticker"].unique().to_list()),
     }
     told["figures"] = _figures(config, run, metrics, scored, times, lags, methods)
@@ -119,7 +121,7 @@ def _figures(
         found["methods"] = figures.compared(methods)
     for ticker in scored["ticker"].unique().sort():
         found[f"price-{ticker}"] = figures.prices(scored, ticker)
-    found["training"] = figures.training(_rows(run.file("train", "metrics.jsonl")))
+    found["training"] = figures.training(_rows(run.train_metrics))
     return {name: figure for name, figure in found.items() if figure is not None}
 
 

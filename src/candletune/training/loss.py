@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from candletune.prompts.chat import DecisionTokens
-from candletune.training.prefix import hidden_states
+from candletune.base.chat import DecisionTokens
+from candletune.base.prefix import hidden_states
 from candletune.training.tokens import Weighted
 
 

@@ -13,8 +13,9 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from candletune.config import TrainConfig
 from candletune.errors import InputError
-from candletune.runs import fingerprint, read_json, write_json
-from candletune.training.fast import GradientEngine, open_fast
+from candletune.files import read_json, write_json
+from candletune.hashes import fingerprint
+from candletune.training.fast.engine import GradientEngine, open_fast
 from candletune.training.loss import answer_loss
 from candletune.training.tokens import Weighted
 from candletune.training.watch import Watcher, interruptible

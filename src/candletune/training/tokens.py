@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from candletune.base.chat import ChatFormat, DecisionTokens, Example, encode_example
+from candletune.base.tokenizer import Tokenizer
 from candletune.errors import InputError
-from candletune.prompts.chat import ChatFormat, DecisionTokens, Example, encode_example
-from candletune.training.base import Tokenizer
 
 _HEADLINES = re.compile(r"^(Headlines: )(.*)$", re.MULTILINE)
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from candletune.base.chat import DecisionTokens
 from candletune.config import TrainConfig
 from candletune.errors import InputError, UsageError
-from candletune.prompts.chat import DecisionTokens
-from candletune.training.fast import given_loss
+from candletune.training.fast.engine import given_loss
 from candletune.training.loss import answer_loss, decision_probabilities
 from candletune.training.tokens import Weighted
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from candletune.base.chat import DecisionTokens
 from candletune.console import Task
 from candletune.decisions import DECISIONS
-from candletune.prompts.chat import DecisionTokens
-from candletune.runs import atomic_folder, read_json, write_json, write_text
-from candletune.training.fast import GradientEngine
+from candletune.files import atomic_folder, read_json, write_json, write_text
+from candletune.training.fast.engine import GradientEngine
 from candletune.training.loss import answer_loss, decision_probabilities
 from candletune.training.tokens import Weighted
 

@@ -16,9 +16,8 @@ from filelock import FileLock
 
 from candletune.errors import InputError
 from candletune.evaluation.review.sample import SIDES, Item
-from candletune.runs import write_text
+from candletune.files import write_text
 
-REVIEWS: Final = ("evaluation", "reviews.jsonl")
 QUALITIES: Final = ("grounded", "sensible", "clear")
 SCALE: Final = {1: "no", 2: "partly", 3: "yes"}
 Preference = Literal["active", "shadow", "equal"]

@@ -62,8 +62,8 @@ def load_sample(config: Config, run: RunFolder, *, prompts: bool = True) -> list
     Raises:
         InputError: neither file exists, or no row has reasons of both models.
     """
-    written = run.file("evaluation", "review_sample.jsonl")
-    journal = run.file("replay", "ab_test_log.jsonl")
+    written = run.review_sample
+    journal = run.journal
     if written.is_file():
         rows, source = _written_rows(written), written
     elif journal.is_file():

@@ -13,7 +13,7 @@ from typing import Any
 
 from candletune.config import Config
 from candletune.errors import InputError
-from candletune.evaluation.review.reviews import QUALITIES, REVIEWS, Review, read_reviews
+from candletune.evaluation.review.reviews import QUALITIES, Review, read_reviews
 from candletune.evaluation.review.sample import SIDES, load_sample
 from candletune.evaluation.statistics import wilson
 from candletune.runs import RunFolder
@@ -36,7 +36,7 @@ def reviewed(config: Config, run: RunFolder, adapters: Mapping[str, str | None])
     Raises:
         InputError: a line of the reviews is broken.
     """
-    reviews = read_reviews(run.file(*REVIEWS))
+    reviews = read_reviews(run.reviews)
     if not reviews:
         return None
     try:

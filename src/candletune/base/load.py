@@ -1,0 +1,79 @@
+"""Load a base model for training or scoring, in 4-bit or whole, without float32 copies."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from candletune.config import TrainConfig
+from candletune.errors import InputError
+
+
+def pick_device(wanted: str) -> str:
+    """`cuda` when there is one (or it is demanded), else `cpu`.
+
+    Raises:
+        InputError: a GPU is demanded and there is none.
+    """
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "train.device: cuda is set but torch sees no GPU; run `candletune doctor` or set train.device=cpu"
+        )
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    if sys.platform == "linux":  # batches differ in length; without this, freed memory falls to pieces too small to use
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    return "cuda"
+
+
+def load_base(path: Path, config: TrainConfig, device: str) -> Any:
+    """The frozen base: NF4 linear layers, everything else in the compute type (bfloat16 on a GPU, float32 on a CPU).
+
+    Raises:
+        InputError: the folder does not hold a loadable causal model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import logging
+
+    dtype = torch.bfloat16 if device == "cuda" and config.bf16 else torch.float32
+    quantization = None
+    if config.quantization != "none":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=config.quantization,
+            bnb_4bit_use_double_quant=config.double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map={"": 0 if device == "cuda" else "cpu"},
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be loaded as a causal model ({' '.join(str(error).split())[:120]})") from None
+    model.config.use_cache = False
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    _keep_layout(model)
+    return model
+
+
+def _keep_layout(model: Any) -> None:
+    """Keep 4-bit layers as they were loaded.
+
+    On a CPU with AVX512-BF16 bitsandbytes repacks a layer when it first runs in evaluation mode, for a kernel that
+    computes in bfloat16 and has no gradient: whatever is trained after a first evaluation would learn from what the
+    residual stream alone passes back, with no more than a warning.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

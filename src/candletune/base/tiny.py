@@ -1,0 +1,196 @@
+"""A tiny local base model: Mistral architecture, Tekken pre-tokenization, built deterministically on this machine.
+
+Random weights, then briefly pre-trained to speak the format with decisions that carry no information: it can read the
+prompt's numbers and knows nothing. The demo, the tests and `base.model = "tiny"` use it; it is cached.
+"""
+
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from candletune.config import Config, load_config
+from candletune.console import Reporter
+from candletune.decisions import DECISIONS
+from candletune.files import atomic_folder, write_json
+from candletune.hashes import fingerprint
+
+if TYPE_CHECKING:
+    from transformers import MistralForCausalLM, PreTrainedTokenizerFast
+
+VERSION = 1
+HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 256, 1024
+EXAMPLES, STEPS, BATCH, LEARNING_RATE = 3000, 300, 32, 2e-3
+SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>")
+NAMED = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), ("<unk>", "<s>", "</s>", "<pad>"), strict=True))
+PAD = SPECIAL.index("<pad>")
+TEKKEN_SPLIT = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Tekken's pre-tokenization (Mistral's tokenizer v3), `tekken` to llama.cpp; digits stand alone."""
+
+
+def ensure_tiny(config: Config, reporter: Reporter) -> Path:
+    """The cached tiny base's folder (Hugging Face format); builds it when it is not there."""
+    prompts, completions = pretraining_text(config)
+    mark = fingerprint(
+        [VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)]
+    )[:16]
+    cache = config.base.cache.expanduser()
+    target = cache / f"tiny-{mark}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".tiny-{mark}.lock"):
+        if not (target / "candletune.json").exists():
+            reporter.say("building the tiny base model (once, about four minutes on two cores)")
+            with atomic_folder(target) as folder:
+                build(folder, prompts, completions, reporter)
+    return target
+
+
+def pretraining_text(config: Config) -> tuple[list[str], list[str]]:
+    """Prompts from a market without signal, and completions whose decision is a coin toss."""
+    import polars as pl
+
+    from candletune.market.candles import Candles
+    from candletune.market.features import market_rows
+    from candletune.market.simulate import hours_of, simulate, to_candles
+    from candletune.prompts.context import context_of
+    from candletune.prompts.reasons import write_completion
+    from candletune.prompts.template import load_template
+
+    noise = load_config(None, ["simulate.signal=0.6", "simulate.years=2"])
+    template = load_template(config.prompt.template)
+    frames = []
+    for index, (ticker, price) in enumerate((("BTC", 30_000.0), ("ETH", 2_000.0), ("SOL", 90.0), ("XRP", 0.5))):
+        market = simulate((97, index), hours_of(noise.simulate), noise.simulate.signal)
+        start = noise.simulate.start
+        assert start is not None  # noqa: S101
+        frame = to_candles(market, start=start, price=price, seed=(97, index))
+        frame = frame.with_columns(pl.col("date").cast(pl.Datetime("us", "UTC")))
+        rows = market_rows(Candles(frame, {}, Path(ticker), ticker, "1h"), noise.data)
+        frames.append(rows.gather_every(max(1, len(rows) * 4 // EXAMPLES)))
+    rng = random.Random(97)  # noqa: S311
+    prompts, completions = [], []
+    for row in pl.concat(frames).iter_rows(named=True):
+        context = context_of(row)
+        prompts.append(template.render(context))
+        completions.append(write_completion(context, DECISIONS[rng.randrange(3)], rng)[1])
+    return prompts, completions
+
+
+def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
+    """A byte-level BPE of `VOCABULARY` tokens with Tekken's pre-tokenization."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(TEKKEN_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    words.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    words.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **NAMED)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{{ m['content'] }}[/INST]"
+        "{% else %}{{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    return tokenizer
+
+
+def new_model(vocabulary: int) -> "MistralForCausalLM":
+    """Random weights of the tiny shape; rows are multiples of 256, as llama.cpp's k-quants want."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(97)
+    shape = MistralConfig(
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        intermediate_size=FEED_FORWARD,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        head_dim=HIDDEN // HEADS,
+        max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        rms_norm_eps=1e-5,
+        sliding_window=None,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=PAD,
+        initializer_range=0.04,
+    )
+    return MistralForCausalLM(shape)
+
+
+def build(folder: Path, prompts: list[str], completions: list[str], reporter: Reporter, *, steps: int = STEPS) -> None:
+    """Tokenizer and weights into `folder`; with `steps=0` the weights stay random."""
+    import torch
+
+    from candletune.base.chat import decision_tokens, encode_example
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    try:
+        tokenizer = train_tokenizer([f"{p}{c}" for p, c in zip(prompts, completions, strict=True)])
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+            return ids
+
+        tokens = decision_tokens(encode)
+        bos = tokenizer.bos_token_id
+        examples = [encode_example(encode, p, c, tokens, bos) for p, c in zip(prompts, completions, strict=True)]
+        model = new_model(len(tokenizer))
+        _pretrain(model, examples, reporter, steps)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    finally:
+        torch.set_num_threads(threads)
+    write_json(folder / "candletune.json", {"version": VERSION, "steps": steps, "examples": len(examples)})
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _pretrain(model: Any, examples: list[Any], reporter: Reporter, steps: int) -> None:
+    """All weights, all tokens: the prompt's own tokens teach numbers, the answer's teach the format."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from candletune.base.prefix import hidden_states
+
+    if steps == 0:
+        return
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    rng = random.Random(5)  # noqa: S311
+    model.train()
+    with reporter.task("tiny base", steps) as task:
+        for _ in range(steps):
+            batch = [example.ids for example in rng.sample(examples, BATCH)]
+            states, shared = hidden_states(model.model, batch, pad=PAD)
+            targets = torch.full((BATCH, states.shape[1]), -100)
+            for row, ids in enumerate(batch):
+                targets[row, : len(ids) - shared - 1] = torch.tensor(ids[shared + 1 :])
+            loss = cross_entropy(model.lm_head(states).flatten(0, 1), targets.flatten(), ignore_index=-100)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            task.advance(note=f"loss {loss.item():.3f}")
+    model.eval()

@@ -1,0 +1,59 @@
+"""What an adapter's file says about itself, and what evaluation has learnt about it."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from candletune.config import Config
+from candletune.decide.calibration import Calibration
+from candletune.decide.priors import shares_of
+from candletune.errors import InputError
+from candletune.files import read_json
+from candletune.gguf.header import read_header
+from candletune.runs import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """From a GGUF's metadata; None where the file does not say.
+
+    Attributes:
+        class_prior: class shares (BUY, SELL, HOLD) of the training examples.
+        natural_prior: class shares in life, over the training period.
+        template_sha256: of the prompt template it was trained with.
+        base_sha256: of the base it was trained on.
+    """
+
+    class_prior: tuple[float, float, float] | None = None
+    natural_prior: tuple[float, float, float] | None = None
+    template_sha256: str | None = None
+    base_sha256: str | None = None
+
+
+def adapter_facts(path: Path) -> AdapterFacts:
+    """Read an adapter's facts; a file of others has none.
+
+    Raises:
+        InputError: missing, no GGUF, or class shares that make no sense.
+    """
+    state = path.stat() if path.is_file() else None
+    return _facts(path, 0 if state is None else state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _facts(path: Path, _changed: int) -> AdapterFacts:
+    manifest = read_header(path).manifest
+    try:
+        trained, natural = shares_of(manifest.get("class_prior")), shares_of(manifest.get("natural_prior"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: its class shares are unusable ({error}); export it again") from None
+    return AdapterFacts(trained, natural, manifest.get("template_sha256"), manifest.get("base_sha256"))
+
+
+def calibration_of(config: Config, sha256: str) -> Calibration:
+    """The calibration `evaluate` fitted for an adapter in this run folder; the identity when there is none."""
+    path = RunFolder(config.run.folder).calibration
+    if not path.is_file():
+        return Calibration()
+    entry = read_json(path).get(sha256)
+    return Calibration() if entry is None else Calibration(float(entry["temperature"]), int(entry["rows"]))

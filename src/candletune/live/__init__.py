@@ -1,0 +1,1 @@
+"""The live side: signal, shadow, promotion."""

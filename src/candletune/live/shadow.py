@@ -1,0 +1,283 @@
+"""The shadow loop: the incumbent acts, the candidate is only logged, and nothing it does reaches the active answer.
+
+In a cycle every active answer is handed out first; only then is the candidate asked, row by row, and both go into the
+journal. Whatever the candidate does is a status on its side of the row.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from candletune.config import Config, timeframe_minutes
+from candletune.console import Reporter
+from candletune.dataset import decision_rows
+from candletune.engines import Stopped, base_gguf
+from candletune.errors import CandletuneError, InputError
+from candletune.hashes import sha256_path
+from candletune.journal import DuplicateRow, Journal, Row, Side
+from candletune.live.promotion import Adapter, candidate_adapter
+from candletune.live.signal import Prediction, Trader
+from candletune.market.candles import find_candle_file, load_candles, ticker_of
+from candletune.prompts.context import context_of
+from candletune.runs import RunFolder
+
+Emit = Callable[[Mapping[str, Any]], None]
+OVERLAP = timedelta(days=60)
+"""History a first start reads before its first decision: enough for every indicator's warm-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A decision that is due: the context, when, of what, at which price, and whether it comes too late to act on."""
+
+    timestamp: datetime
+    ticker: str
+    price: float
+    context: Mapping[str, Any]
+    late: bool = False
+
+
+class ShadowLoop:
+    """Asks both models about every due decision.
+
+    Args:
+        trader: the loaded base with the active adapter.
+        journal: where rows go.
+        candidate: finds the adapter in the shadow, anew for each cycle, so that a missing file is a row and no crash.
+        base_sha256: of the base GGUF, for the rows.
+        emit: receives each active answer as soon as it exists.
+        reporter: warnings about the candidate.
+        candidate_seconds: one answer of the candidate takes no longer; 0: until `behind` is true.
+    """
+
+    def __init__(
+        self,
+        trader: Trader,
+        journal: Journal,
+        *,
+        candidate: Callable[[], Adapter],
+        base_sha256: str,
+        emit: Emit,
+        reporter: Reporter,
+        candidate_seconds: float = 0,
+    ) -> None:
+        self.candidate_seconds = candidate_seconds or math.inf
+        self.trader, self.journal, self.candidate = trader, journal, candidate
+        self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
+        self._said: set[str] = set()
+        self._asking = journal.path.with_name(journal.path.name + ".asking")
+        self._killer = self._asking.read_text(encoding="utf-8") if self._asking.is_file() else ""
+
+    def cycle(self, due: Sequence[Due], *, behind: Callable[[], bool] = lambda: False) -> int:
+        """Answer, then ask the candidate, then log. Decisions the journal holds already are passed over.
+
+        Args:
+            due: decisions in time order.
+            behind: asked before and while the candidate works; once true, its answer is given up and the remaining
+                ones are skipped, so that a slow one can't delay the next active answers.
+
+        Returns:
+            Rows written.
+        """
+        fresh = [item for item in due if not self.journal.has(item.ticker, item.timestamp)]
+        answers = [self._answer(item) for item in fresh]
+        written = 0
+        for item, (active, side) in zip(fresh, answers, strict=True):
+            shadow = Side("skipped", error="no time left for it") if behind() else self._ask_candidate(item, behind)
+            row = Row(
+                timestamp=item.timestamp,
+                ticker=item.ticker,
+                price=item.price,
+                prompt_sha256=active.prompt_sha256,
+                template_sha256=self.trader.template_sha256,
+                base_sha256=self.base_sha256,
+                active=side,
+                shadow=shadow,
+                late=item.late,
+            )
+            try:
+                self.journal.append(row)
+                written += 1
+            except DuplicateRow as error:  # another writer was first
+                self.reporter.warn(str(error))
+            self._asking.unlink(missing_ok=True)
+        return written
+
+    def _answer(self, item: Due) -> tuple[Prediction, Side]:
+        try:
+            active = self.trader.predict(item.context)
+        except CandletuneError as error:
+            active = Prediction("error", "", error=" ".join(str(error).split()))
+        where = {"timestamp": item.timestamp.astimezone(UTC).isoformat(), "ticker": item.ticker, "price": item.price}
+        self.emit(where | {"late": item.late} | active.answer())
+        return active, active.side()
+
+    def _ask_candidate(self, item: Due, behind: Callable[[], bool]) -> Side:
+        # A candidate that takes the whole process down is found out by the note that outlives it: after the restart
+        # this row is not asked again, so a crash costs one row and never loops.
+        note = f"{item.ticker} {item.timestamp.isoformat()}"
+        if note == self._killer:
+            self.reporter.warn(f"candidate: the process ended while it was asked about {note}; not asked again")
+            return Side("error", error="the process ended while the candidate was asked")
+        self._asking.write_text(note, encoding="utf-8")
+        limit = time.monotonic() + self.candidate_seconds
+
+        def stop() -> bool:
+            return time.monotonic() >= limit or behind()
+
+        try:
+            return self.trader.predict(item.context, adapter=self.candidate(), stop=stop).side()
+        except Stopped:
+            if behind():
+                return Side("error", error="stopped: the next decision is due, or the program ends")
+            return Side("error", error=f"stopped: longer than live.candidate_seconds = {self.candidate_seconds:g}")
+        except Exception as error:  # the boundary: whatever it is, it stays on the candidate's side
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            if text not in self._said:
+                self._said.add(text)
+                self.reporter.warn(f"candidate: {text}")
+            return Side("error", error=text)
+
+
+def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter) -> ShadowLoop:
+    """The loop over the configured base, journal and the run's candidate."""
+    base = sha256_path(base_gguf(config, RunFolder(config.run.folder)))
+    journal = Journal(config.live.journal)
+    if journal.problems:
+        reporter.warn(
+            f"{config.live.journal}: {journal.problems.torn} torn lines were set aside in {journal.torn_path}"
+        )
+    return ShadowLoop(
+        trader,
+        journal,
+        candidate=lambda: candidate_adapter(config),
+        base_sha256=base,
+        emit=emit,
+        reporter=reporter,
+        candidate_seconds=config.live.candidate_seconds,
+    )
+
+
+def due_decisions(config: Config, journal: Journal, now: datetime) -> list[Due]:
+    """Decisions of closed candles that are not in the journal yet, in time order.
+
+    A ticker without a row begins at its newest candle. After a pause everything missed is due, marked late when its
+    next candle has closed already. A candle that was still open when its file was written is not due: its last prices
+    are missing.
+    """
+    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    tickers = [ticker_of(pair) for pair in config.data.pairs]
+    last = {ticker: journal.last(ticker) for ticker in tickers}
+    known = [time for time in last.values() if time is not None]
+    start = min(known) + step if len(known) == len(tickers) else now - OVERLAP
+    rows = decision_rows(config, start=start, end=now + timedelta(seconds=1))
+    due = []
+    for ticker, (written, _) in zip(tickers, _files(config), strict=True):
+        mine = rows.filter((pl.col("asset") == ticker) & (pl.col("decision_time") <= written))
+        seen = last[ticker]
+        mine = mine.tail(1) if seen is None else mine.filter(pl.col("decision_time") > seen)
+        due += [_due(row, now, step) for row in mine.iter_rows(named=True)]
+    return sorted(due, key=lambda item: (item.timestamp, item.ticker))
+
+
+def _files(config: Config) -> list[tuple[datetime, int]]:
+    """When each pair's candle file was written, and its size."""
+    found = []
+    for pair in config.data.pairs:
+        stat = find_candle_file(config.data.folder, pair, config.data.timeframe).stat()
+        found.append((datetime.fromtimestamp(stat.st_mtime, UTC), stat.st_size))
+    return found
+
+
+def _newest(config: Config) -> datetime:
+    """The opening time of the newest candle of any pair."""
+    frames = [load_candles(config.data.folder, pair, config.data.timeframe).frame for pair in config.data.pairs]
+    found: datetime = max(frame["date"].to_list()[-1] for frame in frames)
+    return found
+
+
+def _due(row: Mapping[str, Any], now: datetime, step: timedelta) -> Due:
+    late = now - row["decision_time"] >= step
+    return Due(row["decision_time"], row["asset"], float(row["close"]), context_of(row), late)
+
+
+def watch(
+    config: Config,
+    loop: ShadowLoop,
+    *,
+    once: bool = False,
+    bring: Callable[[], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    pause: Callable[[float], object] = time.sleep,
+) -> int:
+    """Follow the candle files until `stop` says so (or once); returns rows written.
+
+    Args:
+        config: names files and poll interval.
+        loop: asks and logs.
+        once: one look, no waiting.
+        bring: called before each look, to fetch new candles from an exchange.
+        stop: asked between looks.
+        clock: the time now, with a zone.
+        pause: waits some seconds.
+    """
+    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    written, stale = 0, False
+    seen: list[tuple[datetime, int]] | None = None
+    newest = clock()
+    while True:
+        due: list[Due] = []
+        try:
+            if bring is not None:
+                bring()
+            now, files = clock(), _files(config)
+            if files != seen:  # reading all candles again is worth it only when one may have been added
+                due = due_decisions(config, loop.journal, now)
+                newest = _newest(config)
+                seen = files if max(time for time, _ in files) <= now else None
+            if not stale and now - newest > 3 * step:
+                stale = True
+                when = f"{newest:%Y-%m-%d %H:%M} UTC"
+                loop.reporter.warn(f"{config.data.folder}: the newest candle opened {when}; keep the folder current")
+        except (InputError, OSError) as error:  # a file is being rewritten, or the exchange is away: look again
+            if once:
+                raise
+            seen = None
+            loop.reporter.warn(str(error))
+        deadline = max((item.timestamp for item in due), default=clock()) + step
+        written += loop.cycle(due, behind=lambda limit=deadline: stop() or clock() >= limit)  # type: ignore[misc]
+        if once or stop():
+            return written
+        pause(config.live.poll_seconds)
+
+
+def context_due(line: str) -> Due:
+    """A decision from a JSON context; `timestamp` (ISO 8601) is taken from it, or is now to the second.
+
+    Raises:
+        InputError: the line is no JSON object, or lacks what a journal row needs.
+    """
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"context: not valid JSON ({error}); send one JSON object a line") from None
+    if not isinstance(value, dict):
+        raise InputError(f"context: expected a JSON object, got {type(value).__name__}")
+    said = value.pop("timestamp", None)
+    try:
+        at = datetime.now(UTC).replace(microsecond=0) if said is None else datetime.fromisoformat(str(said))
+    except ValueError:
+        raise InputError(f"context.timestamp: expected ISO 8601, got {said!r}") from None
+    ticker, price = value.get("ticker"), value.get("price_usd")
+    if not isinstance(ticker, str) or not ticker:
+        raise InputError(f"context.ticker: expected a name such as BTC, got {ticker!r}")
+    if isinstance(price, bool) or not isinstance(price, int | float) or not math.isfinite(price):
+        raise InputError(f"context.price_usd: expected a number, got {price!r}")
+    return Due(at if at.tzinfo is not None else at.replace(tzinfo=UTC), ticker, float(price), value)

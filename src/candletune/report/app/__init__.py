@@ -1,1 +1,0 @@
-"""The local app: blind review, its result, and the shadow's journal as it grows. Loopback only."""

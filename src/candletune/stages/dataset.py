@@ -1,0 +1,30 @@
+"""The `dataset` stage: candles to labelled, balanced, rendered training examples."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from candletune.config import Config
+from candletune.dataset.build import build
+from candletune.market.candles import find_candle_file
+from candletune.runs import RunFolder
+from candletune.stages.runner import Stage
+
+
+def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
+    found = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
+    optional = {
+        "data.fear_greed": config.data.fear_greed,
+        "data.headlines": config.data.headlines,
+        "prompt.template": config.prompt.template,
+    }
+    return found | {name: path for name, path in optional.items() if path is not None}
+
+
+STAGE = Stage(
+    name="dataset",
+    title="Build the dataset",
+    tables=("data", "labels", "dataset", "prompt"),
+    inputs=_inputs,
+    outputs=("dataset",),
+    work=build,
+)

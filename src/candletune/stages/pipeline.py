@@ -1,0 +1,37 @@
+"""The pipeline: stages in order, each skipped when it is up to date."""
+
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.errors import CheckFailed
+from candletune.runs import RunFolder
+from candletune.stages import STAGES, stage
+from candletune.stages.runner import StageOutcome, run_stage
+
+
+def prepare(config: Config, run: RunFolder, reporter: Reporter) -> Config:
+    """Write simulated candles when the configuration asks for them, and point `data.folder` at them."""
+    if not config.simulate.enabled:
+        return config
+    from candletune.market.simulate import ensure_simulated
+
+    folder = ensure_simulated(config, run, reporter)
+    return config.model_copy(update={"data": config.data.model_copy(update={"folder": folder})})
+
+
+def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
+    """One line a stage, from its summary's `headline`."""
+    state = "up to date" if outcome.skipped else f"{outcome.seconds:.1f} s"
+    reporter.say(f"{outcome.name:<9} {outcome.summary.get('headline', 'done')}  [{state}]")
+
+
+def run_pipeline(config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> dict[str, StageOutcome]:
+    """Run every stage in order; the caller holds the run folder's lock."""
+    config = prepare(config, run, reporter)
+    outcomes: dict[str, StageOutcome] = {}
+    for name in STAGES:
+        outcome = run_stage(stage(name), config, run, reporter, force=force)
+        show(outcome, run, reporter)
+        outcomes[outcome.name] = outcome
+        if outcome.name == "verify" and not outcome.summary["passed"]:
+            raise CheckFailed(f"{run.certificate}: verification failed, so nothing is replayed; export again")
+    return outcomes

@@ -1,0 +1,98 @@
+"""Run a stage, or skip it when it is up to date.
+
+A stage is a plain function from files to files. `run_stage` executes it only when the fingerprint of what it
+depends on (input contents, its configuration tables, the seed, the package version) differs from the one in the
+manifest, or when an output is missing or was changed. The manifest entry is written last, so a run killed at any
+moment leaves either the old entry or the new one, never a half.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from candletune import __version__
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.errors import InputError
+from candletune.files import write_json
+from candletune.hashes import fingerprint, sha256_path
+from candletune.runs import MANIFEST, RunFolder, versions
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        name: command and manifest name.
+        title: what a person reads while it works.
+        tables: configuration tables (and top-level keys) whose values its result depends on.
+        inputs: the files and folders it reads, by name, from the configuration and the run folder.
+        outputs: what it writes, relative to the run folder (files or folders).
+        work: does it; returns a JSON-able summary for the manifest.
+    """
+
+    name: str
+    title: str
+    tables: tuple[str, ...]
+    inputs: Callable[[Config, RunFolder], Mapping[str, Path]]
+    outputs: tuple[str, ...]
+    work: Callable[[Config, RunFolder, Reporter], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What `run_stage` did: the summary, whether it was up to date already, and the seconds it took."""
+
+    name: str
+    summary: dict[str, Any]
+    skipped: bool
+    seconds: float
+
+
+def settings_of(config: Config, tables: tuple[str, ...]) -> dict[str, Any]:
+    """The part of the configuration a stage depends on, JSON-able."""
+    whole = config.model_dump(mode="json")
+    return {"seed": whole["seed"]} | {table: whole[table] for table in tables}
+
+
+def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> StageOutcome:
+    """Run a stage unless it is up to date. The caller holds `run.lock()`.
+
+    Raises:
+        InputError: an input is missing.
+    """
+    inputs: dict[str, str] = {}
+    for name, path in stage.inputs(config, run).items():
+        if not path.exists():
+            raise InputError(f"{path}: missing ({name}), needed by `candletune {stage.name}`; make it first")
+        inputs[name] = sha256_path(path)
+    settings = settings_of(config, stage.tables)
+    mark = fingerprint({"inputs": inputs, "settings": settings, "candletune": __version__})
+    entry = run.manifest()["stages"].get(stage.name)
+    if not force and entry is not None and entry["fingerprint"] == mark and _outputs_intact(run, entry):
+        return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
+    start = time.monotonic()
+    summary = stage.work(config, run, reporter)
+    seconds = round(time.monotonic() - start, 3)
+    manifest = run.manifest()
+    manifest["stages"][stage.name] = {
+        "fingerprint": mark,
+        "inputs": inputs,
+        "settings": settings,
+        "outputs": {name: sha256_path(run.file(name)) for name in stage.outputs if run.file(name).exists()},
+        "summary": summary,
+        "seconds": seconds,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    write_json(run.file(MANIFEST), manifest)
+    return StageOutcome(stage.name, summary, skipped=False, seconds=seconds)
+
+
+def _outputs_intact(run: RunFolder, entry: Mapping[str, Any]) -> bool:
+    outputs: Mapping[str, str] = entry["outputs"]
+    return all(run.file(name).exists() and sha256_path(run.file(name)) == digest for name, digest in outputs.items())

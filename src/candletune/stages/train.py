@@ -1,0 +1,170 @@
+"""The `train` stage: dataset and base to a PEFT adapter with its manifest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from candletune.base.chat import decision_tokens, encode_prompt
+from candletune.base.quiet import quiet
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.dataset import read_examples
+from candletune.decisions import DECISIONS
+from candletune.errors import InputError
+from candletune.files import atomic_folder, read_json, write_json
+from candletune.hashes import sha256_path
+from candletune.runs import RunFolder
+from candletune.stages.runner import Stage
+
+ADAPTER = "adapter"
+ADAPTER_MANIFEST = "candletune.json"
+
+
+@quiet()
+def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    """The stage's work; returns the summary."""
+    from candletune.base.find import resolve_base
+    from candletune.base.load import load_base, pick_device
+    from candletune.base.tokenizer import chat_format, load_tokenizer
+    from candletune.training.model import add_adapter
+    from candletune.training.recipe import (
+        prepare_checkpoints,
+        recipe_mark,
+        step_of,
+        steps_of,
+        train_adapter,
+    )
+    from candletune.training.tokens import soften, tokenize
+    from candletune.training.watch import Held, Watcher, trim_metrics
+
+    base = resolve_base(config, reporter)
+    device = pick_device(config.train.device)
+    tokenizer = load_tokenizer(base.path)
+    chat = chat_format(config, tokenizer)
+    tokens = decision_tokens(tokenizer.encode)
+    data = read_examples(run)
+    if len(data.prompts) == 0:
+        raise InputError(f"{run.dataset}: no examples; rebuild it with `candletune dataset --force`")
+    examples, shortened = tokenize(
+        data.prompts,
+        data.completions,
+        tokenizer,
+        tokens=tokens,
+        chat=chat,
+        limit=config.train.max_sequence_length,
+        decision_weight=config.train.decision_weight,
+    )
+    if shortened:
+        reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
+    if config.train.soft_target:
+        returns = data.meta["forward_return"].to_list()
+        limit, share = config.labels.threshold, config.train.soft_target
+        examples = [
+            soften(example, tokens, value, limit, share) for example, value in zip(examples, returns, strict=True)
+        ]
+    chosen = [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "train"]
+    natural = pl.read_parquet(run.natural_eval)
+    held = Held(
+        [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]],
+        [DECISIONS.index(label) for label in natural["label"]],
+        [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "eval"],
+    )
+    dataset_sha256 = sha256_path(run.jsonl)
+    mark = recipe_mark(config.train, dataset_sha256, base.sha256, config.seed)
+    checkpoints = run.checkpoints
+    resume = prepare_checkpoints(checkpoints, mark)
+    metrics = run.train_metrics
+    if resume is None:
+        metrics.unlink(missing_ok=True)
+    else:
+        reporter.say(f"resuming from {resume.name}")
+        trim_metrics(metrics, step_of(resume))
+    if config.train.backend == "unsloth":
+        from candletune.training.unsloth import open_unsloth
+
+        model = open_unsloth(base.path, config.train, device, config.seed)
+    else:
+        model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
+    with reporter.task("training", steps_of(config.train, len(chosen))) as task:
+        watcher = Watcher(
+            task=task,
+            metrics=metrics,
+            held=held,
+            tokens=tokens,
+            pad=tokenizer.pad,
+            warn=reporter.warn,
+            say=reporter.say,
+            every=config.train.eval_steps,
+            patience=config.train.patience,
+            folder=checkpoints,
+        )
+        done = train_adapter(
+            model,
+            chosen,
+            config.train,
+            folder=checkpoints,
+            resume=resume,
+            watcher=watcher,
+            device=device,
+            seed=config.seed,
+            pad=tokenizer.pad,
+        )
+    final = watcher.on_evaluate_now(model, done["steps"])
+    manifest = read_json(run.dataset_manifest)
+    with atomic_folder(run.adapter) as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        (folder / "README.md").unlink(missing_ok=True)
+        _settle_config(folder / "adapter_config.json", base.name)
+        write_json(
+            folder / ADAPTER_MANIFEST,
+            {
+                "version": 1,
+                "base": base.name,
+                "base_sha256": base.sha256,
+                "template_sha256": manifest["template_sha256"],
+                "dataset_sha256": dataset_sha256,
+                "train_end": manifest["train_end"],
+                "class_prior": manifest["class_prior"],
+                "natural_prior": manifest["natural_prior"],
+                "decision_ids": list(tokens.ids),
+                "seed": config.seed,
+                "train": config.train.model_dump(mode="json"),
+                "labels": config.labels.model_dump(mode="json"),
+            },
+        )
+    summary = {
+        "headline": f"{done['steps']} steps, loss {done['train_loss']:.3f}, decision accuracy at the natural prior "
+        f"{final.get('accuracy', 0.0):.1%} (balanced {final.get('balanced_accuracy', 0.0):.1%})",
+        **done,
+        "device": device,
+        "shortened": shortened,
+        "eval": final,
+    }
+    write_json(run.train_summary, summary)
+    return summary
+
+
+def _settle_config(path: Path, base: str) -> None:
+    """PEFT writes a cache path and a set in hash order; the same run must give the same bytes on any machine."""
+    found = read_json(path)
+    found["base_model_name_or_path"] = base
+    found["target_modules"] = sorted(found["target_modules"])
+    write_json(path, found)
+
+
+def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
+    found = {"dataset": run.dataset}
+    folder = Path(config.base.model).expanduser()
+    return found | ({"base.model": folder} if folder.is_dir() else {})
+
+
+STAGE = Stage(
+    name="train",
+    title="Train the adapter",
+    tables=("train", "base", "labels"),
+    inputs=_inputs,
+    outputs=(ADAPTER, "train/summary.json"),
+    work=train,
+)

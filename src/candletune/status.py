@@ -1,0 +1,158 @@
+"""Where a run stands, for the terminal: stages, adapters and certificates, the verdict, and who is active."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from candletune.config import Config
+from candletune.errors import CandletuneError
+from candletune.files import read_json
+from candletune.hashes import sha256_path
+from candletune.live.promotion import active_adapter
+from candletune.report.text import moment, number, percent, short_hash
+from candletune.runs import RunFolder
+from candletune.stages import STAGES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ROLES = {"active": "incumbent", "shadow": "candidate"}
+
+
+def status_of(config: Config, run: RunFolder) -> dict[str, Any]:
+    """JSON-able facts; a part that has not happened yet is None, a part that is broken says so."""
+    stages = run.manifest()["stages"]
+    return {
+        "run": str(run.path),
+        "stages": {name: _stage(stages.get(name)) for name in STAGES},
+        "adapters": _adapters(run),
+        "verification": _verification(run),
+        "verdict": _read(run.verdict, ("verdict", "reason", "forced")),
+        "active": _active(config),
+        "journal": _journal(config),
+    }
+
+
+def _stage(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    if entry is None:
+        return None
+    return {
+        "finished": entry["finished"],
+        "seconds": entry["seconds"],
+        "headline": entry["summary"].get("headline", ""),
+    }
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    value = read_json(path)
+    return {key: value.get(key) for key in keys}
+
+
+def _adapters(run: RunFolder) -> list[dict[str, Any]]:
+    """Every GGUF of the run, with its size and hash."""
+    return [
+        {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_path(path)}
+        for path in sorted(run.gguf.glob("*.gguf"))
+    ]
+
+
+def _verification(run: RunFolder) -> dict[str, Any] | None:
+    entry = run.manifest()["stages"].get("verify")
+    if entry is None:
+        return None
+    return {"passed": bool(entry["summary"].get("passed")), "finished": entry["finished"]}
+
+
+def _active(config: Config) -> dict[str, Any]:
+    """Which adapter acts now; before the first promotion it is the configured incumbent."""
+    source = str(config.live.state) if config.live.state.exists() else "configuration"
+    try:
+        adapter = active_adapter(config)
+    except CandletuneError as error:
+        return {"source": source, "problem": str(error)}
+    path = None if adapter.path is None else str(adapter.path)
+    return {"source": source, "name": adapter.name, "path": path, "sha256": adapter.sha256}
+
+
+def _journal(config: Config) -> dict[str, Any] | None:
+    from candletune.evaluation.live import live_view
+
+    try:
+        view = live_view(config)
+    except CandletuneError as error:
+        return {"path": str(config.live.journal), "problem": str(error)}
+    if not view["exists"]:
+        return None
+    return {
+        "path": view["path"],
+        "rows": view["rows"],
+        "last": view["last"].isoformat() if view["last"] else None,
+        "agreement": view["agreement"],
+        "accuracy": {side: value["rate"] for side, value in view["accuracy"].items()},
+        "effective": view["effective"],
+        "needed": view["needed"],
+        "days_left": view["days_left"],
+    }
+
+
+def print_status(found: dict[str, Any], console: "Console | None" = None) -> None:
+    """Print what `status_of` found, on standard output."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = console or Console(highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
+    for column in ("stage", "finished (UTC)", "seconds", "result"):
+        table.add_column(column, justify="right" if column == "seconds" else "left", overflow="fold")
+    for name, stage in found["stages"].items():
+        if stage is None:
+            table.add_row(name, "[dim]not yet[/]", "", "")
+        else:
+            row = (name, moment(stage["finished"]), number(stage["seconds"], 1), escape(stage["headline"]))
+            table.add_row(*row)
+    console.print(f"[bold]{escape(found['run'])}[/]")
+    console.print(table)
+    for label, value in _lines(found):
+        console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts below the table, one line each."""
+    lines = [
+        (
+            "base" if Path(item["file"]).name == "base.gguf" else "adapter",
+            f"{item['file']}  {item['bytes'] / 1e6:.1f} MB  {short_hash(item['sha256'])}",
+        )
+        for item in found["adapters"]
+    ]
+    if (check := found["verification"]) is not None:
+        lines.append(
+            ("certificate", ("passed" if check["passed"] else "FAILED") + f", {moment(check['finished'])} UTC")
+        )
+    if (verdict := found["verdict"]) is not None:
+        forced = " (forced: part of the replay was seen in training)" if verdict["forced"] else ""
+        lines.append(("verdict", f"{verdict['verdict']}: {verdict['reason']}{forced}"))
+    lines.append(("acts now", _who(found["active"])))
+    if (journal := found["journal"]) is not None:
+        lines.append(("shadow", _shadow(journal)))
+    return lines
+
+
+def _who(active: dict[str, Any]) -> str:
+    if "problem" in active:
+        return f"unknown: {active['problem']}"
+    name = f"{active['name']} {short_hash(active['sha256'])}" if active["sha256"] else "the bare base (no adapter)"
+    return f"{name}, from {active['source']}"
+
+
+def _shadow(journal: dict[str, Any]) -> str:
+    if "problem" in journal:
+        return f"unreadable: {journal['problem']}"
+    accuracy = ", ".join(f"{ROLES[side]} {percent(rate)}" for side, rate in journal["accuracy"].items())
+    left = f", about {number(journal['days_left'], 1)} more days" if journal["days_left"] > 0 else ""
+    return (
+        f"{number(journal['rows'])} cycles to {moment(journal['last'])} UTC; right so far: {accuracy}; agreement "
+        f"{percent(journal['agreement'])}; evidence {journal['effective']} of {journal['needed']}{left}"
+    )

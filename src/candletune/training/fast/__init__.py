@@ -1,0 +1,1 @@
+"""The hand-written GPU pass: packed rows, kernels, memory plan."""

@@ -1,0 +1,258 @@
+"""The FastAPI app: thin routes over `sample`, `reviews`, `tally` and `live`."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote, unquote
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from candletune import __version__
+from candletune.config import Config
+from candletune.errors import CandletuneError, InputError
+from candletune.evaluation.live import live_view
+from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, blank
+from candletune.evaluation.review.sample import Item, load_sample
+from candletune.evaluation.review.tally import tally
+from candletune.report.page import TEMPLATES, render
+from candletune.runs import RunFolder
+from candletune.web.guard import REPORT_POLICY, Guard, Token, allowed_hosts
+
+COOKIE = "candletune_reviewer"
+SHOWN = "candletune_decisions"
+_SCRIPTS = {
+    "style.css": "text/css",
+    "app.css": "text/css",
+    "review.js": "text/javascript",
+    "live.js": "text/javascript",
+}
+
+
+@dataclass
+class Desk:
+    """What the routes share."""
+
+    config: Config
+    run: RunFolder
+    token: Token = field(default_factory=Token)
+    _items: list[Item] | None = None
+
+    def __post_init__(self) -> None:
+        self.store = ReviewStore(self.run.reviews)
+
+    @property
+    def items(self) -> list[Item]:
+        """The sample, loaded once it is needed: the live view works without any."""
+        if self._items is None:
+            self._items = load_sample(self.config, self.run)
+        return self._items
+
+    def page(self, template: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Render with what every page needs."""
+        common = {"token": self.token.value, "reviewer": reviewer_of(request), "version": __version__}
+        html = render(template, run=self.run.path.name, path=request.url.path, **common, **values)
+        return HTMLResponse(html, status_code=status)
+
+    def first_open(self, reviewer: str) -> int | None:
+        """Index of the first item this reviewer has not finished; None when all are."""
+        done = {key for key, review in self.store.of(reviewer).items() if review.complete}
+        return next((index for index, item in enumerate(self.items) if item.key not in done), None)
+
+
+def reviewer_of(request: Request) -> str:
+    """The reviewer's name from the cookie, or ``."""
+    return unquote(request.cookies.get(COOKIE, ""))[:40]
+
+
+def create_app(config: Config, run: RunFolder, *, port: int) -> Guard:
+    """The whole app behind its guard."""
+    app = FastAPI(title="candletune", docs_url=None, redoc_url=None, openapi_url=None)
+    desk = Desk(config, run)
+
+    async def form(request: Request) -> dict[str, str]:
+        fields = parse_qs((await request.body()).decode("utf-8", errors="replace"), keep_blank_values=True)
+        values = {name: given[-1] for name, given in fields.items()}
+        if not desk.token.matches(values.get("token", "")):
+            raise HTTPException(403, "this form is from another session; reload the page and try again")
+        return values
+
+    _add_common(app, desk)
+    _add_review(app, desk, form)
+    _add_results(app, desk)
+    _add_live(app, desk)
+    return Guard(app, allowed_hosts(port))
+
+
+def _add_common(app: FastAPI, desk: Desk) -> None:
+    @app.get("/")
+    def home(request: Request) -> HTMLResponse:
+        try:
+            total, problem = len(desk.items), None
+        except InputError as error:
+            total, problem = 0, str(error)
+        done: dict[str, int] = {}
+        keys = {item.key for item in desk.items} if total else set()
+        for review in desk.store.all():
+            done[review.reviewer] = done.get(review.reviewer, 0) + (review.complete and review.item in keys)
+        report = desk.run.report.is_file()
+        return desk.page("home.html.j2", request, total=total, problem=problem, done=done, report=report)
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in _SCRIPTS:
+            raise HTTPException(404, "no such file")
+        return Response((TEMPLATES / name).read_bytes(), media_type=_SCRIPTS[name])
+
+    @app.get("/report")
+    def report() -> Response:
+        path = desk.run.report
+        if not path.is_file():
+            raise HTTPException(404, "no report yet; run `candletune report`")
+        return HTMLResponse(path.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
+
+    @app.exception_handler(CandletuneError)
+    def known(request: Request, error: CandletuneError) -> HTMLResponse:
+        return desk.page("problem.html.j2", request, status=409, problem=str(error))
+
+    @app.exception_handler(StarletteHTTPException)
+    def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
+        return desk.page("problem.html.j2", request, status=error.status_code, problem=str(error.detail))
+
+
+def _add_review(app: FastAPI, desk: Desk, form: Any) -> None:
+    Fields = Annotated[dict[str, str], Depends(form)]
+
+    @app.post("/review/start")
+    def start(fields: Fields) -> RedirectResponse:
+        name = _reviewer_name(fields)
+        answer = RedirectResponse("/review", 303)
+        answer.set_cookie(COOKIE, quote(name), httponly=True, samesite="strict", max_age=30 * 86400)
+        shown = "yes" if fields.get("decisions") else "no"
+        answer.set_cookie(SHOWN, shown, httponly=True, samesite="strict", max_age=30 * 86400)
+        return answer
+
+    @app.get("/review")
+    def review(request: Request) -> RedirectResponse:
+        name = reviewer_of(request)
+        if not name:
+            return RedirectResponse("/", 303)
+        index = desk.first_open(name)
+        return RedirectResponse("/results" if index is None else f"/review/{index + 1}", 303)
+
+    @app.get("/review/{number}")
+    def show(number: int, request: Request) -> Response:
+        name = reviewer_of(request)
+        if not name:
+            return RedirectResponse("/", 303)
+        item = _item(desk, number)
+        mine = desk.store.of(name)
+        view = _review_view(item, mine.get(item.key, blank(item, name)), item.order(name, desk.config.seed))
+        keys = {item.key for item in desk.items}
+        return desk.page(
+            "review.html.j2",
+            request,
+            item=item,
+            number=number,
+            total=len(desk.items),
+            done=sum(review.complete for key, review in mine.items() if key in keys),
+            decisions=request.cookies.get(SHOWN) == "yes",
+            qualities=QUALITIES,
+            scale=SCALE,
+            **view,
+        )
+
+    @app.post("/review/{number}")
+    def save(number: int, fields: Fields, request: Request) -> Response:
+        name = reviewer_of(request)
+        if not name:
+            raise HTTPException(403, "say who you are first, on the start page")
+        answers = _save(desk, _item(desk, number), name, fields, shown=request.cookies.get(SHOWN) == "yes")
+        if request.headers.get("accept") == "application/json":
+            return JSONResponse({"saved": True, "complete": answers.complete})
+        following = number + 1 if number < len(desk.items) else None
+        if not answers.complete:
+            following = number
+        return RedirectResponse(f"/review/{following}" if following else "/review", 303)
+
+
+def _add_results(app: FastAPI, desk: Desk) -> None:
+    @app.get("/results")
+    def results(request: Request) -> HTMLResponse:
+        keys = [item.key for item in desk.items]
+        name = reviewer_of(request)
+        blind = bool(name) and desk.first_open(name) is not None and "anyway" not in request.query_params
+        result = tally(desk.store.all(), keys, desk.config.evaluate.confidence)
+        return desk.page("results.html.j2", request, result=result, blind=blind, qualities=QUALITIES)
+
+
+def _add_live(app: FastAPI, desk: Desk) -> None:
+    @app.get("/live")
+    def live(request: Request) -> HTMLResponse:
+        return desk.page("live.html.j2", request, view=live_view(desk.config))
+
+    @app.get("/live/fragment")
+    def fragment(request: Request) -> HTMLResponse:
+        return desk.page("live_body.html.j2", request, view=live_view(desk.config))
+
+
+def _reviewer_name(fields: dict[str, str]) -> str:
+    name = " ".join(fields.get("reviewer", "").split())
+    if not 0 < len(name) <= 40 or not name.isprintable():
+        raise HTTPException(422, "a reviewer's name has 1 to 40 printable characters")
+    return name
+
+
+def _item(desk: Desk, number: int) -> Item:
+    if not 1 <= number <= len(desk.items):
+        raise HTTPException(404, f"there are {len(desk.items)} items")
+    return desk.items[number - 1]
+
+
+def _save(desk: Desk, item: Item, name: str, fields: dict[str, str], *, shown: bool) -> Review:
+    """Store a form's answers; that the decision was shown once is never forgotten."""
+    before = desk.store.of(name).get(item.key)
+    answers = replace(
+        _read_answers(fields, item.order(name, desk.config.seed)),
+        item=item.key,
+        reviewer=name,
+        ticker=item.ticker,
+        timestamp=item.timestamp,
+        decision_shown=shown or bool(before and before.decision_shown),
+    )
+    desk.store.save(answers)
+    return answers
+
+
+def _review_view(item: Item, review: Review, order: tuple[str, str]) -> dict[str, Any]:
+    """What the page may know: slots, never sides."""
+    slots = [
+        {"reason": item.reasons[side], "action": item.actions[side], "scores": dict(review.scores.get(side, {}))}
+        for side in order
+    ]
+    chosen = review.preference
+    place = "equal" if chosen == "equal" else f"slot{order.index(chosen)}" if chosen else ""
+    return {"slots": slots, "preference": place}
+
+
+def _read_answers(fields: dict[str, str], order: tuple[str, str]) -> Review:
+    """Form fields (`slot0_grounded`, ..., `preference`) to a review by side.
+
+    Raises:
+        HTTPException: a value outside its scale.
+    """
+    scores: dict[str, dict[str, int]] = {side: {} for side in order}
+    for slot, side in enumerate(order):
+        for quality in QUALITIES:
+            given = fields.get(f"slot{slot}_{quality}")
+            if given is None:
+                continue
+            if given not in {str(score) for score in SCALE}:
+                raise HTTPException(422, f"{quality}: expected 1, 2 or 3")
+            scores[side][quality] = int(given)
+    places: dict[str, Preference] = {"slot0": order[0], "slot1": order[1], "equal": "equal"}  # type: ignore[dict-item]
+    place = fields.get("preference")
+    if place is not None and place not in places:
+        raise HTTPException(422, f"preference: expected one of {', '.join(places)}")
+    preference = places[place] if place else None
+    return Review(item="", reviewer="", scores=scores, preference=preference)
