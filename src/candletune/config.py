@@ -7,7 +7,8 @@ description gives unit and meaning (the configuration reference in the docs is g
 import re
 import tomllib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ TIMEFRAME = re.compile(r"^([1-9][0-9]*)([mhdw])$")
 _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
 
 
+@lru_cache(maxsize=64)
 def timeframe_minutes(timeframe: str) -> int:
     """Minutes in a freqtrade timeframe such as `1h`, `4h` or `1d`; `ValueError` for anything else."""
     match = TIMEFRAME.match(timeframe)
@@ -65,6 +67,11 @@ class DataConfig(Table):
     headlines: Path | None = Field(None, description="headlines with sentiment (csv); none: N/A")
     headline_hours: Positive = Field(24, description="hours a headline stays in the prompt")
     headline_count: Positive = Field(3, description="headlines shown at most")
+
+    @property
+    def candle(self) -> timedelta:
+        """Length of one candle of `timeframe`."""
+        return timedelta(minutes=timeframe_minutes(self.timeframe))
 
 
 class LabelsConfig(Table):
@@ -291,6 +298,18 @@ class Config(Table):
     evaluate: EvaluateConfig = EvaluateConfig()
     live: LiveConfig = LiveConfig()
     review: ReviewConfig = ReviewConfig()
+
+    # Plain properties over a cached parse: pydantic's `model_copy` would carry a `cached_property` over to a copy
+    # with another timeframe.
+    @property
+    def candle(self) -> timedelta:
+        """Time from one decision to the next: one candle of `data.timeframe`."""
+        return self.data.candle
+
+    @property
+    def horizon(self) -> timedelta:
+        """Time from a decision to its outcome: `labels.horizon` candles."""
+        return self.candle * self.labels.horizon
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -1,6 +1,6 @@
 """Configuration: the plan's defaults, overrides, and errors that name file and key."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -107,3 +107,10 @@ def test_frozen() -> None:
 @pytest.mark.parametrize(("text", "minutes"), [("15m", 15), ("1h", 60), ("4h", 240), ("1d", 1440), ("1w", 10080)])
 def test_timeframe_minutes(text: str, minutes: int) -> None:
     assert timeframe_minutes(text) == minutes
+
+
+def test_candle_and_horizon_follow_a_copy() -> None:
+    config = load_config(None, ["data.timeframe=4h", "data.context_timeframes=['1d']", "labels.horizon=3"])
+    assert (config.candle, config.horizon) == (timedelta(hours=4), timedelta(hours=12))
+    copy = config.model_copy(update={"data": config.data.model_copy(update={"timeframe": "15m"})})
+    assert (copy.candle, copy.horizon) == (timedelta(minutes=15), timedelta(minutes=45))

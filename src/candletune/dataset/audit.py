@@ -142,7 +142,7 @@ def _differences(
     config: Config, candles: Candles, sentiment: Sentiment, row: dict[str, Any], prompt: str, template: Template
 ) -> list[str]:
     time: datetime = row["decision_time"]
-    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    step = config.candle
     cut = replace(candles, frame=candles.frame.filter(pl.col("date") + step <= time))
     last = describe_rows(indicator_rows(cut).tail(1), cut, config.data)
     again = add_sentiment(last, sentiment.until(time), config.data).select(COLUMNS).row(0, named=True)

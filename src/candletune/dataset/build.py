@@ -6,12 +6,12 @@ for a person.
 """
 
 import random
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.audit import describe_dataset
 from candletune.dataset.card import write_card
@@ -94,7 +94,6 @@ def describe(
     config: Config, template: Template, choice: Choice, meta: pl.DataFrame, natural: pl.DataFrame
 ) -> dict[str, Any]:
     """The manifest, but for what reading the files and the audit found."""
-    minutes = timeframe_minutes(config.data.timeframe)
     times = pl.concat([meta["decision_time"], natural["decision_time"]])
     last: datetime = times.max()  # type: ignore[assignment]
     counts = {label: int((meta["label"] == label).sum()) for label in DECISIONS}
@@ -118,7 +117,7 @@ def describe(
         "eval_boundary": None if choice.boundary is None else choice.boundary.isoformat(),
         "first_decision": min(meta["decision_time"]).isoformat(),
         "last_decision": last.isoformat(),
-        "train_end": (last + timedelta(minutes=minutes * config.labels.horizon)).isoformat(),
+        "train_end": (last + config.horizon).isoformat(),
         "class_prior": class_shares(dict(train.group_by("label").len().iter_rows())),
         "natural_prior": class_shares(_rows_by(cells.filter(pl.col("split") == TRAIN), "label")),
         "candidates": {

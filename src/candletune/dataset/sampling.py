@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.rows import LABELS, labelled_pairs
 from candletune.decisions import DECISIONS
@@ -147,8 +147,7 @@ def _in_range(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
 
 
 def _waits(config: Config) -> tuple[timedelta, timedelta]:
-    candle = timedelta(minutes=timeframe_minutes(config.data.timeframe))
-    return candle * config.labels.horizon, candle * config.dataset.embargo
+    return config.horizon, config.candle * config.dataset.embargo
 
 
 def _numbered(config: Config, surveyed: Survey, reporter: Reporter) -> Iterator[pl.DataFrame]:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.config import Config, EvaluateConfig, timeframe_minutes
+from candletune.config import Config, EvaluateConfig
 from candletune.evaluation.metrics import agreement
 from candletune.evaluation.statistics import (
     Interval,
@@ -129,7 +129,7 @@ def _sequential(gain: Interval, error: float, factor: float) -> Interval:
 def _overlap(times: pl.Series, config: Config) -> int:
     if len(times) < 2:
         return 0
-    horizon = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
+    horizon = config.horizon
     step = times.diff().drop_nulls().median()
     assert isinstance(step, timedelta)  # noqa: S101 - the median of durations
     return max(0, math.ceil(horizon / step) - 1)

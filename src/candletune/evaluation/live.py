@@ -59,9 +59,8 @@ def _look(config: Config, path: Path, pairs: tuple[str, ...]) -> dict[str, Any]:
     problems = Problems()
     frame = read_frame(path, problems=problems).sort("timestamp", "ticker")
     scored = score(frame, _outcomes(config, pairs), config.evaluate.move)
-    horizon = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
     judged = scored.filter(pl.all_horizontal(f"{side}_correct" for side in SIDES).is_not_null() & ~pl.col("late"))
-    effective = effective_count(judged, horizon)
+    effective = effective_count(judged, config.horizon)
     missing = max(0, config.evaluate.min_effective - effective)
     both = frame.filter(pl.all_horizontal(pl.col(f"{side}_status") == "ok" for side in SIDES))
     return {
@@ -82,10 +81,10 @@ def _look(config: Config, path: Path, pairs: tuple[str, ...]) -> dict[str, Any]:
         "judged": len(judged),
         "effective": effective,
         "needed": config.evaluate.min_effective,
-        "days_left": missing * horizon / timedelta(days=1),
+        "days_left": missing * config.horizon / timedelta(days=1),
         "accuracy": {side: _accuracy(judged, side, effective, config.evaluate.confidence) for side in SIDES},
         "confidence": config.evaluate.confidence,
-        "chart": _chart(judged, horizon, config.evaluate.confidence),
+        "chart": _chart(judged, config.horizon, config.evaluate.confidence),
         "latest": scored.sort("timestamp", "ticker", descending=True).head(LATEST).to_dicts(),
     }
 

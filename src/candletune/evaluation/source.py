@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.files import read_json
@@ -80,7 +80,7 @@ def _one_pair_of_models(rows: pl.DataFrame, path: Path) -> None:
 
 def _after_training(rows: pl.DataFrame, config: Config, run: RunFolder, path: Path) -> None:
     train_end = datetime.fromisoformat(read_json(run.dataset_manifest)["train_end"])
-    purge = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
+    purge = config.horizon
     seen = int(((rows["timestamp"] < train_end + purge) & ~rows["forced"]).sum())
     if seen:
         raise InputError(

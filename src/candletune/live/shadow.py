@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import decision_rows
 from candletune.engines import Stopped, base_gguf
@@ -171,7 +171,7 @@ def due_decisions(config: Config, journal: Journal, now: datetime) -> list[Due]:
     next candle has closed already. A candle that was still open when its file was written is not due: its last prices
     are missing.
     """
-    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    step = config.candle
     tickers = [ticker_of(pair) for pair in config.data.pairs]
     last = {ticker: journal.last(ticker) for ticker in tickers}
     known = [time for time in last.values() if time is not None]
@@ -228,7 +228,7 @@ def watch(
         clock: the time now, with a zone.
         pause: waits some seconds.
     """
-    step = timedelta(minutes=timeframe_minutes(config.data.timeframe))
+    step = config.candle
     written, stale = 0, False
     seen: list[tuple[datetime, int]] | None = None
     newest = clock()

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from candletune.config import DataConfig, timeframe_minutes
+from candletune.config import DataConfig
 from candletune.errors import InputError, UsageError
 from candletune.files import atomic_path
 from candletune.market.candles import COLUMNS, check_candles, find_candle_file, load_candles
@@ -101,7 +101,7 @@ def fetch_pair(
             that contradict the file; the file is left as it was.
     """
     _check_market(client, data, pair, wait)
-    step = timedelta(minutes=timeframe_minutes(data.timeframe))
+    step = data.candle
     end = (now or datetime.now(UTC)) - step
     target, known = _known(data, pair)
     store = _Store(target, data.timeframe, known, client.id)

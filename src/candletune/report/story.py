@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from candletune import __version__
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.errors import InputError
 from candletune.evaluation import over_time
 from candletune.evaluation.review.tally import reviewed
@@ -34,7 +33,7 @@ def tell(config: Config, run: RunFolder) -> Shown:
     verdict = verdict_view(read_json(run.verdict))
     metrics = read_json(run.metrics)
     scored = _scored(run.scored)
-    horizon = timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
+    horizon = config.horizon
     lags = over_time.overlap(scored, horizon)
     times = over_time.signals_by_time(scored)
     intervals = {

@@ -7,7 +7,7 @@ on behind the last row on disk.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.config import Config, timeframe_minutes
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import decision_rows
 from candletune.decide.adapters import adapter_facts
@@ -150,7 +150,7 @@ def held_out_rows(config: Config, train_end: datetime) -> tuple[pl.DataFrame, bo
         InputError: the range reaches into the training data, or holds nothing.
     """
     start = config.replay.start or config.dataset.test_start
-    earliest = train_end + timedelta(minutes=timeframe_minutes(config.data.timeframe) * config.labels.horizon)
+    earliest = train_end + config.horizon
     if start is None:
         start = earliest
     forced = start < earliest
