@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2] / "src" / "candletune"
 LAYERS = (
     ("__init__", "errors", "decisions", "config", "config_file", "console"),
     ("files", "hashes"),
+    ("artifacts",),
     ("runs",),
     ("market",),
     ("labels",),

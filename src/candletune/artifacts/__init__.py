@@ -1,0 +1,14 @@
+"""The JSON files that stages leave for each other and for other programs, one typed model each.
+
+A model is frozen, knows its version, and is read and written here only. Its JSON schema is in docs/schemas, written by
+`python docs/schemas/write.py`.
+"""
+
+from candletune.artifacts.base import Artifact, Record
+from candletune.artifacts.metrics import Metrics
+from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
+
+ARTIFACTS: tuple[type[Artifact], ...] = (Metrics, Verdict)
+"""Every file with a schema of its own; add a new one here."""
+
+__all__ = ["ARTIFACTS", "Artifact", "JudgedModel", "Metrics", "Record", "Verdict", "VerdictCriterion"]

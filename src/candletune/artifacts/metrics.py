@@ -1,0 +1,341 @@
+"""`evaluation/metrics.json`: everything that was measured on a journal."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from candletune.artifacts.base import Artifact, Record
+from candletune.decisions import Decision
+
+
+class Interval(Record):
+    """An estimate with its interval; None where it is undefined (no signals, say)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Both ends, when both are known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+class CalibrationPoint(Record):
+    """Rows of one confidence bin: their mean confidence and the share that was right."""
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+class Equity(Record):
+    """Acting on the decisions, after fees; shares of the capital."""
+
+    net_return: float
+    buy_and_hold: float
+    max_drawdown: float
+    turnover: float
+
+
+class SideMetrics(Record):
+    """One model's metrics.
+
+    Attributes:
+        rows: of the journal.
+        pending: rows without an outcome yet.
+        status: rows by status (ok, invalid, skipped, error).
+        coverage: share of rows answered.
+        shares: share of each decision among the answers.
+        signals: BUY and SELL decisions with a known outcome.
+        accuracy_signals: share of them that were right.
+        accuracy_all: share of all answers with a known outcome that were right.
+        direction: share of the signals whose price moved the called way at all.
+        mean_signed_return: mean return in the called direction, a fraction.
+        flip_rate: share of consecutive decisions of a ticker that differ.
+        confusion: rows are outcomes, columns decisions, both BUY, SELL, HOLD.
+        recall, precision: by decision; None where nothing would count.
+        balanced_accuracy: mean recall of the classes that occurred.
+        brier: sum over the classes (Brier 1950); 0 is perfect, 2/3 knows nothing.
+        log_loss: mean negative log probability of what happened, natural logarithm.
+        calibration: by confidence bin.
+        calibration_error: mean distance of confidence and accuracy.
+        latency_ms: mean milliseconds a decision.
+    """
+
+    rows: int
+    pending: int
+    status: Mapping[str, int]
+    coverage: float
+    shares: Mapping[Decision, float]
+    signals: int
+    accuracy_signals: float | None
+    accuracy_all: float | None
+    direction: float | None
+    mean_signed_return: float | None
+    flip_rate: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    recall: Mapping[Decision, float | None]
+    precision: Mapping[Decision, float | None]
+    balanced_accuracy: float | None
+    brier: float | None
+    log_loss: float | None
+    calibration: tuple[CalibrationPoint, ...]
+    calibration_error: float | None
+    equity: Equity
+    latency_ms: float | None
+
+
+class Comparison(Record):
+    """The candidate against the incumbent, paired in time.
+
+    Attributes:
+        accuracy_signals: the gain in BUY/SELL accuracy.
+        sides: each side's own BUY/SELL accuracy.
+        standard_error: of the gain.
+        sequential: the gain's interval that holds at all times at once.
+        signed_return: the candidate's mean return in the called direction.
+        effective: independent observations the candidate's signals are worth.
+        overlap: later decision times whose windows share candles with one.
+        block: mean length of a bootstrap block, in decision times.
+        days: from the first decision time with an outcome to the last.
+        days_needed: days until the models could be told apart, if gain and noise stay; None: never, or unknown.
+        agreement: share of rows both answered on which they agree.
+        coverage: share of rows both answered.
+        decided: rows with a known outcome (None in a file of an earlier candletune).
+    """
+
+    accuracy_signals: Interval
+    sides: Mapping[str, Interval]
+    standard_error: float | None
+    sequential: Interval
+    signed_return: Interval
+    effective: float
+    overlap: int
+    block: float
+    days: float
+    days_needed: float | None
+    agreement: float | None
+    coverage: float
+    decided: int | None = None
+
+
+class GroupSide(Record):
+    """One model on a part of the rows."""
+
+    signals: int
+    accuracy_signals: float | None
+
+
+class GroupMetrics(Record):
+    """Both models on a ticker's, a month's or a regime's rows."""
+
+    rows: int
+    active: GroupSide
+    shadow: GroupSide
+
+
+class ShiftControl(Record):
+    """BUY/SELL accuracy against outcomes shifted in time.
+
+    Attributes:
+        accuracy: unshifted.
+        chance: mean under the shifts.
+        low, high: 2.5 and 97.5 % points under the shifts.
+        p_value: share of the shifts that do as well as the unshifted decisions.
+        shifts: their number.
+    """
+
+    accuracy: float
+    chance: float
+    low: float
+    high: float
+    p_value: float
+    shifts: int
+
+
+class Wording(Record):
+    """How many reasons a model wrote, and how many different ones."""
+
+    written: int
+    distinct: int
+
+
+class Disagreement(Record):
+    """A row on which the models differ."""
+
+    timestamp: str
+    ticker: str
+    price: float
+    active_action: Decision
+    shadow_action: Decision
+    forward_return: float | None
+    active_reasoning: str | None
+    shadow_reasoning: str | None
+
+
+class LinesLeftOut(Record):
+    """Lines of the journal that were left out."""
+
+    torn: int
+    broken: int
+    duplicates: int
+
+
+class RowsRemarked(Record):
+    """Rows of the journal that count, and are remarkable."""
+
+    out_of_order: int
+    late: int
+
+
+class FalseClaim(Record):
+    """A reason, and what in it is not true of its row."""
+
+    reason: str
+    claim: str
+
+
+class SideGrounding(Record):
+    """Whether one model's reasons are true.
+
+    Attributes:
+        reasons: held against their rows.
+        checked: of these, with a claim that can be checked.
+        true: of these, without a false claim.
+        rate: true / checked, and its interval.
+        claims: checkable claims in all.
+        claims_true: share of them that hold.
+        false: a few that do not.
+    """
+
+    reasons: int
+    checked: int
+    true: int
+    rate: float | None
+    interval: tuple[float, float] | None
+    claims: int
+    claims_true: float | None
+    false: tuple[FalseClaim, ...]
+
+
+class Grounding(Record):
+    """Rows with a reason, and how many of their prompts could be rendered again."""
+
+    rows: int
+    matched: int
+    active: SideGrounding
+    shadow: SideGrounding
+
+
+class BaselineMetrics(Record):
+    """A baseline on the same rows, and the candidate's lead over it.
+
+    Attributes:
+        interval: of its own BUY/SELL accuracy.
+        lead: the candidate's BUY/SELL accuracy minus its own, paired.
+    """
+
+    rows: int
+    signals: int
+    accuracy_signals: float | None
+    accuracy_all: float | None
+    balanced_accuracy: float | None
+    mean_signed_return: float | None
+    interval: Interval
+    lead: Interval
+
+
+class Rate(Record):
+    """A share over items with its interval; None without items."""
+
+    rate: float | None
+    interval: tuple[float, float]
+    items: int
+
+
+class Preference(Record):
+    """Which reason reviewers preferred, in answers; and over items where a choice was made."""
+
+    active: int
+    shadow: int
+    equal: int
+    shadow_preferred: Rate
+
+
+class ReviewerAgreement(Record):
+    """Pairs of reviewers of one item: share of equal preferences, and Scott's pi (1955)."""
+
+    pairs: int
+    share: float
+    pi: float | None
+
+
+class ReviewSummary(Record):
+    """What reviewers said of the reasons.
+
+    Attributes:
+        items: reviewed.
+        sample: items that could be.
+        reviews: complete ones.
+        reviewers: their names.
+        unblinded: reviews whose reviewer saw the decision.
+        rates: share of full marks by side and quality.
+        differences: candidate minus incumbent, by quality.
+    """
+
+    items: int
+    sample: int
+    reviews: int
+    reviewers: tuple[str, ...]
+    unblinded: int
+    rates: Mapping[str, Mapping[str, Rate]]
+    differences: Mapping[str, Interval]
+    preference: Preference
+    agreement: ReviewerAgreement | None
+
+
+class Metrics(Artifact):
+    """Everything measured on a journal. `active` is the incumbent, `shadow` the candidate.
+
+    Attributes:
+        tickers, months, regimes: the main numbers by group.
+        controls: each side against shifted outcomes; None with too few rows or no signal.
+        reasons: how many were written.
+        disagreements: some rows on which the models differ, evenly spread.
+        problems: lines left out.
+        journal: rows that are remarkable.
+        grounding: None when no reason was written, or the candles are gone.
+        baselines: by name; empty when they were not asked for.
+        reviews: None when nobody has finished one.
+    """
+
+    VERSION: ClassVar[int] = 2
+    COMMAND: ClassVar[str] = "evaluate"
+
+    active: SideMetrics
+    shadow: SideMetrics
+    comparison: Comparison
+    tickers: Mapping[str, GroupMetrics]
+    months: Mapping[str, GroupMetrics]
+    regimes: Mapping[str, GroupMetrics]
+    controls: Mapping[str, ShiftControl | None]
+    reasons: Mapping[str, Wording]
+    disagreements: tuple[Disagreement, ...]
+    problems: LinesLeftOut
+    journal: RowsRemarked
+    grounding: Grounding | None = None
+    baselines: Mapping[str, BaselineMetrics] = {}
+    reviews: ReviewSummary | None = None
+
+    def side(self, name: str) -> SideMetrics:
+        """`active` or `shadow`."""
+        return self.active if name == "active" else self.shadow
+
+    @classmethod
+    def upgrade(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 1 called the control's `p_value` `as_good`."""
+        controls = {
+            side: control and {("p_value" if key == "as_good" else key): number for key, number in control.items()}
+            for side, control in value.get("controls", {}).items()
+        }
+        return value | {"controls": controls}

@@ -1,0 +1,76 @@
+"""`evaluation/verdict.json`: whether the candidate deserves to act, and why."""
+
+from typing import ClassVar, Literal
+
+from candletune.artifacts.base import Artifact, Record
+
+VerdictName = Literal["promote", "keep", "not enough evidence"]
+Source = Literal["replay", "shadow"]
+
+
+class VerdictCriterion(Record):
+    """One demand of the decision rule.
+
+    Attributes:
+        name: short, as tables show it.
+        description: what the number is, in words.
+        value: the number; None where it is undefined.
+        interval: its interval, where it has one.
+        limit: what it is held against.
+        passed: None when it could not be asked, which blocks nothing.
+        kind: `plan` (the plan's rule) or `evidence` (whether the numbers can be believed).
+        unit: how numbers are shown.
+    """
+
+    name: str
+    description: str
+    value: float | None
+    interval: tuple[float, float] | None
+    limit: float
+    passed: bool | None
+    kind: Literal["plan", "evidence"]
+    unit: Literal["points", "share", "count"]
+
+
+class JudgedModel(Record):
+    """A model that was judged.
+
+    Attributes:
+        name: as tables and reports show it.
+        adapter_sha256: hash of its GGUF; None for the bare base.
+    """
+
+    name: str
+    adapter_sha256: str | None
+
+
+class Verdict(Artifact):
+    """The verdict of one evaluation.
+
+    Attributes:
+        verdict: promote, keep or not enough evidence.
+        reason: why, in words.
+        rule: `full`, or `plan` (the plan's three criteria alone).
+        criteria: each demand with its number, interval and limit.
+        candidate: the model that may be promoted.
+        incumbent: the model that acts.
+        forced: part of the rows was seen in training.
+        rows: rows of the journal that were judged.
+        notes: what the numbers mean beyond the criteria, in plain sentences.
+        source: which kind of journal was judged.
+        decided: when, ISO 8601 in UTC; empty in a file of an earlier candletune.
+    """
+
+    COMMAND: ClassVar[str] = "evaluate"
+
+    verdict: VerdictName
+    reason: str
+    rule: Literal["full", "plan"]
+    criteria: tuple[VerdictCriterion, ...]
+    candidate: JudgedModel
+    incumbent: JudgedModel
+    forced: bool
+    rows: int
+    notes: tuple[str, ...] = ()
+    source: Source = "replay"
+    decided: str = ""
