@@ -7,6 +7,7 @@ from candletune.config import Config
 from candletune.errors import CandletuneError
 from candletune.files import read_json
 from candletune.hashes import sha256_path
+from candletune.journal import Role
 from candletune.live.promotion import active_adapter
 from candletune.report.text import moment, number, percent, short_hash
 from candletune.runs import RunFolder
@@ -14,8 +15,6 @@ from candletune.stages import STAGES
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-ROLES = {"active": "incumbent", "shadow": "candidate"}
 
 
 def status_of(config: Config, run: RunFolder) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def _who(active: dict[str, Any]) -> str:
 def _shadow(journal: dict[str, Any]) -> str:
     if "problem" in journal:
         return f"unreadable: {journal['problem']}"
-    accuracy = ", ".join(f"{ROLES[side]} {percent(rate)}" for side, rate in journal["accuracy"].items())
+    accuracy = ", ".join(f"{Role.of(side)} {percent(rate)}" for side, rate in journal["accuracy"].items())
     left = f", about {number(journal['days_left'], 1)} more days" if journal["days_left"] > 0 else ""
     return (
         f"{number(journal['rows'])} cycles to {moment(journal['last'])} UTC; right so far: {accuracy}; agreement "

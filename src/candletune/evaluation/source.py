@@ -10,7 +10,7 @@ from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.files import read_json
-from candletune.journal import SIDES, Problems, read_frame
+from candletune.journal import SIDES, Problems, Role, read_frame
 from candletune.runs import RunFolder
 
 BARE: Final = "bare base"
@@ -56,12 +56,12 @@ def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[str, A
     """`candidate` and `incumbent` with name and adapter hash: from the replay, or from a shadow journal's rows."""
     if config.evaluate.journal is None:
         replayed = run.stage_summary("replay")
-        return {role: replayed[role] for role in ("candidate", "incumbent")}
+        return {role.value: replayed[role] for role in Role}
     found = {}
-    for role, side in (("candidate", "shadow"), ("incumbent", "active")):
-        hashes = rows.filter(pl.col(f"{side}_status") == "ok")[f"{side}_adapter"].drop_nulls()
+    for role in Role:
+        hashes = rows.filter(pl.col(f"{role.side}_status") == "ok")[f"{role.side}_adapter"].drop_nulls()
         digest = hashes[0] if len(hashes) else None
-        found[role] = {"name": BARE if digest is None else digest[:12], "adapter_sha256": digest}
+        found[role.value] = {"name": BARE if digest is None else digest[:12], "adapter_sha256": digest}
     return found
 
 

@@ -7,6 +7,7 @@ never hands out half a line.
 """
 
 from candletune.journal.reader import read_frame, read_rows
+from candletune.journal.roles import Role
 from candletune.journal.rows import (
     SCHEMA,
     SIDES,
@@ -30,6 +31,7 @@ __all__ = [
     "Journal",
     "Mode",
     "Problems",
+    "Role",
     "Row",
     "Side",
     "Status",

@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import InputError
+from candletune.journal.roles import Role
 
 SCHEMA: Final = 1
-SIDES: Final = ("active", "shadow")
+SIDES: Final = tuple(role.side for role in Role)
 STATUSES: Final = ("ok", "invalid", "skipped", "error")
 Status = Literal["ok", "invalid", "skipped", "error"]
 Mode = Literal["replay", "shadow"]

@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +19,8 @@ _POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Polars raises on broken files; a truncated one may make its reader panic."""
 _MILLISECONDS = (1_000_000_000_000, 10_000_000_000_000)
 """Integer dates are epoch milliseconds, as freqtrade's json has them: 2001 to 2286."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,24 @@ class Candles:
 def ticker_of(pair: str) -> str:
     """`BTC/USDT:USDT` -> `BTC`."""
     return pair.partition("/")[0]
+
+
+def decision_time(at: datetime, timeframe: str) -> datetime:
+    """When the last candle that had closed at `at` closed: `at` floored to the candle grid.
+
+    The grid begins at midnight UTC on 1970-01-01; weeks begin on Monday, as exchanges have them.
+
+    Args:
+        at: any moment, with a time zone.
+        timeframe: freqtrade timeframe.
+
+    Raises:
+        ValueError: `at` has no time zone, or the timeframe is none.
+    """
+    if at.tzinfo is None:
+        raise ValueError(f"{at} has no time zone")
+    anchor = _FIRST_MONDAY if timeframe.endswith("w") else _EPOCH
+    return at.astimezone(UTC) - (at - anchor) % timedelta(minutes=timeframe_minutes(timeframe))
 
 
 def find_candle_file(folder: Path, pair: str, timeframe: str) -> Path:
