@@ -151,7 +151,9 @@ class TrainConfig(Table):
     soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
     eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")
     save_steps: Positive = Field(50, description="optimizer steps between checkpoints")
-    patience: int = Field(0, ge=0, description="evaluations without a better eval loss before stopping; 0: never")
+    patience: int = Field(
+        3, ge=0, description="evaluations without a better eval loss before stopping with the best adapter; 0: off"
+    )
     vram_gib: float | None = Field(None, gt=0, description="memory budget; none: what the card has free")
     gpus: int = Field(0, ge=0, description="GPUs that share each step (fast path); 0: all visible")
     backend: Literal["auto", "fast", "reference", "unsloth"] = Field("auto", description="training engine")

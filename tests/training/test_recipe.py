@@ -145,7 +145,10 @@ def test_the_cut_of_a_batch_does_not_matter(bench: Bench, tmp_path: Path) -> Non
 
 def test_measuring_on_the_way_changes_nothing(bench: Bench, tmp_path: Path) -> None:
     """On CPUs with AVX512-BF16 bitsandbytes repacks a layer at its first evaluation, and drops its gradient after."""
-    without, measured = (bench.train(settings(f"train.eval_steps={every}"), tmp_path / str(every)) for every in (0, 2))
+    without, measured = (
+        bench.train(settings(f"train.eval_steps={every}", "train.patience=0"), tmp_path / str(every))
+        for every in (0, 2)
+    )
     assert sum("eval_loss" in row for row in measured[2]) == 2
     assert losses(measured[2]) == losses(without[2])
     for name, weight in without[1].items():
@@ -228,6 +231,38 @@ def test_early_stopping_keeps_the_best(bench: Bench, tmp_path: Path) -> None:
     best = min(found, key=lambda step: found[step])
     assert done["best_step"] == best
     assert done["steps"] == best + 3 < 30
+
+
+def test_the_last_adapter_is_kept_when_it_is_the_best(bench: Bench, tmp_path: Path) -> None:
+    """Evaluations are rarer than steps: what was learnt behind the last of them must not be thrown away."""
+    plain = bench.train(settings("train.patience=0"), tmp_path / "off")
+    done, weights, rows = bench.train(settings("train.eval_steps=4", "train.patience=3"), tmp_path / "on")
+    assert [row["step"] for row in rows if "eval_loss" in row] == [4, 6]
+    assert done["best_step"] == 6 and plain[0]["best_step"] is None
+    for name, weight in plain[1].items():
+        assert torch.equal(weight, weights[name]), name
+
+
+@pytest.mark.parametrize("cut", [5, 8])
+def test_early_stopping_resumed_ends_as_uninterrupted(bench: Bench, tmp_path: Path, cut: int) -> None:
+    """Killed before and behind the best: the same steps, the same best one, the same weights."""
+    more = ("train.learning_rate=0.3", "train.max_steps=30", "train.eval_steps=1", "train.patience=3")
+    whole, weights, _ = bench.train(settings(*more), tmp_path / "whole")
+
+    class Dying(Watcher):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+            super().on_step_end(args, state, control, model=model, **rest)
+            if state.global_step == min(cut, whole["steps"] - 1):
+                raise Stop
+
+    with pytest.raises(Stop):
+        bench.train(settings(*more), tmp_path / "cut", watcher=Dying)
+    again, resumed, _ = bench.train(settings(*more), tmp_path / "cut")
+    assert (again["steps"], again["best_step"]) == (whole["steps"], whole["best_step"])
+    assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
+    after, forced, _ = bench.train(settings(*more), tmp_path / "cut")  # what --force does behind a finished training
+    assert after["best_step"] == whole["best_step"]
+    assert all(torch.equal(weight, forced[name]) for name, weight in weights.items())
 
 
 def test_the_alarm_sounds_when_one_class_takes_over(bench: Bench, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
             seed=config.seed,
             pad=tokenizer.pad,
         )
-    final = watcher.on_evaluate_now(model, done["steps"])
+    final = watcher.evaluation(model, done["steps"])
     manifest = read_json(run.dataset_manifest)
     with atomic_folder(run.adapter) as folder:
         model.save_pretrained(folder, safe_serialization=True)

@@ -186,7 +186,7 @@ def train_adapter(
         output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     if engine is not None:
         micro = engine.plan.micro_batch
-    best = watcher.load_best(model)
+    best = watcher.keep_best(model, int(output.global_step))
     return {
         "steps": int(output.global_step),
         "best_step": best,

@@ -1,7 +1,6 @@
 """Watching a training: progress, metrics.jsonl and TensorBoard, evaluations, early stopping, the alarm, Ctrl-C."""
 
 import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +45,7 @@ class Watcher(TrainerCallback):
         pad: pad id.
         warn: called with the alarm's text.
         every: steps between evaluations; 0: none before the end.
-        patience: evaluations without a better eval loss before stopping; 0: never.
+        patience: evaluations without a better eval loss before stopping; 0: never, and the last adapter is kept.
         folder: checkpoint folder, where the best adapter is kept.
     """
 
@@ -70,20 +69,25 @@ class Watcher(TrainerCallback):
         self.loss = float("nan")
         self.engine: GradientEngine | None = None
         self.stop_asked = False
+        self.evaluated = -1
+        self.out_of_patience = False
         self.best: dict[str, Any] | None = None
         if folder is not None and (folder / BEST / "candletune.json").is_file():
             self.best = read_json(folder / BEST / "candletune.json")
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Show the steps a resumed training has behind it."""
+        """Show the steps a resumed training has behind it; one that had stopped early before stops again at once."""
         self.task.advance(state.global_step)
+        if state.global_step and self._patience_is_over(state.global_step):
+            self.out_of_patience = control.should_training_stop = True
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
         """Move the bar, evaluate when it is time, and save and stop when Ctrl-C was pressed."""
         self.task.advance(note=f"loss {self.loss:.3f}")
-        if self.every and state.global_step % self.every == 0 and state.global_step < state.max_steps:
-            found = self.on_evaluate_now(model, state.global_step)
-            if self.patience and self._no_better(model, found, state.global_step) >= self.patience:
+        due = self.every and state.global_step % self.every == 0 and not self.out_of_patience
+        if due and state.global_step < state.max_steps:
+            self._keep_if_best(model, self.on_evaluate_now(model, state.global_step), state.global_step)
+            if self._patience_is_over(state.global_step):
                 control.should_training_stop = True
         if self.stop_asked:
             control.should_save = True
@@ -107,6 +111,7 @@ class Watcher(TrainerCallback):
         found = evaluate_decisions(model, self.held, self.tokens, self.pad, self.engine)
         if self.held.examples:
             found["loss"] = evaluate_loss(model, self.held.examples, self.pad, engine=self.engine)
+        self.evaluated = step
         append_metrics(self.metrics, {"step": step, **{f"eval_{key}": value for key, value in found.items()}})
         shares: dict[str, float] = found["shares"]
         name = max(shares, key=lambda key: shares[key])
@@ -116,29 +121,51 @@ class Watcher(TrainerCallback):
             )
         return found
 
-    def _no_better(self, model: Any, found: dict[str, Any], step: int) -> int:
-        """Keep the adapter when its eval loss is the best so far; returns evaluations since the best."""
+    def _keep_if_best(self, model: Any, found: dict[str, Any], step: int) -> None:
+        """Keep the adapter on disk when its eval loss is the best so far (only with early stopping)."""
         loss = found.get("loss", found.get("log_loss"))
-        if self.best is None or loss < self.best["loss"]:
-            self.best = {"step": step, "loss": loss, "since": 0}
-            if self.folder is not None:
-                with atomic_folder(self.folder / BEST) as folder:
-                    model.save_pretrained(str(folder), safe_serialization=True)
-                    write_json(folder / "candletune.json", self.best)
-        elif step > self.best["step"]:
-            self.best["since"] += 1
-        return int(self.best["since"])
+        if not self.patience or self.folder is None or (self.best is not None and loss >= self.best["loss"]):
+            return
+        self.best = {"step": step, "loss": loss, "eval": found}
+        with atomic_folder(self.folder / BEST) as folder:
+            model.save_pretrained(str(folder), safe_serialization=True)
+            write_json(folder / "candletune.json", self.best)
 
-    def load_best(self, model: Any) -> int | None:
-        """Put the best adapter back into the model (only with early stopping); returns its step."""
-        if not self.patience or self.best is None or self.folder is None:
+    def _patience_is_over(self, step: int) -> bool:
+        """Counted in steps since the best, not in evaluations seen: a resumed training stops where a whole one does."""
+        if not self.patience or not self.every or self.best is None:
+            return False
+        return (step - int(self.best["step"])) // self.every >= self.patience
+
+    def keep_best(self, model: Any, step: int) -> int | None:
+        """After training: the adapter of the best eval loss, the last one's included, is put into the model.
+
+        Args:
+            model: the trained model.
+            step: the last step.
+
+        Returns:
+            The best adapter's step; None without early stopping or without evaluations on the way.
+        """
+        if not self.patience or not self.every or self.folder is None:
             return None
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
+        if not self.out_of_patience and self.evaluated != step:
+            self._keep_if_best(model, self.on_evaluate_now(model, step), step)
+        if self.best is None:
+            return None
+        if self.best["step"] != step:
+            from peft import set_peft_model_state_dict
+            from safetensors.torch import load_file
 
-        set_peft_model_state_dict(model, load_file(self.folder / BEST / "adapter_model.safetensors"))
-        shutil.rmtree(self.folder / BEST)
+            set_peft_model_state_dict(model, load_file(self.folder / BEST / "adapter_model.safetensors"))
         return int(self.best["step"])
+
+    def evaluation(self, model: Any, step: int) -> dict[str, Any]:
+        """The evaluation of the adapter that was kept; measured now unless it was on the way."""
+        if self.patience and self.every and self.best is not None and "eval" in self.best:
+            kept: dict[str, Any] = self.best["eval"]
+            return kept
+        return self.on_evaluate_now(model, step)
 
 
 @contextmanager
