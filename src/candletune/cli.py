@@ -9,6 +9,7 @@ import click
 
 from candletune import __version__
 from candletune.errors import CandletuneError
+from candletune.process import interrupt_on_sigterm, utf8_streams
 from candletune.stages import STAGES
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -65,6 +66,8 @@ def program() -> None:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the program and leave with DESIGN's exit codes; a traceback only with --debug."""
+    utf8_streams()
+    interrupt_on_sigterm()
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or bool(os.environ.get("CANDLETUNE_DEBUG"))
     sys.exit(_run([a for a in arguments if a != "--debug"], debug))

@@ -1,38 +1,205 @@
-"""Atomic writes: a file or folder is replaced whole, or left as it was."""
+r"""Every file operation that systems disagree on: atomic, on disk when it returns, patient on Windows.
 
+What Windows does differently, and what is done about it:
+
+- It syncs only handles that may write, and no folders: a file is synced through a handle that may, a folder not at all.
+- It neither replaces nor removes a file somebody has open: both are tried again for a few seconds, since readers are
+  quick, and then refused with a sentence.
+- It turns `\n` into `\r\n` in text and opens in a legacy encoding: text is written as UTF-8 bytes.
+- A path beyond 260 characters needs a `\\?\` in front: it gets one.
+
+Elsewhere in the package no module makes such a call by itself (ruff's TID251 and tests/platform/test_one_way.py).
+"""
+
+import errno
 import json
+import ntpath
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from candletune.errors import InputError
+
+T = TypeVar("T")
+WINDOWS: bool = os.name == "nt"
+PATIENCE: float = 5.0
+"""Seconds for which a file that another program has open is tried again (Windows)."""
+_LONGEST: Final = 240
+r"""Characters a Windows path may have without `\\?\`: 260, or 248 for a folder, less a little."""
+_EXTENDED: Final = "\\\\?\\"
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+
+
+def extended(path: str) -> str:
+    r"""An absolute Windows path in the form that has no length limit: `\\?\C:\...` or `\\?\UNC\server\share\...`."""
+    if path.startswith(_EXTENDED):
+        return path
+    whole = ntpath.normpath(path)
+    return f"{_EXTENDED}UNC{whole[1:]}" if whole.startswith("\\\\") else _EXTENDED + whole
+
+
+def long_path(path: Path, room: int = 0) -> Path:
+    """The same path in a form that Windows opens however long it is; unchanged elsewhere and where it is short.
+
+    Args:
+        path: a file or folder.
+        room: characters that names below it will add.
+    """
+    if not WINDOWS:
+        return path
+    whole = os.path.abspath(path)
+    return path if len(whole) + room < _LONGEST else Path(extended(whole))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        InputError: the system refuses; names the folder.
+    """
+    try:
+        long_path(path).mkdir(parents=True, exist_ok=True)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path}: cannot be made a folder ({error.strerror}); choose another one") from None
+
+
+def sync(handle: int) -> None:
+    """Wait until what was written through `handle` is on disk; Windows wants a handle that may write."""
+    os.fsync(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on disk."""
+    handle = os.open(long_path(path), os.O_RDWR | _BINARY)
+    try:
+        sync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's entries are on disk; Windows keeps them in order by itself and refuses to be asked."""
+    if WINDOWS:
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        sync(handle)
+    except OSError as error:  # some network and FUSE file systems have no such call
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename over `target`, atomically; on disk when it returns.
+
+    Raises:
+        InputError: the system refuses, on Windows also because another program has one of the two open.
+    """
+    _patiently(lambda: os.replace(long_path(source), long_path(target)), target, "replaced")
+    sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; a missing one is fine.
+
+    Raises:
+        InputError: the system refuses, on Windows also because another program has it open.
+    """
+    _patiently(lambda: long_path(path).unlink(missing_ok=True), path, "removed")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and what is in it; a missing one is fine.
+
+    Raises:
+        InputError: the system refuses, on Windows also because another program has a file in it open.
+    """
+    if path.exists():
+        _patiently(lambda: shutil.rmtree(long_path(path)), path, "removed")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file's bytes, atomically."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(long_path(source), temporary)
 
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on success it is fsynced and renamed over it, else removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    """Yield a temporary path beside `target`; on success it is synced and renamed over it, else removed.
+
+    Raises:
+        InputError: `target` cannot be written.
+    """
+    make_folder(target.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=long_path(target.parent))
+    except PermissionError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); check its folder's permissions") from None
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        sync_file(temporary)
         temporary.chmod(0o644)
-        temporary.replace(target)
+        move(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`; on success it takes `target`'s place, else it is removed.
+
+    Raises:
+        InputError: `target` cannot be replaced; it is as it was.
+    """
+    make_folder(target.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=long_path(target.parent)))
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                sync_file(path)
+        temporary.chmod(0o755)
+        _take_place(temporary, target)
+    finally:
+        shutil.rmtree(long_path(temporary), ignore_errors=True)
+
+
+def _take_place(new: Path, target: Path) -> None:
+    """A folder cannot be renamed over another one: the older steps aside first, and back when that fails."""
+    if not target.exists():
+        move(new, target)
+        return
+    old = target.with_name(f".{target.name}.old")
+    remove_folder(old)
+    move(target, old)
+    try:
+        move(new, target)
+    except BaseException:
+        move(old, target)
+        raise
+    shutil.rmtree(long_path(old), ignore_errors=True)
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write UTF-8 text atomically, its line ends as they are on every system."""
+    write_bytes(target, text.encode())
 
 
 def write_json(target: Path, value: Any) -> None:
@@ -43,28 +210,55 @@ def write_json(target: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; a missing or broken file is an `InputError` that names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_patiently(lambda: long_path(path).read_text(encoding="utf-8"), path, "read"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
 
 
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `target`; on success it takes `target`'s place, else it is removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+def open_append(path: Path) -> int:
+    """A handle to read, append to and cut a file; made when missing. The caller closes it with `os.close`."""
+    return os.open(long_path(path), os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
+
+
+def append(handle: int, data: bytes) -> None:
+    """One write at the file's end, on disk when it returns.
+
+    Raises:
+        OSError: the disk took less than all; what was taken is still there.
+    """
+    if os.write(handle, data) != len(data):
+        raise OSError("short write; is the disk full?")
+    sync(handle)
+
+
+def truncate(handle: int, size: int) -> None:
+    """Cut a file opened by `open_append` to `size` bytes, on disk when it returns."""
+    os.ftruncate(handle, size)
+    sync(handle)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line for which a lost one after a power cut is no harm (metrics, logs): not synced."""
+    make_folder(path.parent)
+    handle = open_append(path)
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        if target.exists():
-            old = target.with_name(f".{target.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            target.replace(old)
-            temporary.replace(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.replace(target)
+        os.write(handle, text.encode() + b"\n")
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
+
+
+def _patiently(action: Callable[[], T], path: Path, verb: str) -> T:
+    """Windows refuses while somebody has the file open, which passes; anywhere else a refusal is one at once."""
+    again = Retrying(
+        retry=retry_if_exception_type(PermissionError),
+        wait=wait_exponential(0.02, max=0.5),
+        stop=stop_after_delay(PATIENCE if WINDOWS else 0),
+        reraise=True,
+    )
+    try:
+        return again(action)
+    except PermissionError as error:
+        remedy = "close the program that has it open" if WINDOWS else "check its permissions"
+        raise InputError(f"{path}: cannot be {verb} ({error.strerror}); {remedy} and try again") from None

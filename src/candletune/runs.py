@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from candletune import __version__
 from candletune.errors import InputError, UsageError
-from candletune.files import read_json
+from candletune.files import long_path, make_folder, read_json
 
 MANIFEST = "manifest.json"
 _VERSIONED = ("polars", "ta-lib", "torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python", "gguf")
@@ -52,7 +52,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = long_path(path, room=100)
         self.dataset = path / "dataset"
         self.jsonl = path / "dataset/lora_training.jsonl"
         self.meta = path / "dataset/lora_training.meta.parquet"
@@ -92,7 +92,7 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run folder's lock; a second process gets a `UsageError` at once. The system frees it at any exit."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         lock = FileLock(self.file(".lock"))
         try:
             lock.acquire(timeout=0)

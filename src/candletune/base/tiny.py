@@ -6,7 +6,6 @@ prompt's numbers and knows nothing. The demo, the tests and `base.model = "tiny"
 
 import os
 import random
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from filelock import FileLock
 from candletune.config import Config, load_config
 from candletune.console import Reporter
 from candletune.decisions import DECISIONS
-from candletune.files import atomic_folder, write_json
+from candletune.files import atomic_folder, make_folder, remove_folder, write_json
 from candletune.hashes import fingerprint
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     )[:16]
     cache = config.base.cache.expanduser()
     target = cache / f"tiny-{mark}"
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     with FileLock(cache / f".tiny-{mark}.lock"):
         if not (target / "candletune.json").exists():
             reporter.say("building the tiny base model (once, about four minutes on two cores)")
@@ -163,7 +162,7 @@ def build(folder: Path, prompts: list[str], completions: list[str], reporter: Re
     finally:
         torch.set_num_threads(threads)
     write_json(folder / "candletune.json", {"version": VERSION, "steps": steps, "examples": len(examples)})
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    remove_folder(folder / ".cache")
 
 
 def _pretrain(model: Any, examples: list[Any], reporter: Reporter, steps: int) -> None:

@@ -20,7 +20,7 @@ from candletune.dataset.rows import add_prompts, complete_rows
 from candletune.dataset.sampling import Choice, choose, class_shares, survey
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import CheckFailed
-from candletune.files import atomic_folder, write_json
+from candletune.files import atomic_folder, write_json, write_text
 from candletune.hashes import sha256_path
 from candletune.prompts.context import context_of
 from candletune.prompts.grounding import grounded
@@ -59,7 +59,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         reporter.warn(problem)
     with atomic_folder(run.dataset) as folder:
         lines = map(to_line, prompts, completions)
-        (folder / JSONL).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(folder / JSONL, "\n".join(lines) + "\n")
         meta.write_parquet(folder / META)
         add_prompts(natural_meta, template).write_parquet(folder / NATURAL)
         manifest["jsonl_sha256"] = sha256_path(folder / JSONL)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from candletune.files import read_json, write_json
+from candletune.files import move, read_json, write_json
 from candletune.hashes import sha256_path
 
 CATALOGUE = "catalogue.json"
@@ -21,7 +21,7 @@ def keep_older(target: Path, newer: Path) -> Path | None:
     if digest == sha256_path(newer):
         return None
     kept = target.with_name(f"{target.stem}.{digest[:8]}{target.suffix}")
-    target.replace(kept)
+    move(target, kept)
     return kept
 
 

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from filelock import FileLock
 
 from candletune.errors import InputError
+from candletune.files import append, make_folder, open_append, truncate
 from candletune.journal.reader import read_block
 from candletune.journal.rows import DuplicateRow, Problems, Row, check_row, format_time, parse_time
 
@@ -32,7 +33,7 @@ class Journal:
         self._seen: dict[str, set[datetime]] = defaultdict(set)
         self._offset = 0
         self._lines = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with self._open():
             pass
 
@@ -83,12 +84,10 @@ class Journal:
 
     def _write(self, handle: int, data: bytes) -> None:
         try:
-            if os.write(handle, data) != len(data):
-                raise OSError("short write; is the disk full?")
-            os.fsync(handle)
+            append(handle, data)
         except OSError as error:
             # What may be on disk was not acknowledged: take it back, so that a later retry is not a duplicate.
-            os.ftruncate(handle, self._offset)
+            truncate(handle, self._offset)
             raise InputError(
                 f"{self.path}: cannot append ({error}); free space or choose another live.journal"
             ) from None
@@ -128,18 +127,13 @@ class Journal:
             "offset": self._offset,
             "bytes": torn.decode(errors="backslashreplace"),
         }
-        side = os.open(self.torn_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
+        side = open_append(self.torn_path)
         try:
-            os.write(side, json.dumps(note, ensure_ascii=False).encode() + b"\n")
-            os.fsync(side)
+            append(side, json.dumps(note, ensure_ascii=False).encode() + b"\n")
         finally:
             os.close(side)
-        os.ftruncate(handle, self._offset)
-        os.fsync(handle)
+        truncate(handle, self._offset)
         self.problems.add("torn", f"{self.path}: {len(torn)} bytes of an unfinished row moved to {self.torn_path}")
-
-
-_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 
 
 class _Held:
@@ -158,8 +152,7 @@ class _Held:
             journal._thread.release()
             raise
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY
-            self._handle = os.open(journal.path, flags, 0o644)
+            self._handle = open_append(journal.path)
             journal._catch_up(self._handle)
         except BaseException:
             self.__exit__()

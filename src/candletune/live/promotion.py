@@ -4,7 +4,6 @@ Before the first promotion the configured incumbent acts (`incumbent.adapter`, o
 copied beside the state file under its hash, so training again in the same run folder can't change who acts.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from candletune.config import Config
 from candletune.errors import CheckFailed, InputError, UsageError
-from candletune.files import atomic_path, read_json, write_json
+from candletune.files import copy, make_folder, read_json, write_json
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 
@@ -164,8 +163,7 @@ def _keep(state: Path, adapter: Adapter) -> Adapter:
     assert adapter.path is not None and adapter.sha256 is not None  # noqa: S101 - narrows types; a candidate has both
     target = state.parent / "adapters" / f"{adapter.name}-{adapter.sha256[:12]}.gguf"
     if not target.is_file() or sha256_path(target) != adapter.sha256:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(adapter.path, temporary)
+        copy(adapter.path, target)
     return replace(adapter, path=target)
 
 
@@ -231,7 +229,7 @@ def _write(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         with FileLock(path.with_name(path.name + ".lock"), timeout=10):
             yield

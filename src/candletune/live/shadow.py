@@ -19,6 +19,7 @@ from candletune.console import Reporter
 from candletune.dataset import decision_rows
 from candletune.engines import Stopped, base_gguf
 from candletune.errors import CandletuneError, InputError
+from candletune.files import remove, write_text
 from candletune.hashes import sha256_path
 from candletune.journal import DuplicateRow, Journal, Row, Side
 from candletune.live.promotion import Adapter, candidate_adapter
@@ -106,7 +107,7 @@ class ShadowLoop:
                 written += 1
             except DuplicateRow as error:  # another writer was first
                 self.reporter.warn(str(error))
-            self._asking.unlink(missing_ok=True)
+            remove(self._asking)
         return written
 
     def _answer(self, item: Due) -> tuple[Prediction, Side]:
@@ -125,7 +126,7 @@ class ShadowLoop:
         if note == self._killer:
             self.reporter.warn(f"candidate: the process ended while it was asked about {note}; not asked again")
             return Side("error", error="the process ended while the candidate was asked")
-        self._asking.write_text(note, encoding="utf-8")
+        write_text(self._asking, note)
         limit = time.monotonic() + self.candidate_seconds
 
         def stop() -> bool:

@@ -18,7 +18,7 @@ import polars as pl
 
 from candletune.config import DataConfig
 from candletune.errors import InputError, UsageError
-from candletune.files import atomic_path
+from candletune.files import atomic_path, make_folder
 from candletune.market.candles import COLUMNS, check_candles, find_candle_file, load_candles
 from candletune.market.retry import Busy, Wait, ask
 
@@ -148,7 +148,7 @@ def _known(data: DataConfig, pair: str) -> tuple[Path, pl.DataFrame | None]:
     """Where the pair's feather file goes, and the candles on disk in whatever format."""
     stem = pair.replace("/", "_").replace(":", "_") + f"-{data.timeframe}"
     target = data.folder / "futures" / f"{stem}-futures.feather" if ":" in pair else data.folder / f"{stem}.feather"
-    data.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(data.folder)
     try:
         found = find_candle_file(data.folder, pair, data.timeframe)
     except InputError:

@@ -1,6 +1,5 @@
 """The `export` stage: adapter folder to GGUF, next to a base GGUF when none is configured."""
 
-import shutil
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from typing import Any
 
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.files import read_json
+from candletune.files import make_folder, move, read_json, remove, remove_folder
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import keep_older, record
 from candletune.gguf.model import write_model
@@ -43,7 +42,7 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     trained = read_json(folder / "candletune.json")
     manifest = {"version": 1, **{key: trained[key] for key in MANIFEST_KEYS}, "adapter_sha256": sha256_path(folder)}
     gguf_folder = run.gguf
-    gguf_folder.mkdir(parents=True, exist_ok=True)
+    make_folder(gguf_folder)
     if config.base.gguf is None:
         _write_base(config, base.path, shape, base.name, base.sha256, run.base_gguf, reporter)
     kind, why = config.export.kind, ""
@@ -69,7 +68,7 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     else:
         _write_merged(config, base.path, shape, folder, staged, manifest, reporter)
     older = keep_older(target, staged)
-    staged.replace(target)
+    move(staged, target)
     digest = sha256_path(target)
     record(
         gguf_folder,
@@ -110,7 +109,7 @@ def _write_base(
         reporter=reporter,
     )
     keep_older(target, staged)
-    staged.replace(target)
+    move(staged, target)
 
 
 def _write_merged(
@@ -144,12 +143,12 @@ def _write_merged(
             adapter=adapter,
         )
         if wanted == number_format:
-            plain.replace(target)
+            move(plain, target)
         else:
             quantize(plain, target, wanted)
     finally:
-        plain.unlink(missing_ok=True)
-        shutil.rmtree(merged, ignore_errors=True)
+        remove(plain)
+        remove_folder(merged)
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:

@@ -23,7 +23,7 @@ from candletune.decide.priors import correct_prior
 from candletune.decisions import DECISIONS
 from candletune.engines import Engine, base_gguf, open_engine
 from candletune.errors import InputError
-from candletune.files import atomic_path, read_json, write_json
+from candletune.files import atomic_path, move, read_json, remove, write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.journal import Journal, Row, Side, read_frame
 from candletune.market.candles import find_candle_file
@@ -123,7 +123,7 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
 def _ask_untuned(path: Path, engine: Engine, rows: pl.DataFrame, reporter: Reporter, *, wanted: bool) -> None:
     """The bare base's decisions (timestamp, ticker, action) on some of the rows, where it is not the incumbent."""
     if not wanted:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     places = np.unique(np.linspace(0, len(rows) - 1, min(UNTUNED_ROWS, len(rows))).round().astype(np.int64))
     chosen = rows[places.tolist()]
@@ -257,7 +257,7 @@ def _resume(path: Path, marker: Path, mark: str) -> int:
         return len(read_frame(path))
     if path.exists():
         digest = sha256_path(path)[:8]
-        path.replace(path.with_name(f"{path.stem}.{digest}{path.suffix}"))
+        move(path, path.with_name(f"{path.stem}.{digest}{path.suffix}"))
     write_json(marker, {"version": 1, "fingerprint": mark})
     return 0
 

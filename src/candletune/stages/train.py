@@ -13,7 +13,7 @@ from candletune.console import Reporter
 from candletune.dataset import read_examples
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
-from candletune.files import atomic_folder, read_json, write_json
+from candletune.files import atomic_folder, read_json, remove, write_json
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
@@ -77,7 +77,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     resume = prepare_checkpoints(checkpoints, mark)
     metrics = run.train_metrics
     if resume is None:
-        metrics.unlink(missing_ok=True)
+        remove(metrics)
     else:
         reporter.say(f"resuming from {resume.name}")
         trim_metrics(metrics, step_of(resume))
@@ -115,7 +115,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     manifest = read_json(run.dataset_manifest)
     with atomic_folder(run.adapter) as folder:
         model.save_pretrained(folder, safe_serialization=True)
-        (folder / "README.md").unlink(missing_ok=True)
+        remove(folder / "README.md")
         _settle_config(folder / "adapter_config.json", base.name)
         write_json(
             folder / ADAPTER_MANIFEST,

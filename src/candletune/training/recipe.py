@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from candletune.config import TrainConfig
 from candletune.errors import InputError
-from candletune.files import read_json, write_json
+from candletune.files import make_folder, read_json, remove_folder, write_json
 from candletune.hashes import fingerprint
 from candletune.training.fast.engine import GradientEngine, open_fast
 from candletune.training.loss import answer_loss
@@ -107,8 +106,8 @@ def prepare_checkpoints(folder: Path, mark: str) -> Path | None:
     """The checkpoint to resume from; checkpoints of other data or another configuration are removed."""
     marker = folder / "candletune.json"
     if folder.exists() and (not marker.exists() or read_json(marker).get("fingerprint") != mark):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        remove_folder(folder)
+    make_folder(folder)
     write_json(marker, {"fingerprint": mark})
     return latest_checkpoint(folder)
 

@@ -1,7 +1,6 @@
 """Watching a training: progress, metrics.jsonl and TensorBoard, evaluations, early stopping, the alarm, Ctrl-C."""
 
 import json
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from candletune.base.chat import DecisionTokens
 from candletune.console import Task
 from candletune.decisions import DECISIONS
-from candletune.files import atomic_folder, read_json, write_json, write_text
+from candletune.files import append_line, atomic_folder, read_json, write_json, write_text
+from candletune.process import on_stop
 from candletune.training.fast.engine import GradientEngine
 from candletune.training.loss import answer_loss, decision_probabilities
 from candletune.training.tokens import Weighted
@@ -170,32 +170,23 @@ class Watcher(TrainerCallback):
 
 @contextmanager
 def interruptible(watcher: Watcher) -> Iterator[None]:
-    """Ctrl-C saves a checkpoint at the end of the running step, then interrupts; a second one interrupts at once."""
+    """Ctrl-C or SIGTERM saves a checkpoint after the running step, then interrupts; a second one interrupts at once."""
 
-    def ask(_number: int, _frame: object) -> None:
+    def ask() -> None:
         if watcher.stop_asked:
             raise KeyboardInterrupt
         watcher.stop_asked = True
         watcher.warn("interrupted: saving a checkpoint after this step (press again to stop at once)")
 
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: the caller handles signals
+    with on_stop(ask):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
     if watcher.stop_asked:
         raise KeyboardInterrupt
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
     """Append one JSON line; its numbers also go to TensorBoard (`train/tensorboard`) where that is installed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row) + "\n")
+    append_line(path, json.dumps(row))
     board = _tensorboard(path.parent / "tensorboard")
     if board is not None:
         for name, value in row.items():

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from candletune.errors import InputError
 from candletune.evaluation.review.sample import SIDES, Item
-from candletune.files import write_text
+from candletune.files import make_folder, write_text
 
 QUALITIES: Final = ("grounded", "sensible", "clear")
 SCALE: Final = {1: "no", 2: "partly", 3: "yes"}
@@ -118,7 +118,7 @@ class ReviewStore:
 
     def save(self, review: Review) -> None:
         """Put `review` in place of the same reviewer's earlier one; on disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         with self._thread, FileLock(self.path.with_name(f".{self.path.name}.lock")):
             lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
             kept = [line for line in lines if line.strip() and not _same(line, review)]

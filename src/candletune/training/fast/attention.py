@@ -15,6 +15,8 @@ def flash_usable(queries: Tensor) -> bool:
     """Whether PyTorch's own flash attention takes these queries (n, heads, d)."""
     if queries.device.type != "cuda" or queries.dtype not in (torch.bfloat16, torch.float16):
         return False
+    if not torch.backends.cuda.is_flash_attention_available():  # PyTorch for Windows is built without, at times
+        return False
     return torch.cuda.get_device_capability(queries.device)[0] >= 8 and queries.shape[-1] <= 256
 
 

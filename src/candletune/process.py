@@ -1,0 +1,59 @@
+"""What differs between systems about a process: its streams and the signals that end it."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+)
+"""Ctrl-C; systemd, docker and `kill`; Ctrl-Break and the end of a console window (Windows only)."""
+
+
+def utf8_streams() -> None:
+    """Speak UTF-8 on pipes and redirected files, whatever the system's legacy encoding is.
+
+    JSON on standard input and output is UTF-8 by its definition, and Windows would use cp1252. A terminal keeps its
+    encoding, and shows what it has no letter for as an escape instead of ending the program.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if not isinstance(stream, TextIOWrapper) or stream.encoding.lower().replace("-", "") == "utf8":
+            continue
+        if stream is sys.stdin:
+            if not stream.isatty():
+                stream.reconfigure(encoding="utf-8")
+        elif stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def on_stop(ask: Callable[[], None]) -> Iterator[None]:
+    """Call `ask` for Ctrl-C, SIGTERM and, on Windows, Ctrl-Break inside the block; nothing outside the main thread."""
+    before = {}
+    try:
+        for number in STOP_SIGNALS:
+            before[number] = signal.signal(number, lambda *_: ask())
+    except ValueError:  # not the main thread: the caller handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt_on_sigterm() -> None:
+    """SIGTERM ends the program as Ctrl-C does: what is begun is put away, and the exit code is 130."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: the caller handles signals
+        return
