@@ -1,12 +1,11 @@
 """One TOML file -> frozen, validated models. Every default is the plan's value.
 
-Relative paths are relative to the working directory. A table's docstring says which stage reads it; a field's
+Relative paths are relative to the file (see `config_source`). A table's docstring says which stage reads it; a field's
 description gives unit and meaning (the configuration reference in the docs is generated from them).
 """
 
 import re
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from candletune.config_source import explain, gather
 from candletune.errors import UsageError
 
 TIMEFRAME = re.compile(r"^([1-9][0-9]*)([mhdw])$")
@@ -330,75 +330,19 @@ class Config(Table):
         return self
 
 
-def parse_assignment(text: str) -> tuple[list[str], Any]:
-    """Split a `--set table.key=value`; the value is TOML, or a bare string when it is not valid TOML.
+def load_config(
+    path: Path | None, assignments: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a TOML file (none: only defaults), apply `--set` assignments and a command's own options, validate.
+
+    Paths become absolute: those of the file and the defaults start at the file's folder (without a file: at the
+    working folder), those of assignments and overrides at the working folder.
 
     Raises:
-        UsageError: no `=`, or an empty key.
+        UsageError: the file is missing or broken, or a key or value is wrong; names file (or assignment) and key.
     """
-    key, separator, value = text.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
-        raise UsageError(f"--set {text}: expected table.key=value, for example --set dataset.per_class=500")
+    gathered = gather(Config, path, assignments, overrides or {})
     try:
-        return parts, tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return parts, value.strip()
-
-
-def load_config(path: Path | None, assignments: Sequence[str] = ()) -> Config:
-    """Read a TOML file (none: only defaults), apply `--set` assignments, validate.
-
-    Raises:
-        UsageError: the file is missing or broken, or a key or value is wrong; names file and key.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"{path}: no such file; `candletune init` writes one, or name it with --config") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot be read ({error}); give a TOML file with --config") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path}: not valid TOML ({error}); mend that line") from None
-    for assignment in assignments:
-        parts, value = parse_assignment(assignment)
-        table: Any = values
-        for part in parts[:-1]:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise UsageError(f"--set {assignment}: {part} is a value, not a table")
-        table[parts[-1]] = value
-    try:
-        return Config.model_validate(values)
+        return Config.model_validate(gathered.values)
     except ValidationError as error:
-        raise UsageError(_explain(error, path)) from None
-
-
-def _explain(error: ValidationError, path: Path | None) -> str:
-    where = str(path) if path is not None else "--set"
-    problems = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            problems.append(f"{key}: unknown key{_nearest(item['loc'])}")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            given = f", got {item['input']!r}" if key and not isinstance(item["input"], dict) else ""
-            problems.append(f"{key}: {message}{given}" if key else message)
-    return f"{where}: " + "; ".join(problems)
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    from difflib import get_close_matches
-
-    model: type[BaseModel] = Config
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return ""
-        model = field.annotation
-    names = list(model.model_fields)
-    close = get_close_matches(str(location[-1]), names, n=1)
-    return f" (did you mean {close[0]}?)" if close else f"; known keys: {', '.join(names)}"
+        raise UsageError(explain(error, gathered, Config)) from None

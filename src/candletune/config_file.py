@@ -38,10 +38,16 @@ def toml_value(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, Path | str):
-        return json.dumps(str(value), ensure_ascii=False)
+        return _quoted(str(value))
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return str(value)
+
+
+def _quoted(text: str) -> str:
+    """Single quotes for what holds a backslash, such as a Windows path: nothing is an escape there."""
+    literal = "\\" in text and "'" not in text and text.isprintable()
+    return f"'{text}'" if literal else json.dumps(text, ensure_ascii=False)
 
 
 def _key(name: str, field: FieldInfo, value: Any) -> list[str]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from candletune.config import Config, load_config, parse_assignment
+from candletune.config import Config, load_config
 from candletune.config_file import commented_toml
+from candletune.config_source import parse_assignment, value_of
 from candletune.console import Reporter
 from candletune.files import read_json, write_json, write_text
 from candletune.runs import RunFolder
@@ -45,6 +46,9 @@ def demo_settings(folder: Path, *, signal: float, seed: int, assignments: Sequen
     return [
         *SETTINGS,
         f"run.folder={folder}",
+        f"data.folder={folder / 'candles'}",
+        f"live.state={folder / 'live' / 'active.json'}",
+        f"live.journal={folder / 'live' / 'ab_test_log.jsonl'}",
         f"simulate.signal={signal}",
         f"seed={seed}",
         f"incumbent.adapter={incumbent}",
@@ -59,9 +63,15 @@ def demo_config(folder: Path, *, signal: float, seed: int, assignments: Sequence
 
 
 def demo_toml(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> str:
-    """The same as a file, so that every other command can work on the demo."""
-    parsed = map(parse_assignment, demo_settings(folder, signal=signal, seed=seed, assignments=assignments))
-    return commented_toml({".".join(parts): value for parts, value in parsed})
+    """The same as a file in `folder`, so that every other command can work on the demo, wherever it is moved."""
+    settings = demo_settings(folder, signal=signal, seed=seed, assignments=assignments)
+    config, home = load_config(None, settings), folder.absolute()
+    values: dict[str, Any] = {}
+    for key in (".".join(parse_assignment(text)[0]) for text in settings):
+        value = value_of(config, key)
+        inside = isinstance(value, Path) and value.is_relative_to(home)
+        values[key] = value.relative_to(home) if inside else value
+    return commented_toml(values)
 
 
 def incumbent_config(candidate: Config) -> Config:

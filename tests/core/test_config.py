@@ -1,11 +1,14 @@
 """Configuration: the plan's defaults, overrides, and errors that name file and key."""
 
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from candletune.config import Config, load_config, parse_assignment, timeframe_minutes
+from candletune.config import Config, load_config, timeframe_minutes
+from candletune.config_file import commented_toml
+from candletune.config_source import parse_assignment
 from candletune.errors import UsageError
 
 
@@ -114,3 +117,115 @@ def test_candle_and_horizon_follow_a_copy() -> None:
     assert (config.candle, config.horizon) == (timedelta(hours=4), timedelta(hours=12))
     copy = config.model_copy(update={"data": config.data.model_copy(update={"timeframe": "15m"})})
     assert (copy.candle, copy.horizon) == (timedelta(minutes=15), timedelta(minutes=45))
+
+
+def test_paths_in_a_file_start_at_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, here = tmp_path / "project", tmp_path / "elsewhere"
+    (home / "bases" / "mine").mkdir(parents=True)
+    here.mkdir()
+    (home / "mine.toml").write_text(
+        '[prompt]\ntemplate = "/abs/t.j2"\n'
+        '[data]\nfolder = "candles"\n[base]\nmodel = "bases/mine"\ngguf = "~/b.gguf"\n'
+    )
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    for folder, name in ((home, "mine.toml"), (here, "../project/mine.toml")):
+        monkeypatch.chdir(folder)
+        config = load_config(Path(name), ["evaluate.journal=log.jsonl"])
+        assert config.data.folder == home / "candles"
+        assert config.base.model == str(home / "bases" / "mine")
+        assert config.base.gguf == tmp_path / "user" / "b.gguf"
+        assert config.prompt.template == Path("/abs/t.j2")
+        assert config.run.folder == home / "runs" / "default"
+        assert config.live.state == home / "live" / "active.json"
+        assert config.evaluate.journal == folder / "log.jsonl"
+
+
+def test_a_name_on_the_hub_stays_a_name() -> None:
+    assert load_config(None, ["base.model=somebody/a-model"]).base.model == "somebody/a-model"
+    assert load_config(None, ["base.model=./a-model"]).base.model == str(Path.cwd() / "a-model")
+
+
+def test_an_empty_path_is_none_where_none_is_allowed(tmp_path: Path) -> None:
+    assert load_config(None, ["base.gguf=x.gguf", "base.gguf="]).base.gguf is None
+    with pytest.raises(UsageError, match=r"--set data\.folder=: empty; give a path"):
+        load_config(None, ["data.folder="])
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"\xef\xbb\xbfseed = 3\n")
+    assert load_config(file).seed == 3
+    file.write_text("seed = 3\n", encoding="utf-16")
+    with pytest.raises(UsageError, match="save it as UTF-8"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("path", [r"C:\Users\me", r"C:\temp\candles", r"D:\xyz"])
+def test_a_windows_path_in_double_quotes_gets_the_remedy(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[data]\nfolder = "{path}"\n')
+    with pytest.raises(UsageError, match="single quotes") as caught:
+        load_config(file)
+    assert "\n" not in str(caught.value)
+    assert "folder" in str(caught.value)
+    file.write_text(f"[data]\nfolder = '{path}'\n")
+    assert load_config(file).data.folder.name.endswith(path)
+
+
+def test_a_windows_path_survives_being_written() -> None:
+    text = commented_toml({"data.folder": r"C:\Users\me", "incumbent.name": "o'brien\\x"})
+    read = tomllib.loads(text)
+    assert read["data"]["folder"] == r"C:\Users\me"
+    assert read["incumbent"]["name"] == "o'brien\\x"
+    assert r"folder = 'C:\Users\me'" in text
+
+
+@pytest.mark.parametrize(
+    ("assignment", "pairs"),
+    [
+        ("data.pairs=BTC/USDT:USDT", ("BTC/USDT:USDT",)),
+        ("data.pairs=BTC/USDT:USDT, ETH/USDT", ("BTC/USDT:USDT", "ETH/USDT")),
+        ("data.pairs='BTC/USDT,ETH/USDT'", ("BTC/USDT", "ETH/USDT")),
+        ("data.pairs=['BTC/USDT']", ("BTC/USDT",)),
+        ("data={pairs=['BTC/USDT']}", ("BTC/USDT",)),
+    ],
+)
+def test_lists_on_the_command_line(assignment: str, pairs: tuple[str, ...]) -> None:
+    assert load_config(None, [assignment]).data.pairs == pairs
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("dataset.per_class=x", r"^--set dataset\.per_class: .*integer.*got 'x'"),
+        ("datset.per_class=5", r"^--set datset\.per_class: datset: unknown key \(did you mean dataset\?\)"),
+        ("dataset.per_clas=5", r"^--set dataset\.per_clas: unknown key \(did you mean per_class\?\)"),
+        ("train.batch_size=64", r"^--set train\.batch_size: larger than"),
+        ("data.pairs=", r"^--set data\.pairs: .*at least 1"),
+    ],
+)
+def test_a_wrong_assignment_is_blamed_on_itself(tmp_path: Path, assignment: str, message: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 3\n")
+    with pytest.raises(UsageError, match=message) as caught:
+        load_config(file, [assignment])
+    assert "mine.toml" not in str(caught.value)
+
+
+def test_file_and_assignment_are_blamed_apart(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = -1\n")
+    with pytest.raises(UsageError, match=r"mine\.toml: seed: .*; --set train\.epochs: .*got 0"):
+        load_config(file, ["train.epochs=0"])
+
+
+def test_text_stays_text_whatever_toml_thinks() -> None:
+    assert load_config(None, ["run.folder=2025"]).run.folder == Path.cwd() / "2025"
+    assert load_config(None, ["run.folder=2025-01-01"]).run.folder == Path.cwd() / "2025-01-01"
+    assert load_config(None, ["incumbent.name=true"]).incumbent.name == "true"
+    assert load_config(None, [r'run.folder="C:\Users\x"']).run.folder.name == r"C:\Users\x"
+
+
+def test_overrides_are_values_not_text() -> None:
+    given = Path('o\'brien/a "b" # c.jsonl')
+    assert load_config(None, [], {"evaluate.journal": given}).evaluate.journal == Path.cwd() / given

@@ -15,10 +15,12 @@ from typing import Any
 
 from candletune import __version__
 from candletune.config import Config
+from candletune.config_source import holds, leaves
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.files import write_json
 from candletune.hashes import fingerprint, sha256_path
+from candletune.prompts.template import load_template
 from candletune.runs import MANIFEST, RunFolder, versions
 
 
@@ -54,9 +56,26 @@ class StageOutcome:
 
 
 def settings_of(config: Config, tables: tuple[str, ...]) -> dict[str, Any]:
-    """The part of the configuration a stage depends on, JSON-able."""
+    """The part of the configuration a stage was run with, JSON-able."""
     whole = config.model_dump(mode="json")
     return {"seed": whole["seed"]} | {table: whole[table] for table in tables}
+
+
+def _result_settings(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that results depend on: not where a file lies, since its content counts among the inputs.
+
+    The prompt's own text counts too, so that another packaged template is seen.
+    """
+    paths = {key for key, field in leaves(Config) if holds(field, Path)}
+    kept = {
+        table: {name: item for name, item in value.items() if f"{table}.{name}" not in paths}
+        if isinstance(value, Mapping)
+        else value
+        for table, value in settings.items()
+    }
+    if "prompt" in kept:
+        kept["prompt"] = {"sha256": load_template(config.prompt.template).sha256}
+    return kept
 
 
 def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> StageOutcome:
@@ -71,7 +90,7 @@ def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, 
             raise InputError(f"{path}: missing ({name}), needed by `candletune {stage.name}`; make it first")
         inputs[name] = sha256_path(path)
     settings = settings_of(config, stage.tables)
-    mark = fingerprint({"inputs": inputs, "settings": settings, "candletune": __version__})
+    mark = fingerprint({"inputs": inputs, "settings": _result_settings(config, settings), "candletune": __version__})
     entry = run.manifest()["stages"].get(stage.name)
     if not force and entry is not None and entry["fingerprint"] == mark and _outputs_intact(run, entry):
         return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
