@@ -14,6 +14,7 @@ LAYERS = (
     ("market",),
     ("labels",),
     ("splits",),
+    ("fields",),
     ("gguf",),
     ("base", "prompts"),
     ("dataset",),
@@ -65,7 +66,7 @@ def test_imports_point_upward(path: Path) -> None:
 
 def test_only_labels_and_what_scores_outcomes_look_into_the_future() -> None:
     """`market` and `prompts` never see a forward return: a name for one may not even occur there."""
-    for folder in ("market", "prompts", "engines"):
+    for folder in ("market", "fields", "prompts", "engines"):
         for path in (ROOT / folder).rglob("*.py"):
             names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
             assert "forward_return" not in names, path

@@ -13,8 +13,8 @@ from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.dataset import choose, load_pair, sampling, survey
 from candletune.dataset.sampling import split_counts
+from candletune.fields.columns import indicator_rows
 from candletune.labels import label_candles
-from candletune.market.features import indicator_rows
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 WAIT = timedelta(hours=24)

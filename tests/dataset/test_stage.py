@@ -18,9 +18,8 @@ from candletune.dataset import audit, choose, decision_rows, read_examples, surv
 from candletune.dataset.audit import average_uniqueness, describe_dataset
 from candletune.dataset.sampling import Choice, split_counts
 from candletune.errors import CheckFailed, InputError, UsageError
+from candletune.fields.columns import WARM_UP, indicator_rows
 from candletune.market.candles import Candles
-from candletune.market.features import indicator_rows
-from candletune.market.indicators import WARM_UP
 from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE
 from candletune.stages.runner import run_stage

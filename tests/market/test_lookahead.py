@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candletune.config import DataConfig
+from candletune.fields.columns import market_rows
 from candletune.market.candles import Candles, check_candles
-from candletune.market.features import market_rows
 from candletune.market.sentiment import Sentiment
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

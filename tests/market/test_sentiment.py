@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from candletune.config import DataConfig
+from candletune.fields.columns import add_context
 from candletune.market.sentiment import (
-    add_sentiment,
     clean_headline,
     fear_greed_class,
     load_sentiment,
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> DataConfig:
 
 
 def joined(data: DataConfig, *times: str) -> pl.DataFrame:
-    return add_sentiment(at(*times), load_sentiment(data), data)
+    return add_context(at(*times), load_sentiment(data), data)
 
 
 def test_placeholders_without_files() -> None:

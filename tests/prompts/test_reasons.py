@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candletune.decisions import DECISIONS, Decision
+from candletune.fields.rsi import rsi_word
 from candletune.prompts.context import display_fields
-from candletune.prompts.facts import facts_of, rsi_word
+from candletune.prompts.facts import facts_of
 from candletune.prompts.grounding import check_reason, grounded
 from candletune.prompts.parse import parse_answer
 from candletune.prompts.reasons import write_completion, write_reason

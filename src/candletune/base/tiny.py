@@ -55,8 +55,8 @@ def pretraining_text(config: Config) -> tuple[list[str], list[str]]:
     """Prompts from a market without signal, and completions whose decision is a coin toss."""
     import polars as pl
 
+    from candletune.fields.columns import market_rows
     from candletune.market.candles import Candles
-    from candletune.market.features import market_rows
     from candletune.market.simulate import hours_of, simulate, to_candles
     from candletune.prompts.context import context_of
     from candletune.prompts.reasons import write_completion

@@ -20,12 +20,13 @@ from candletune.console import Reporter
 from candletune.dataset.files import CARD, Examples, read_examples
 from candletune.dataset.rows import load_pair
 from candletune.errors import InputError
+from candletune.fields.columns import add_context, describe_rows, indicator_rows
+from candletune.fields.registry import COLUMNS
 from candletune.files import read_json, write_json
 from candletune.hashes import sha256_path
 from candletune.labels import RETURN_DIGITS, label_candles
 from candletune.market.candles import Candles, ticker_of
-from candletune.market.features import COLUMNS, describe_rows, indicator_rows
-from candletune.market.sentiment import Sentiment, add_sentiment, load_sentiment
+from candletune.market.sentiment import Sentiment, load_sentiment
 from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
 from candletune.runs import RunFolder
@@ -145,7 +146,7 @@ def _differences(
     step = config.candle
     cut = replace(candles, frame=candles.frame.filter(pl.col("date") + step <= time))
     last = describe_rows(indicator_rows(cut).tail(1), cut, config.data)
-    again = add_sentiment(last, sentiment.until(time), config.data).select(COLUMNS).row(0, named=True)
+    again = add_context(last, sentiment.until(time), config.data).select(COLUMNS).row(0, named=True)
     found = [f"{name} is {again[name]!r}, not {row[name]!r}" for name in COLUMNS if again[name] != row[name]]
     if template.render(context_of(again)) != prompt:
         found.append("the prompt has other bytes")

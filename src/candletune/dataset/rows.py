@@ -9,11 +9,12 @@ from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
+from candletune.fields.columns import add_context, describe_rows, indicator_rows
+from candletune.fields.registry import COLUMNS
 from candletune.hashes import sha256_bytes
 from candletune.labels import label_candles
 from candletune.market.candles import Candles, load_candles, ticker_of
-from candletune.market.features import COLUMNS, describe_rows, indicator_rows
-from candletune.market.sentiment import add_sentiment, load_sentiment
+from candletune.market.sentiment import load_sentiment
 from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
 
@@ -59,7 +60,7 @@ def decision_rows(config: Config, *, start: datetime | None = None, end: datetim
         if end is not None:
             rows = rows.filter(pl.col("decision_time") < end)
         frames.append(describe_rows(rows, candles, config.data))
-    rows = add_sentiment(pl.concat(frames), load_sentiment(config.data), config.data)
+    rows = add_context(pl.concat(frames), load_sentiment(config.data), config.data)
     return add_prompts(rows.select(COLUMNS).sort("decision_time", "asset"), load_template(config.prompt.template))
 
 
@@ -102,7 +103,7 @@ def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
         wanted: `asset`, `decision_time` and further columns, which are kept.
 
     Returns:
-        `features.COLUMNS` and the further columns.
+        `fields.registry.COLUMNS` and the further columns.
     """
     wanted = wanted.with_row_index("_row").with_columns(pl.col("asset").cast(pl.String))
     extra = [name for name in wanted.columns if name not in ("asset", "decision_time")]
@@ -114,5 +115,5 @@ def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
         candles = load_pair(config, pair)
         rows = indicator_rows(candles).join(mine, on="decision_time", how="inner", maintain_order="left")
         frames.append(describe_rows(rows, candles, config.data))
-    rows = add_sentiment(pl.concat(frames), load_sentiment(config.data), config.data)
+    rows = add_context(pl.concat(frames), load_sentiment(config.data), config.data)
     return rows.sort("_row").select(*COLUMNS, *extra).drop("_row")

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from candletune.config import EvaluateConfig
 from candletune.decide.priors import correct_prior
 from candletune.decisions import DECISIONS
+from candletune.errors import InputError
 from candletune.evaluation.metrics import outcome_classes
 from candletune.evaluation.statistics import Ratio, bootstrap_difference
+from candletune.fields.registry import FEATURES
 
 Ints = NDArray[np.int64]
-FEATURES = ("rsi", "macd_hist", "ema_gap_pct", "bb_percent", "change_24h")
 OVERSOLD, OVERBOUGHT = 30.0, 70.0
 HOLD = DECISIONS.index("HOLD")
 SILENT = -1
@@ -34,8 +35,8 @@ def baseline_actions(
     """Decisions (indices into DECISIONS) of every baseline on `rows`.
 
     Args:
-        rows: market rows by time and asset, with FEATURES, `close` and `past_return`.
-        train: the training examples' FEATURES and `close` (balanced classes, as the candidate saw them).
+        rows: market rows by time and asset, with the fields' candle columns, `close` and `past_return`.
+        train: the training examples' candle columns and `close` (balanced classes, as the candidate saw them).
         train_classes: their labels.
         threshold: of the labels, which `previous label` applies to the return before the decision.
         natural: class shares in life, to correct the classifiers as the candidate is corrected; None: as trained.
@@ -143,9 +144,18 @@ def _by_time(place: NDArray[np.int64], acts: NDArray[np.bool_], right: NDArray[n
 
 
 def _features(frame: pl.DataFrame) -> NDArray[np.float64]:
-    """FEATURES as (n, 5); the MACD histogram relative to the price, which differs between coins by orders."""
-    relative = frame.with_columns(macd_hist=pl.col("macd_hist") / pl.col("close") * 100)
-    return relative.select(FEATURES).to_numpy().astype(np.float64)
+    """The fields' features, shape (n, number of features).
+
+    Raises:
+        InputError: the frame lacks a column that a feature is made of.
+    """
+    try:
+        values = frame.select(feature.value.alias(feature.name) for feature in FEATURES)
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise InputError(
+            f"dataset: no column {str(error).split()[0]}, which the baselines read; run `candletune dataset --force`"
+        ) from None
+    return values.to_numpy().astype(np.float64)
 
 
 def _classifiers(seed: int) -> dict[str, Any]:

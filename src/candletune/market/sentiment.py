@@ -17,6 +17,7 @@ from candletune.errors import InputError
 
 NEUTRAL_FEAR_GREED = 50
 NO_HEADLINES = "N/A"
+NEUTRAL_NEWS = "neutral"
 HEADLINE_LENGTH = 90
 MOOD_BOUND = 0.05
 """Mean polarity within plus and minus this reads as neutral news."""
@@ -75,11 +76,6 @@ def load_sentiment(data: DataConfig) -> Sentiment:
     )
 
 
-def add_sentiment(rows: pl.DataFrame, sentiment: Sentiment, data: DataConfig) -> pl.DataFrame:
-    """Add fear_greed, fear_greed_class, news_sentiment, sentiment_confidence and headlines to rows by decision time."""
-    return _add_headlines(_add_fear_greed(rows, sentiment.fear_greed), sentiment.headlines, data)
-
-
 def read_fear_greed(path: Path) -> pl.DataFrame:
     """`published` (Datetime[us, UTC]) and `value` (0..100) from csv (date, value) or alternative.me's JSON.
 
@@ -126,7 +122,8 @@ def _read_fear_greed_csv(path: Path) -> pl.DataFrame:
     return frame.select(published=day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), value="value")
 
 
-def _add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.DataFrame:
+def add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.DataFrame:
+    """Add fear_greed (0..100) and fear_greed_class to rows by decision time: the value published last, or Neutral."""
     if history is None:
         value: pl.Expr = pl.lit(NEUTRAL_FEAR_GREED, dtype=pl.Int64)
         joined = rows
@@ -186,29 +183,47 @@ def read_headlines(path: Path) -> pl.DataFrame:
     )
 
 
-def _add_headlines(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConfig) -> pl.DataFrame:
-    names = ("news_sentiment", "sentiment_confidence", "headlines")
+def add_news_mood(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConfig) -> pl.DataFrame:
+    """Add news_sentiment (positive, negative, neutral) and sentiment_confidence (0..1) to rows by decision time."""
     if news is None or news.is_empty() or rows.is_empty():
-        return rows.with_columns(
-            news_sentiment=pl.lit("neutral"), sentiment_confidence=pl.lit(0.0), headlines=pl.lit(NO_HEADLINES)
-        )
+        return rows.with_columns(news_sentiment=pl.lit(NEUTRAL_NEWS), sentiment_confidence=pl.lit(0.0))
+    times, last, count = _windows(rows, news, data)
+    sums = pl.concat([pl.Series([0.0]), news["polarity"].cum_sum()])
+    # Rounded, so that a mean on a bound is on it and does not depend on what was summed up before.
+    mean = ((sums.gather(last) - sums.gather(last - count)) / count.clip(1)).round(_MEAN_DIGITS).alias("mean")
+    mood = pl.when(pl.col("mean") > MOOD_BOUND).then(pl.lit("positive"))
+    known = times.with_columns(mean).select(
+        "decision_time",
+        news_sentiment=mood.when(pl.col("mean") < -MOOD_BOUND).then(pl.lit("negative")).otherwise(pl.lit(NEUTRAL_NEWS)),
+        sentiment_confidence=pl.col("mean").abs().round(2),
+    )
+    return _join_times(rows, known)
+
+
+def add_headlines(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConfig) -> pl.DataFrame:
+    """Add headlines, the newest titles with a separator between them, to rows by decision time."""
+    if news is None or news.is_empty() or rows.is_empty():
+        return rows.with_columns(headlines=pl.lit(NO_HEADLINES))
+    times, last, count = _windows(rows, news, data)
+    return _join_times(
+        rows, times.with_columns(headlines=_latest_titles(news["title"], last, count, data.headline_count))
+    )
+
+
+def _windows(rows: pl.DataFrame, news: pl.DataFrame, data: DataConfig) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+    """Each decision time once, the number of headlines known by then, and how many of them are in its window."""
     # A headline of 08:15 is known from 08:15 on; one window per decision time, `(t - hours, t]`.
     times = rows.select("decision_time").unique().sort("decision_time")
     opened = times["decision_time"].dt.offset_by(f"-{data.headline_hours}h")
     last = news["published_at"].search_sorted(times["decision_time"], side="right").cast(pl.Int64)
     count = last - news["published_at"].search_sorted(opened, side="right").cast(pl.Int64)
-    sums = pl.concat([pl.Series([0.0]), news["polarity"].cum_sum()])
-    # Rounded, so that a mean on a bound is on it and does not depend on what was summed up before.
-    mean = ((sums.gather(last) - sums.gather(last - count)) / count.clip(1)).round(_MEAN_DIGITS).alias("mean")
-    known = times.with_columns(mean, headlines=_latest_titles(news["title"], last, count, data.headline_count))
-    mood = pl.when(pl.col("mean") > MOOD_BOUND).then(pl.lit("positive"))
-    known = known.select(
-        "decision_time",
-        news_sentiment=mood.when(pl.col("mean") < -MOOD_BOUND).then(pl.lit("negative")).otherwise(pl.lit("neutral")),
-        sentiment_confidence=pl.col("mean").abs().round(2),
-        headlines="headlines",
+    return times, last, count
+
+
+def _join_times(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(known, on="decision_time", how="left", maintain_order="left").select(
+        *rows.columns, *(name for name in known.columns if name != "decision_time")
     )
-    return rows.join(known, on="decision_time", how="left", maintain_order="left").select(*rows.columns, *names)
 
 
 def _latest_titles(titles: pl.Series, last: pl.Series, count: pl.Series, most: int) -> pl.Series:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from candletune.decisions import BUY, HOLD, SELL, Decision
+from candletune.fields.field import Fact
 from candletune.prompts.context import display_fields
-from candletune.prompts.facts import Fact, facts_of, say
+from candletune.prompts.facts import facts_of, say
 
 # a, b speak for the label (in HOLD: whatever is named); o, p speak against it; n, m speak for neither side.
 _KINDS: Mapping[str, tuple[str, ...]] = {

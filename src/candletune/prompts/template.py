@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,11 @@ def load_template(path: Path | None = None) -> Template:
     return Template(str(path), text)
 
 
+def packaged_path() -> Path:
+    """Where the packaged template lies."""
+    return Path(__file__).parent / "templates" / PACKAGED
+
+
 @lru_cache(maxsize=1)
 def _packaged() -> Template:
-    text = files("candletune.prompts").joinpath("templates", PACKAGED).read_text(encoding="utf-8")
-    return Template(PACKAGED, text)
+    return Template(PACKAGED, packaged_path().read_text(encoding="utf-8"))

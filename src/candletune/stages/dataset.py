@@ -6,6 +6,7 @@ from pathlib import Path
 from candletune.config import Config
 from candletune.dataset.build import build
 from candletune.market.candles import find_candle_file
+from candletune.prompts.template import packaged_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
@@ -15,8 +16,9 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     optional = {
         "data.fear_greed": config.data.fear_greed,
         "data.headlines": config.data.headlines,
-        "prompt.template": config.prompt.template,
     }
+    # The packaged template too: with an edited one the dataset is another.
+    found["prompt.template"] = config.prompt.template or packaged_path()
     return found | {name: path for name, path in optional.items() if path is not None}
 
 

@@ -22,10 +22,10 @@ from candletune.evaluation.outcomes import join_outcomes, regime, score_rows
 from candletune.evaluation.review.tally import reviewed
 from candletune.evaluation.source import journal_path, models_of, open_journal
 from candletune.evaluation.table import show
+from candletune.fields.columns import indicator_rows
 from candletune.files import atomic_path, read_json, write_json
 from candletune.journal import SIDES
 from candletune.market.candles import find_candle_file
-from candletune.market.features import indicator_rows
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 

@@ -8,7 +8,9 @@ from itertools import pairwise
 import polars as pl
 import pytest
 
-from candletune.market.indicators import INDICATORS, WARM_UP, add_indicators, bollinger_words
+from candletune.fields.bands import bollinger_words
+from candletune.fields.columns import WARM_UP, add_indicators
+from candletune.fields.registry import INDICATORS
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -1,0 +1,136 @@
+"""The keys of a context: how a trader's value is validated, and what a template sees as `raw`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from candletune.errors import InputError
+from candletune.market.sentiment import NO_HEADLINES, clean_headline
+
+TEXT_LIMIT = 160
+HEADLINES_LIMIT = 3
+_SEPARATOR = " | "
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the Signal contract's context.
+
+    Attributes:
+        name: of the key.
+        clean: from the name and a trader's value to the context's value; None when it is absent. Raises InputError.
+        raw: from the context's value to what a template sees as `raw.<name>`, the same for a market row and a request.
+        column: of the market row.
+        placeholder: stands for a missing value in `raw`, as it does in the display.
+        required: sent with every request.
+    """
+
+    name: str
+    clean: Callable[[str, Any], Any]
+    raw: Callable[[Any], Any]
+    column: str
+    placeholder: Any = None
+    required: bool = False
+
+    def raw_value(self, value: Any) -> Any:
+        """What a template sees of a context's value."""
+        return self.placeholder if absent(value) else self.raw(value)
+
+    def informs(self, value: Any) -> bool:
+        """Whether a context's value says more than the placeholder does."""
+        return bool(self.raw_value(value) != self.placeholder)
+
+
+def absent(value: Any) -> bool:
+    """None, an empty text, or one of the ways to write "not available"."""
+    return value is None or (isinstance(value, str) and value.strip().upper() in ("", "N/A", "NA", "NONE"))
+
+
+def number_key(
+    name: str, low: float = -math.inf, high: float = math.inf, *, whole: bool = False, placeholder: float | None = None
+) -> Key:
+    """A number from `low` to `high`; `whole` makes its raw value an integer."""
+
+    def clean(key: str, value: Any) -> float | None:
+        number = _number(key, value)
+        if number is not None and not low <= number <= high:
+            raise InputError(f"context.{key}: expected a number from {low:g} to {high:g}, got {value!r}")
+        return number
+
+    return Key(name, clean, round if whole else float, name, placeholder)
+
+
+def price_key(name: str, column: str) -> Key:
+    """A positive number that every request carries."""
+
+    def clean(key: str, value: Any) -> float:
+        number = _number(key, value)
+        if number is None or number <= 0:
+            raise InputError(f"context.{key}: expected a positive number, got {value!r}")
+        return number
+
+    return Key(name, clean, float, column, required=True)
+
+
+def flag_key(name: str) -> Key:
+    """True or false."""
+
+    def clean(key: str, value: Any) -> bool | None:
+        if absent(value):
+            return None
+        if not isinstance(value, bool):
+            raise InputError(f"context.{key}: expected true or false, got {value!r}")
+        return value
+
+    return Key(name, clean, bool, name)
+
+
+def text_key(
+    name: str,
+    *,
+    limit: int = TEXT_LIMIT,
+    column: str | None = None,
+    placeholder: str | None = None,
+    required: bool = False,
+) -> Key:
+    """Text from outside, cleaned, at most `limit` characters between two separators."""
+
+    def clean(key: str, value: Any) -> str | None:
+        if absent(value):
+            return None
+        if not isinstance(value, str):
+            raise InputError(f"context.{key}: expected text, got {value!r}")
+        # The separator of timeframe summaries stays; everything else is treated as text from outside.
+        return _SEPARATOR.join(clean_headline(part, limit=limit) for part in value.split("|"))
+
+    return Key(name, clean, str, column or name, placeholder, required)
+
+
+def headlines_key(name: str) -> Key:
+    """A list of titles, or one text with separators; the raw value is a tuple of titles."""
+
+    def clean(key: str, value: Any) -> str:
+        if absent(value):
+            return NO_HEADLINES
+        parts = value.split("|") if isinstance(value, str) else value
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            raise InputError(f"context.{key}: expected text or a list of texts, got {value!r}")
+        cleaned = [text for part in parts[:HEADLINES_LIMIT] if (text := clean_headline(part))]
+        return _SEPARATOR.join(cleaned) or NO_HEADLINES
+
+    return Key(name, clean, lambda value: tuple(value.split(_SEPARATOR)), name, ())
+
+
+def _number(key: str, value: Any) -> float | None:
+    given = value
+    if absent(value):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().rstrip("%"))
+        except ValueError:
+            raise InputError(f"context.{key}: expected a number, got {given!r}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"context.{key}: expected a number, got {given!r}")
+    return float(value)
