@@ -91,7 +91,10 @@ class DatasetConfig(Table):
     """Sampling, balancing and splitting of the training examples."""
 
     per_class: Positive = Field(1000, description="examples of each class; fewer when a class has fewer")
-    test_start: UtcTime = Field(None, description="decisions at or after this time are kept out for replay")
+    test_start: UtcTime = Field(
+        None,
+        description="decisions from this time on are kept out for replay; none: the last 12 months, at most a third",
+    )
     train_start: UtcTime = Field(None, description="decisions before this time are left out")
     split: Literal["chronological", "random"] = Field(
         "chronological", description="random reproduces the plan and leaks"

@@ -1,11 +1,38 @@
 """Chronological split with purge and embargo (Lopez de Prado 2018, section 7.4), and the plan's random one."""
 
-from datetime import datetime, timedelta
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 TRAIN, EVAL = "train", "eval"
 SPLITS = pl.Enum((TRAIN, EVAL))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TEST_MONTHS = 12
+"""Months kept out for the replay when no start of the test period is configured."""
+TEST_SHARE = 3
+"""The default test period is never longer than the history divided by this."""
+
+
+def default_test_start(first: datetime, last: datetime) -> datetime:
+    """When the test period begins unless `dataset.test_start` says it: the last 12 months, at most a third of all.
+
+    Args:
+        first: the first candle's open time, UTC.
+        last: the last candle's close, UTC.
+
+    Returns:
+        A midnight, or a full hour where the test period is shorter than two days.
+    """
+    months = last.year * 12 + last.month - 1 - TEST_MONTHS
+    year, month = divmod(months, 12)
+    day = min(last.day, monthrange(year, month + 1)[1])
+    year_ago = last.replace(year=year, month=month + 1, day=day, hour=0, minute=0, second=0, microsecond=0)
+    third = (last - first) / TEST_SHARE
+    grid = timedelta(days=1) if third >= timedelta(days=2) else timedelta(hours=1)
+    # Rounded up: a period rounded down could be longer than a third.
+    steps = -((_EPOCH - (last - third)) // grid)
+    return max(year_ago, _EPOCH + steps * grid)
 
 
 def eval_boundary(times: pl.DataFrame, fraction: float) -> datetime:

@@ -132,9 +132,15 @@ CASES: dict[str, tuple[Break, str, int]] = {
         edited(pl.col("date") + pl.when(pl.col("i") > 300).then(pl.duration(minutes=1)).otherwise(pl.duration())),
         "a time off the 1h grid at 2024-01-13 13:01", 3,
     ),
-    "too few candles": (edited(keep=pl.col("i") < 100), "no candles can be labelled; give longer histories", 3),
+    "too few candles": (edited(keep=pl.col("i") < 100), "third is kept out for the replay; give longer histories", 3),
     "one class only": (settings("labels.threshold=0.9"), "no BUY, SELL in the train split", 3),
-    "test before the data": (settings("dataset.test_start=2020-01-01"), "widen the range", 3),
+    "test before the data": (
+        settings("dataset.test_start=2020-01-01"), "2020-01-01 leaves no training examples, since the candles in", 3
+    ),
+    "test inside the warm-up": (settings("dataset.test_start=2024-01-08T07:00:00Z"), "first 150 are warm-up; set a", 3),
+    "test behind the data": (settings("dataset.test_start=2030-01-01"), "2030-01-01 leaves nothing to replay", 3),
+    "test at the last close": (settings("dataset.test_start=2024-01-17T16:00:00Z"), "end at 2024-01-17 16:00; set", 3),
+    "training from the test on": (settings("dataset.train_start=2024-01-12"), "purge begins; set an earlier time", 3),
     "pairs of one ticker": (two_of_a_ticker, "data.pairs: BTC appears in two pairs; keep one", 3),
     "candles of 5 hours": (settings("data.timeframe=5h"), "data.context_timeframes: 4h is not a longer multiple", 2),
     "candles that do not divide a day": (

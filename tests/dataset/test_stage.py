@@ -1,8 +1,6 @@
 """Choosing, balancing, writing and reading back, on small simulated histories; and an audit that can say no."""
 
 import json
-import math
-import random
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +10,7 @@ import polars as pl
 import pytest
 
 from candletune.cli import main
-from candletune.config import Config, load_config
+from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset import audit, choose, decision_rows, read_examples, survey
 from candletune.dataset.audit import average_uniqueness, describe_dataset
@@ -23,29 +21,7 @@ from candletune.market.candles import Candles
 from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE
 from candletune.stages.runner import run_stage
-
-START = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-def walk(seed: int, rows: int) -> pl.DataFrame:
-    rng = random.Random(seed)  # noqa: S311
-    closes = [100.0]
-    for _ in range(rows - 1):
-        closes.append(round(closes[-1] * math.exp(rng.gauss(0, 0.008)), 4))
-    dates = pl.datetime_range(START, START + timedelta(hours=rows - 1), "1h", time_unit="us", eager=True)
-    close = pl.Series(closes)
-    opened = close.shift(1).fill_null(closes[0])
-    high, low = pl.select(pl.max_horizontal(close, opened), pl.min_horizontal(close, opened).alias("low")).get_columns()
-    return pl.DataFrame(
-        {
-            "date": dates,
-            "open": opened,
-            "high": high,
-            "low": low,
-            "close": close,
-            "volume": pl.repeat(1.0, rows, eager=True),
-        }
-    )
+from random_walk import START, config_of, walk
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(("BTC", "ETH")):
         walk(seed, 3000).write_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
     return folder
-
-
-def config_of(folder: Path, run: Path, *more: str) -> Config:
-    named = [f"data.folder='{folder}'", f"run.folder='{run}'", "dataset.per_class=60", "dataset.natural_eval=40"]
-    return load_config(None, [*named, *more])
 
 
 def built(config: Config) -> tuple[RunFolder, SilentReporter]:
@@ -90,7 +61,7 @@ def test_row_order_and_a_file_in_two_formats_change_nothing(folder: Path, tmp_pa
 
 
 def test_all_of_the_smallest_class(folder: Path, tmp_path: Path) -> None:
-    config = config_of(folder, tmp_path, "dataset.per_class=5000")
+    config = config_of(folder, tmp_path, "dataset.per_class=5000", "dataset.test_start=2024-04-20")
     run, reporter = built(config)
     meta = read_examples(run).meta
     counts = dict(meta.group_by("label").len().iter_rows())

@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candletune.splits import at_random, chronological, eval_boundary
+from candletune.splits import at_random, chronological, default_test_start, eval_boundary
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -66,3 +66,32 @@ def test_no_train_outcome_reaches_the_eval_period(
     assert evaluation
     if train:
         assert max(train) + horizon + embargo < min(evaluation)
+
+
+def test_the_default_test_period_by_hand() -> None:
+    day = timedelta(days=1)
+    cases = {
+        # A long history: 12 calendar months.
+        (datetime(2019, 9, 8, 17, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)): datetime(2024, 7, 1, tzinfo=UTC),
+        # February 29 has no namesake a year before.
+        (datetime(2019, 1, 1, tzinfo=UTC), datetime(2024, 2, 29, 5, tzinfo=UTC)): datetime(2023, 2, 28, tzinfo=UTC),
+        # 90 days: a third.
+        (START, START + 90 * day): START + 60 * day,
+        # 91 days: a third would begin at 16:00, so the next midnight.
+        (START, START + 91 * day): START + 61 * day,
+        # 100 hours: full hours.
+        (START, START + timedelta(hours=100)): START + timedelta(hours=67),
+    }
+    for (first, last), expected in cases.items():
+        assert default_test_start(first, last) == expected
+
+
+@given(
+    first=st.datetimes(datetime(2010, 1, 1), datetime(2025, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    hours=st.integers(3, 24 * 4000),
+)
+def test_the_default_test_period_is_never_empty_nor_longer_than_a_third_or_a_year(first: datetime, hours: int) -> None:
+    last = first + timedelta(hours=hours)
+    start = default_test_start(first, last)
+    assert last - (last - first) / 3 <= start <= last
+    assert last - start < timedelta(days=368)

@@ -3,6 +3,7 @@
 from candletune.dataset.audit import audit
 from candletune.dataset.build import build
 from candletune.dataset.files import JSONL, MANIFEST, META, NATURAL, Examples, read_examples
+from candletune.dataset.period import TestPeriod, find_test_period
 from candletune.dataset.rows import add_prompts, complete_rows, decision_rows, load_pair
 from candletune.dataset.sampling import choose, survey
 
@@ -12,12 +13,14 @@ __all__ = [
     "META",
     "NATURAL",
     "Examples",
+    "TestPeriod",
     "add_prompts",
     "audit",
     "build",
     "choose",
     "complete_rows",
     "decision_rows",
+    "find_test_period",
     "load_pair",
     "read_examples",
     "survey",

@@ -16,6 +16,7 @@ from candletune.console import Reporter
 from candletune.dataset.audit import describe_dataset
 from candletune.dataset.card import write_card
 from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, to_line
+from candletune.dataset.period import find_test_period
 from candletune.dataset.rows import add_prompts, complete_rows
 from candletune.dataset.sampling import Choice, choose, class_shares, survey
 from candletune.decisions import DECISIONS, Decision
@@ -46,6 +47,9 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
             "dataset.split=random leaks: outcome windows of eval rows overlap those of train rows, so every eval "
             "figure is too good; use it for comparison only"
         )
+    period = find_test_period(config)
+    reporter.say(period.describe())
+    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"test_start": period.start})})
     surveyed = survey(config, reporter)
     choice = choose(config, surveyed, reporter)
     wanted = pl.concat([choice.chosen, choice.natural])
@@ -54,6 +58,11 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     prompts, completions, names = render_examples(meta, template, config.seed)
     meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))
     manifest = describe(config, template, choice, meta, natural_meta) | {"candles": surveyed.found}
+    manifest |= {
+        "test_start": period.start.isoformat(),
+        "test_start_default": period.by_default,
+        "test_share": round(period.share, 4),
+    }
     manifest["audit"] = describe_dataset(config, meta, prompts)
     for problem in manifest["problems"]:
         reporter.warn(problem)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from candletune.errors import InputError
 
 COLUMNS = ("date", "open", "high", "low", "close", "volume")
 FORMATS = ("feather", "parquet", "json", "json.gz", "csv")
+_MAGIC = {".feather": b"ARROW1", ".parquet": b"PAR1"}
 _PRICES = ("open", "high", "low", "close")
 _POLARS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Polars raises on broken files; a truncated one may make its reader panic."""
@@ -102,10 +104,10 @@ def read_file(path: Path) -> pl.DataFrame:
     """Read one file in freqtrade's feather, parquet, json, json.gz or csv form, unchecked."""
     try:
         if path.name.endswith(".feather"):
-            _check_ends(path, b"ARROW1")
+            _check_ends(path, _MAGIC[".feather"])
             return pl.read_ipc(path)
         if path.name.endswith(".parquet"):
-            _check_ends(path, b"PAR1")
+            _check_ends(path, _MAGIC[".parquet"])
             return pl.read_parquet(path)
         if path.name.endswith(".csv"):
             return pl.read_csv(path, try_parse_dates=True)
@@ -115,6 +117,27 @@ def read_file(path: Path) -> pl.DataFrame:
         raise InputError(
             f"{path}: not a readable {path.suffix.lstrip('.')} candle file ({reason}); download it again"
         ) from None
+
+
+def open_times(path: Path, timeframe: str) -> pl.Series:
+    """A candle file's open times alone (Datetime[us, UTC], ascending), without the prices where the format allows it.
+
+    Raises:
+        InputError: the file is unreadable, or holds what can't be mended.
+    """
+    if path.suffix in _MAGIC:
+        with suppress(OSError, ValueError, *_POLARS):
+            _check_ends(path, _MAGIC[path.suffix])
+            scanned = pl.scan_ipc(path) if path.suffix == ".feather" else pl.scan_parquet(path)
+            times = scanned.select("date").collect().to_series()
+            kind = times.dtype
+            if isinstance(kind, pl.Datetime) and kind.time_zone and len(times) and not times.null_count():
+                times = times.dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC")).unique().sort()
+                if not _outside(times).any():
+                    return times
+    # Another format, or something is wrong with it: the whole check reads it, or says what is wrong.
+    frame, _ = check_candles(read_file(path), path, timeframe)
+    return frame["date"]
 
 
 def _check_ends(path: Path, magic: bytes) -> None:
@@ -197,11 +220,16 @@ def _typed(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         )
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: a value is not a number ({' '.join(str(error).split())[:100]}); mend it") from None
-    low, high = (bound * 1000 for bound in _MILLISECONDS)
-    outside = (~typed["date"].cast(pl.Int64).is_between(low, high)).fill_null(False)
+    outside = _outside(typed["date"])
     if outside.any():
         raise InputError(f"{path}: row {outside.arg_max()} has a time before 2001 or after 2286; download it again")
     return typed
+
+
+def _outside(times: pl.Series) -> pl.Series:
+    """Which times (Datetime[us]) no candle can have."""
+    low, high = (bound * 1000 for bound in _MILLISECONDS)
+    return (~times.cast(pl.Int64).is_between(low, high)).fill_null(False)
 
 
 def _dated(frame: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -65,8 +65,13 @@ class Model:
 
 def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """The stage's work; returns the summary."""
-    train_end = datetime.fromisoformat(read_json(run.dataset_manifest)["train_end"])
-    rows, forced = held_out_rows(config, train_end)
+    manifest = read_json(run.dataset_manifest)
+    test_start = manifest.get("test_start")
+    rows, forced = held_out_rows(
+        config,
+        datetime.fromisoformat(manifest["train_end"]),
+        None if test_start is None else datetime.fromisoformat(test_start),
+    )
     reasons = _reason_rows(len(rows), config.replay.reasons)
     path = run.journal
     done = _resume(path, run.replay_mark, _mark(config, run))
@@ -139,17 +144,18 @@ def _ask_untuned(path: Path, engine: Engine, rows: pl.DataFrame, reporter: Repor
         chosen.select(timestamp="decision_time", ticker="asset", action=pl.Series(actions)).write_parquet(temporary)
 
 
-def held_out_rows(config: Config, train_end: datetime) -> tuple[pl.DataFrame, bool]:
+def held_out_rows(config: Config, train_end: datetime, test_start: datetime | None = None) -> tuple[pl.DataFrame, bool]:
     """Decision rows of the replay, and whether any of them is one the training saw (only with `replay.force`).
 
     Args:
         config: names range, stride and limit.
         train_end: the last time the training data looked at, its labels' horizon included.
+        test_start: what the dataset kept out from on; counts where the configuration names no time.
 
     Raises:
         InputError: the range reaches into the training data, or holds nothing.
     """
-    start = config.replay.start or config.dataset.test_start
+    start = config.replay.start or config.dataset.test_start or test_start
     earliest = train_end + config.horizon
     if start is None:
         start = earliest
