@@ -60,10 +60,10 @@ def make_adapter(base: Path, folder: Path) -> None:
 
 def ours(row: str, base: Path, adapter: Path, out: Path) -> None:
     """One of our steps, in this process."""
+    from candletune.base.shape import read_shape
     from candletune.console import SilentReporter
     from candletune.gguf.adapter import write_adapter
     from candletune.gguf.model import write_model
-    from candletune.gguf.names import read_shape
     from candletune.gguf.peft import read_adapter
     from candletune.gguf.quantize import quantize
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from adapters import ALL, make_adapter
+from candletune.base.shape import read_shape
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS
@@ -19,7 +20,6 @@ from candletune.engines.transformers import TransformersEngine
 from candletune.errors import InputError
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
-from candletune.gguf.names import read_shape
 from candletune.gguf.peft import read_adapter
 from candletune.prompts.parse import parse_answer
 

@@ -1,14 +1,16 @@
 """What a LoRA GGUF cannot carry is refused before anything is written."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters import make_adapter
+from candletune.base.shape import read_shape
 from candletune.errors import InputError
-from candletune.gguf.names import read_shape
+from candletune.gguf.model import check_architecture
 from candletune.gguf.peft import AdapterRefused, read_adapter
 
 
@@ -95,7 +97,12 @@ def test_missing_weights(adapter: Path, random_base: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel cannot be exported"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "GPT2LMHeadModel .* is not supported.*set base.model to a MistralForCausalLM or LlamaForCausalLM",
+        ),
+        ({"model_type": "qwen2"}, "model type qwen2"),
+        ({"architectures": None, "model_type": None}, "architecture unknown"),
         ({"hidden_size": None}, "hidden_size is None"),
         ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope scaling yarn"),
@@ -106,3 +113,15 @@ def test_bases_that_cannot_be_written(values: dict[str, Any], reason: str, rando
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=reason):
         read_shape(tmp_path)
+
+
+def test_a_tokenizer_that_cannot_be_written_is_known_before_training(random_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(random_base, base)
+    assert check_architecture(base).layers == 4
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    tokenizer["model"]["type"] = "WordPiece"
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(InputError, match="a WordPiece tokenizer cannot be exported"):
+        check_architecture(base)
+    assert check_architecture(base, writes_base=False).layers == 4, "a base GGUF of its own brings its tokenizer"

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from adapters import make_adapter
+from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
-from candletune.gguf.names import read_shape
 from candletune.gguf.peft import read_adapter
 from candletune.journal import Journal, read_rows
 from candletune.live.promotion import Adapter, adapter_at

@@ -69,8 +69,8 @@ def loop_of(
 def candidate(tmp_path_factory: pytest.TempPathFactory, random_base: Path) -> Adapter:
     tmp_path = tmp_path_factory.mktemp("candidate")
     from adapters import make_adapter
+    from candletune.base.shape import read_shape
     from candletune.gguf.adapter import write_adapter
-    from candletune.gguf.names import read_shape
     from candletune.gguf.peft import read_adapter
     from candletune.live.promotion import adapter_at
 

@@ -8,12 +8,12 @@ import torch
 from fast_models import VOCABULARY, examples, gradients, plain_loss, tiny_model
 
 from candletune.base.chat import DecisionTokens
+from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig
 from candletune.errors import UsageError
 from candletune.training.fast.engine import FastEngine, open_fast, unsupported
 from candletune.training.fast.packing import pack, packed_tokens, rows_of
 from candletune.training.fast.plan import Plan
-from candletune.training.loss import decision_probabilities
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PLANS = {

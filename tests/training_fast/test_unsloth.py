@@ -12,11 +12,12 @@ import torch
 from fast_models import examples, gradients, plain_loss, tiny_model
 
 from candletune.base.chat import DecisionTokens
+from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig, load_config
 from candletune.engines.transformers import TransformersEngine
 from candletune.errors import InputError, UsageError
 from candletune.training import unsloth
-from candletune.training.loss import answer_loss, decision_probabilities
+from candletune.training.loss import answer_loss
 from candletune.training.tokens import Weighted
 from candletune.training.unsloth import UnslothEngine, open_unsloth
 

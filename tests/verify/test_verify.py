@@ -11,13 +11,13 @@ import pytest
 
 from adapters import make_adapter
 from candletune.base.find import base_hash
+from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.gguf import names
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import read_catalogue
-from candletune.gguf.names import read_shape
 from candletune.gguf.peft import Adapter, Pair, read_adapter
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder

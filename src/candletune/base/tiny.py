@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from candletune.base.shape import ModelShape
 from candletune.config import Config, load_config
 from candletune.console import Reporter
 from candletune.decisions import DECISIONS
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
 VERSION = 1
 HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 256, 1024
 EXAMPLES, STEPS, BATCH, LEARNING_RATE = 3000, 300, 32, 2e-3
+TINY_SHAPE = ModelShape(
+    hidden=HIDDEN,
+    feed_forward=FEED_FORWARD,
+    layers=LAYERS,
+    heads=HEADS,
+    kv_heads=KV_HEADS,
+    head_size=HIDDEN // HEADS,
+    vocabulary=VOCABULARY,
+    context=2048,
+    rms_epsilon=1e-5,
+    rope_base=10_000.0,
+    sliding_window=None,
+    tied=False,
+)
 SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "<pad>")
 NAMED = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), ("<unk>", "<s>", "</s>", "<pad>"), strict=True))
 PAD = SPECIAL.index("<pad>")
@@ -118,15 +133,15 @@ def new_model(vocabulary: int) -> "MistralForCausalLM":
     torch.manual_seed(97)
     shape = MistralConfig(
         vocab_size=vocabulary,
-        hidden_size=HIDDEN,
-        intermediate_size=FEED_FORWARD,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=KV_HEADS,
-        head_dim=HIDDEN // HEADS,
-        max_position_embeddings=2048,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        rms_norm_eps=1e-5,
+        hidden_size=TINY_SHAPE.hidden,
+        intermediate_size=TINY_SHAPE.feed_forward,
+        num_hidden_layers=TINY_SHAPE.layers,
+        num_attention_heads=TINY_SHAPE.heads,
+        num_key_value_heads=TINY_SHAPE.kv_heads,
+        head_dim=TINY_SHAPE.head_size,
+        max_position_embeddings=TINY_SHAPE.context,
+        rope_parameters={"rope_type": "default", "rope_theta": TINY_SHAPE.rope_base},
+        rms_norm_eps=TINY_SHAPE.rms_epsilon,
         sliding_window=None,
         tie_word_embeddings=False,
         bos_token_id=1,

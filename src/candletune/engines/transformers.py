@@ -71,7 +71,7 @@ class TransformersEngine:
 
     def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """See the protocol."""
-        from candletune.training.loss import decision_probabilities
+        from candletune.base.probabilities import decision_probabilities
 
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         with self._switched():

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from candletune.base.shape import ModelShape
 from candletune.files import atomic_path
 from candletune.gguf.header import MANIFEST_KEY
-from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
+from candletune.gguf.names import gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, AdapterRefused
 
 
 def write_adapter(
-    adapter: Adapter, shape: Shape, target: Path, *, number_format: str, manifest: Mapping[str, Any], name: str
+    adapter: Adapter, shape: ModelShape, target: Path, *, number_format: str, manifest: Mapping[str, Any], name: str
 ) -> None:
     """Write the adapter's GGUF atomically.
 

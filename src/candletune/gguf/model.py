@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.base.shape import ModelShape, read_shape
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.files import atomic_path, read_json
 from candletune.gguf.adapter import FILE_TYPES
 from candletune.gguf.header import MANIFEST_KEY
-from candletune.gguf.names import Shape, gguf_name, in_gguf_layout
+from candletune.gguf.names import gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
-from candletune.gguf.vocabulary import add_vocabulary
+from candletune.gguf.vocabulary import add_vocabulary, check_vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,9 +61,30 @@ def weights_of(base: Path) -> list[Weight]:
     return sorted(found, key=_order)
 
 
+def check_architecture(base: Path, *, writes_base: bool = True) -> ModelShape:
+    """Refuse, before anything is trained, a base whose export would be refused afterwards; only headers are read.
+
+    Args:
+        base: Hugging Face folder.
+        writes_base: whether the base itself will be written as GGUF (no `base.gguf`, or a merged export).
+
+    Returns:
+        The base's sizes.
+
+    Raises:
+        InputError: one line that names what is supported: architecture, sizes, weights' names, tokenizer.
+    """
+    shape = read_shape(base)
+    for weight in weights_of(base):
+        _mapped(weight, shape)
+    if writes_base:
+        check_vocabulary(base)
+    return shape
+
+
 def write_model(
     base: Path,
-    shape: Shape,
+    shape: ModelShape,
     target: Path,
     *,
     number_format: str,
@@ -141,7 +163,7 @@ def _stream(weights: list[Weight]) -> "Iterator[tuple[Weight, Tensor]]":
             yield weight, tensors.get_tensor(weight.name)
 
 
-def _mapped(weight: Weight, shape: Shape) -> str:
+def _mapped(weight: Weight, shape: ModelShape) -> str:
     mapped = gguf_name(weight.name, shape.layers)
     if mapped is None:
         raise InputError(f"{weight.file}: tensor {weight.name} is not one of a Llama or Mistral model")
@@ -154,7 +176,7 @@ def _kind(weight: Weight, number_format: str) -> Any:
     return gguf.GGMLQuantizationType[number_format if len(weight.sizes) > 1 else "F32"]
 
 
-def _add_shape(writer: Any, shape: Shape, name: str, number_format: str) -> None:
+def _add_shape(writer: Any, shape: ModelShape, name: str, number_format: str) -> None:
     import gguf
 
     writer.add_type(gguf.GGUFType.MODEL)

@@ -4,70 +4,12 @@ llama.cpp rotates interleaved pairs of a head's rows where Hugging Face rotates 
 and key weights are permuted (and those of a LoRA's B matrix with them).
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.errors import InputError
-from candletune.files import read_json
-
-ARCHITECTURES = ("MistralForCausalLM", "LlamaForCausalLM")
-_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Sizes of a Llama-type model, from its config.json."""
-
-    hidden: int
-    feed_forward: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
-    context: int
-    rms_epsilon: float
-    rope_base: float
-    sliding_window: int | None
-    tied: bool
-
-
-def read_shape(base: Path) -> Shape:
-    """The sizes of the base model in a Hugging Face folder.
-
-    Raises:
-        InputError: no config.json, another architecture, or a size missing or impossible.
-    """
-    path = base / "config.json"
-    config: dict[str, Any] = read_json(path)
-    architecture = (config.get("architectures") or ["none"])[0]
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"{path}: architecture {architecture} cannot be exported; use {' or '.join(ARCHITECTURES)}")
-    for key in _SIZES:
-        if not isinstance(config.get(key), int) or not 0 < config[key] < 2**24:
-            raise InputError(f"{path}: {key} is {config.get(key)!r}, expected a positive integer")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise InputError(f"{path}: rope scaling {rope.get('rope_type')} cannot be exported; use llama.cpp's converter")
-    heads = config["num_attention_heads"]
-    return Shape(
-        hidden=config["hidden_size"],
-        feed_forward=config["intermediate_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_size=config.get("head_dim") or config["hidden_size"] // heads,
-        vocabulary=config["vocab_size"],
-        context=config.get("max_position_embeddings") or 4096,
-        rms_epsilon=float(config.get("rms_norm_eps") or 1e-5),
-        rope_base=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
-        sliding_window=config.get("sliding_window"),
-        tied=bool(config.get("tie_word_embeddings")),
-    )
+from candletune.base.shape import ModelShape
 
 
 def gguf_name(name: str, layers: int) -> str | None:
@@ -88,7 +30,7 @@ def permute_rows(matrix: NDArray[Any], heads: int) -> NDArray[Any]:
     )
 
 
-def in_gguf_layout(name: str, matrix: NDArray[Any], shape: Shape) -> NDArray[Any]:
+def in_gguf_layout(name: str, matrix: NDArray[Any], shape: ModelShape) -> NDArray[Any]:
     """The matrix with its rows in llama.cpp's order; `name` is the Hugging Face one, of a weight or a module."""
     if ".q_proj" in name:
         return permute_rows(matrix, shape.heads)
@@ -97,7 +39,7 @@ def in_gguf_layout(name: str, matrix: NDArray[Any], shape: Shape) -> NDArray[Any
     return matrix
 
 
-def expected_sizes(module: str, shape: Shape) -> tuple[int, int]:
+def expected_sizes(module: str, shape: ModelShape) -> tuple[int, int]:
     """(rows, columns) of a linear layer, by its last name.
 
     Raises:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.base.shape import ModelShape
 from candletune.errors import InputError
 from candletune.files import read_json
-from candletune.gguf.names import Shape, expected_sizes
+from candletune.gguf.names import expected_sizes
 
 _PAIR = re.compile(
     r"^base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+))\.lora_([AB])(?:\.default)?\.weight$"
@@ -66,7 +67,7 @@ class Adapter:
         return self.scale * self.rank
 
 
-def read_adapter(folder: Path, shape: Shape) -> Adapter:
+def read_adapter(folder: Path, shape: ModelShape) -> Adapter:
     """The adapter in a PEFT folder, checked against the base's sizes.
 
     Raises:
@@ -91,7 +92,7 @@ def read_adapter(folder: Path, shape: Shape) -> Adapter:
     return Adapter(rank, float(scale), tuple(_pairs(folder / "adapter_model.safetensors", rank, shape)))
 
 
-def _pairs(path: Path, rank: int, shape: Shape) -> Iterator[Pair]:
+def _pairs(path: Path, rank: int, shape: ModelShape) -> Iterator[Pair]:
     halves = _halves(path)
     if not halves:
         raise InputError(f"{path}: no LoRA weights in it; train again")

@@ -1,5 +1,6 @@
 """Write a tokenizer into a GGUF: byte-level BPE (Tekken, Llama 3) and SentencePiece."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,34 @@ def add_vocabulary(writer: Any, base: Path, size: int) -> None:
     Raises:
         InputError: no tokenizer, or a pre-tokenization llama.cpp would not reproduce.
     """
+    pre = check_vocabulary(base)
     if (base / "tokenizer.model").is_file():
         _add_sentencepiece(writer, base, size)
-        return
+    elif pre is None:
+        _add_pieces(writer, base, size)
+    else:
+        _add_byte_level(writer, base, read_json(base / "tokenizer.json"), size, pre)
+
+
+def check_vocabulary(base: Path) -> str | None:
+    """Refuse a tokenizer that `add_vocabulary` could not write, without reading more than its files.
+
+    Returns:
+        llama.cpp's name of a byte-level tokenizer's splitting rule; None for SentencePiece.
+
+    Raises:
+        InputError: no tokenizer, of another type, or with a pre-tokenization llama.cpp would not reproduce.
+    """
+    if (path := base / "tokenizer.model").is_file():
+        if find_spec("sentencepiece") is None:
+            raise InputError(f"{path}: reading it needs the sentencepiece package; pip install sentencepiece")
+        return None
     path = base / "tokenizer.json"
     tokenizer = read_json(path)
     model = tokenizer.get("model", {})
     if model.get("type") != "BPE":
         raise InputError(f"{path}: a {model.get('type')} tokenizer cannot be exported; use llama.cpp's converter")
-    if model.get("byte_fallback"):
-        _add_pieces(writer, base, size)
-        return
-    _add_byte_level(writer, base, tokenizer, size, pre_tokenizer_name(tokenizer, path))
+    return None if model.get("byte_fallback") else pre_tokenizer_name(tokenizer, path)
 
 
 def pre_tokenizer_name(tokenizer: dict[str, Any], path: Path) -> str:
@@ -81,10 +98,8 @@ def _add_sentencepiece(writer: Any, base: Path, size: int) -> None:
     from gguf import TokenType
 
     path = base / "tokenizer.model"
-    try:
-        from sentencepiece import SentencePieceProcessor
-    except ImportError:
-        raise InputError(f"{path}: reading it needs the sentencepiece package; pip install sentencepiece") from None
+    from sentencepiece import SentencePieceProcessor
+
     pieces = SentencePieceProcessor()
     try:
         pieces.LoadFromFile(str(path))

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from candletune.base.shape import ModelShape, read_shape
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.files import make_folder, move, read_json, remove, remove_folder
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import keep_older, record
 from candletune.gguf.model import write_model
-from candletune.gguf.names import Shape, read_shape
 from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
 from candletune.gguf.quantize import quantize
 from candletune.hashes import sha256_path
@@ -96,7 +96,7 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
 
 
 def _write_base(
-    config: Config, base: Path, shape: Shape, name: str, base_sha256: str, target: Path, reporter: Reporter
+    config: Config, base: Path, shape: ModelShape, name: str, base_sha256: str, target: Path, reporter: Reporter
 ) -> None:
     staged = target.with_name(f".{target.name}.staged")
     write_model(
@@ -115,7 +115,7 @@ def _write_base(
 def _write_merged(
     config: Config,
     base: Path,
-    shape: Shape,
+    shape: ModelShape,
     folder: Path,
     target: Path,
     manifest: Mapping[str, Any],

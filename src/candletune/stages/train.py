@@ -28,6 +28,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     from candletune.base.find import resolve_base
     from candletune.base.load import load_base, pick_device
     from candletune.base.tokenizer import chat_format, load_tokenizer
+    from candletune.gguf.model import check_architecture
     from candletune.training.model import add_adapter
     from candletune.training.recipe import (
         prepare_checkpoints,
@@ -40,6 +41,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     from candletune.training.watch import Held, Watcher, trim_metrics
 
     base = resolve_base(config, reporter)
+    check_architecture(base.path, writes_base=config.base.gguf is None or config.export.kind == "merged")
     device = pick_device(config.train.device)
     tokenizer = load_tokenizer(base.path)
     chat = chat_format(config, tokenizer)

@@ -1,4 +1,4 @@
-"""The loss: weighted cross-entropy over the answer's tokens, and the decision's probabilities."""
+"""The loss: weighted cross-entropy over the answer's tokens."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,15 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from candletune.base.chat import DecisionTokens
 from candletune.base.prefix import hidden_states
+from candletune.base.probabilities import decoder_and_head
 from candletune.training.tokens import Weighted
-
-
-def decoder_and_head(model: Any) -> tuple[Any, Any]:
-    """The decoder (without head) and the head of a causal model, PEFT-wrapped or not."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.model, inner.lm_head
 
 
 def answer_loss(model: Any, batch: Sequence[Weighted], pad: int, *, share: bool = True) -> tuple[Tensor, float]:
@@ -48,34 +42,3 @@ def _asked(batch: Sequence[Weighted]) -> Iterator[tuple[int, int, int, float]]:
                 yield from ((row, place - 1, token, weight * share) for token, share in example.soft)
             else:
                 yield row, place - 1, example.ids[place], weight
-
-
-@torch.no_grad()
-def decision_probabilities(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    tokens: DecisionTokens,
-    *,
-    pad: int,
-    batch_size: int = 32,
-    share: bool = True,
-) -> Tensor:
-    """P(BUY, SELL, HOLD) at the decision token, shape (n, 3), float64, renormalised over the three.
-
-    Args:
-        model: causal model.
-        prompts: prompt ids, without the answer; the decision prefix is added here.
-        tokens: decision tokens.
-        pad: pad id.
-        batch_size: prompts a forward pass.
-        share: whether to compute what all prompts of a pass begin with once.
-    """
-    decoder, head = decoder_and_head(model)
-    found = []
-    for start in range(0, len(prompts), batch_size):
-        ids = [[*prompt, *tokens.prefix] for prompt in prompts[start : start + batch_size]]
-        states, shared = hidden_states(decoder, ids, pad, share=share)
-        last = torch.tensor([len(row) - 1 - shared for row in ids], device=states.device)
-        logits = head(states[torch.arange(len(ids), device=states.device), last])
-        found.append(logits[:, list(tokens.ids)].double().softmax(dim=-1).cpu())
-    return torch.cat(found) if found else torch.zeros((0, 3), dtype=torch.float64)

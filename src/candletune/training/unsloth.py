@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from candletune.base.chat import DecisionTokens
+from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig
 from candletune.errors import InputError, UsageError
 from candletune.training.fast.engine import given_loss
-from candletune.training.loss import answer_loss, decision_probabilities
+from candletune.training.loss import answer_loss
 from candletune.training.tokens import Weighted
 
 

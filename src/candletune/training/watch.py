@@ -12,12 +12,13 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from candletune.base.chat import DecisionTokens
+from candletune.base.probabilities import decision_probabilities
 from candletune.console import Task
 from candletune.decisions import DECISIONS
 from candletune.files import append_line, atomic_folder, read_json, write_json, write_text
 from candletune.process import on_stop
 from candletune.training.fast.engine import GradientEngine
-from candletune.training.loss import answer_loss, decision_probabilities
+from candletune.training.loss import answer_loss
 from candletune.training.tokens import Weighted
 
 BEST = "best"

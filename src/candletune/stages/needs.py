@@ -1,0 +1,232 @@
+"""What each stage will need of card, memory and disk, from config.json and the configuration alone.
+
+Estimates for a preflight: nothing is loaded, nothing is measured. Numbers are GiB of 2**30 bytes; a margin is part of
+them. A stage that can spread over card, memory and disk says the least it works with.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from candletune.base.shape import ModelShape, read_shape
+from candletune.config import Config
+from candletune.errors import InputError
+from candletune.files import read_json
+
+GIB = 2**30
+PROCESS_GIB = 1.5
+"""Python with torch, Transformers and llama.cpp loaded, before any model."""
+CUDA_GIB = 0.5
+"""A CUDA context with its libraries."""
+TOKENS, MARGIN = 330, 1.1
+"""Tokens of a typical example under Ministral's tokenizer; estimates are multiplied by the margin."""
+FOUR_BIT_BYTES = 0.516
+FORMAT_BITS = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9}
+"""Bits a weight of common llama.cpp types; others count as Q8_0."""
+SLOTS = 2
+"""Sequences whose keys and values llama.cpp's engine keeps."""
+MINISTRAL_8B = ModelShape(
+    hidden=4096,
+    feed_forward=12288,
+    layers=36,
+    heads=32,
+    kv_heads=8,
+    head_size=128,
+    vocabulary=131072,
+    context=32768,
+    rms_epsilon=1e-5,
+    rope_base=1e8,
+    sliding_window=32768,
+    tied=False,
+)
+"""Assumed of a base that is not on this machine yet (config.json of mistralai/Ministral-8B-Instruct-2410)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a stage needs at its peak.
+
+    Attributes:
+        stage: its name.
+        vram_gib: of the card; 0 when it does not use one.
+        ram_gib: of main memory, its process included.
+        disk_gib: of new files.
+        why: what the numbers are made of, in one line.
+    """
+
+    stage: str
+    vram_gib: float
+    ram_gib: float
+    disk_gib: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBase:
+    """The base as far as it is known without loading it; `path` is None when it is not on this machine."""
+
+    shape: ModelShape
+    path: Path | None
+
+    @property
+    def text(self) -> str:
+        """How the explanation names it."""
+        return f"{self.shape.parameters / 1e9:.2g} billion weights" + ("" if self.path else " (assumed: not here yet)")
+
+
+def known_base(config: Config) -> KnownBase:
+    """The base's sizes: from its folder, the hub's cache, the tiny base's constants, or Ministral-8B's.
+
+    Raises:
+        InputError: its config.json is of an architecture that cannot be exported.
+    """
+    name = config.base.model
+    if name == "tiny":
+        from candletune.base.tiny import TINY_SHAPE
+
+        return KnownBase(TINY_SHAPE, Path())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return KnownBase(read_shape(folder), folder)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=config.base.revision)
+    except HFValidationError:
+        cached = None
+    if isinstance(cached, str):
+        return KnownBase(read_shape(Path(cached).parent), Path(cached).parent)
+    return KnownBase(MINISTRAL_8B, None)
+
+
+def train_needs(config: Config) -> Needs:
+    """The `train` stage: the smallest way of working of the memory plan on a card, the reference path elsewhere."""
+    base = known_base(config)
+    shape, train = base.shape, config.train
+    trained = train.lora_rank * len(train.target_modules) * shape.layers * (shape.hidden + shape.feed_forward)
+    weight = FOUR_BIT_BYTES if train.quantization != "none" else (2 if _on_card(config) and train.bf16 else 4)
+    item = 2 if _on_card(config) and train.bf16 else 4
+    model = shape.layers * shape.layer_parameters * weight + shape.table_parameters * item
+    disk = 3 * trained * 16 / GIB + (0.0 if base.path else 2 * shape.parameters / GIB)
+    adapters = f"checkpoints {3 * trained * 16 / GIB:.2f} GiB" + ("" if base.path else ", the download of the base")
+    if _on_card(config):
+        card = _card_plan(config, base) or MARGIN * (model + 16 * trained + _activations(config, shape, 8, item)) / GIB
+        why = f"{base.text}, base {model / GIB:.1f} GiB on the card, the rest the smallest micro-batch; {adapters}"
+        return Needs("train", card + CUDA_GIB, PROCESS_GIB + 3 * MARGIN, disk, why)
+    micro = train.batch_size or train.effective_batch
+    work = _activations(config, shape, micro, item) + 16 * trained
+    why = f"{base.text}, base {model / GIB:.1f} GiB, {micro} examples at once {work / GIB:.1f} GiB; {adapters}"
+    return Needs("train", 0.0, PROCESS_GIB + MARGIN * (model + work) / GIB, disk, why)
+
+
+def export_needs(config: Config) -> Needs:
+    """The `export` stage: tensor by tensor, so memory stays near the largest one; disk holds what is written."""
+    base, written, parts = known_base(config), 0.0, []
+    if config.base.gguf is None:
+        size = base.shape.parameters * FORMAT_BITS[config.export.base_type] / 8 / GIB
+        written += size
+        parts.append(f"base GGUF {size:.1f} GiB as {config.export.base_type}")
+    if config.export.kind == "merged" or config.export.fallback:
+        size = base.shape.parameters * (_bits(config.export.quantize) + 16) / 8 / GIB
+        written += size
+        parts.append(f"merged model {size:.1f} GiB with its 16-bit copy on the way")
+    largest = base.shape.vocabulary * base.shape.hidden * 4 * 3 / GIB
+    why = f"{base.text}; {', '.join(parts) or 'the adapter alone'}; three copies of the largest tensor in memory"
+    return Needs("export", 0.0, PROCESS_GIB + largest, MARGIN * written + 0.1, why)
+
+
+def verify_needs(config: Config) -> Needs:
+    """The `verify` stage: llama.cpp first, then the Transformers reference, streamed where it does not fit."""
+    base = known_base(config)
+    card, memory, text = _llama_cpp(config, base, both=False)
+    if config.verify.reference == "none":
+        return Needs("verify", card, memory, 0.1, f"{base.text}; {text}; no reference")
+    item = 2 if _on_card(config) and config.train.bf16 else 4
+    working = _activations(config, base.shape, 32, item, layers=1) / GIB
+    layer = max(base.shape.layer_parameters, base.shape.vocabulary * base.shape.hidden) * item / GIB
+    streamed = MARGIN * (working + 2 * layer)
+    if _on_card(config):
+        card, memory = max(card, streamed + CUDA_GIB), max(memory, PROCESS_GIB + 2 * layer)
+    else:
+        memory = max(memory, PROCESS_GIB + streamed)
+    why = f"{base.text}; {text}; then the reference, {streamed:.1f} GiB at least, the rest of it streamed"
+    return Needs("verify", card, memory, 0.1, why)
+
+
+def replay_needs(config: Config) -> Needs:
+    """The `replay` stage: llama.cpp over the base, and beside it the merged model where that is the candidate."""
+    base = known_base(config)
+    card, memory, text = _llama_cpp(config, base, both=config.export.kind == "merged")
+    return Needs("replay", card, memory, 0.2, f"{base.text}; {text}")
+
+
+NEEDS: dict[str, Callable[[Config], Needs]] = {
+    "train": train_needs,
+    "export": export_needs,
+    "verify": verify_needs,
+    "replay": replay_needs,
+}
+"""stage -> its estimate; the stages that are not here need no more than a process."""
+
+
+def _on_card(config: Config) -> bool:
+    import torch
+
+    return config.train.device != "cpu" and bool(torch.cuda.is_available())
+
+
+def _bits(name: str) -> float:
+    return FORMAT_BITS.get(name.upper(), FORMAT_BITS["Q8_0"])
+
+
+def _activations(config: Config, shape: ModelShape, rows: int, item: int, *, layers: int | None = None) -> float:
+    """Bytes that a pass over `rows` examples holds: all layers' for training, one's for scoring."""
+    tokens = rows * min(TOKENS, config.train.max_sequence_length)
+    a_layer = 8 * shape.hidden + 4 * shape.feed_forward
+    if layers is None and config.train.gradient_checkpointing and item == 2:
+        return tokens * item * (shape.layers * shape.hidden + a_layer)
+    return tokens * item * a_layer * (shape.layers if layers is None else layers)
+
+
+def _card_plan(config: Config, base: KnownBase) -> float | None:
+    """GiB of the least budget for which the hand-written pass has a plan; None where it is not used."""
+    if config.train.backend not in ("auto", "fast") or base.path is None or not (base.path / "config.json").is_file():
+        return None
+    from candletune.training.fast.plan import preview
+
+    found = read_json(base.path / "config.json")
+    low, high = 0.0, 1024.0
+    while high - low > 0.05:
+        middle = (low + high) / 2
+        try:
+            preview(found, config.train, middle * GIB)
+            high = middle
+        except InputError:
+            low = middle
+    return high
+
+
+def _llama_cpp(config: Config, base: KnownBase, *, both: bool) -> tuple[float, float, str]:
+    """(card, memory, text) of llama.cpp with its context over the base, or over base and merged model."""
+    import llama_cpp
+
+    shape = base.shape
+    given = config.base.gguf
+    if given is not None and given.is_file():
+        weights = given.stat().st_size / GIB
+    else:
+        weights = shape.parameters * FORMAT_BITS[config.export.base_type] / 8 / GIB
+    cells = (config.engine.context + 32) * SLOTS
+    context = cells * shape.layers * shape.kv_heads * shape.head_size * 2 * 2 / GIB + 0.3
+    count = 1
+    if both:
+        weights, count = weights + shape.parameters * _bits(config.export.quantize) / 8 / GIB, 2
+    layers = config.engine.gpu_layers
+    share = 0.0
+    if llama_cpp.llama_supports_gpu_offload() and layers != 0:
+        share = 1.0 if layers < 0 else min(1.0, layers / (shape.layers + 1))
+    card = share * (weights + count * context) + (CUDA_GIB if share else 0.0)
+    memory = PROCESS_GIB + (1 - share) * weights + (0.0 if share == 1 else count * context)
+    where = f"{share:.0%} of it on the card" if share else "in main memory"
+    return card, memory, f"GGUF {weights:.1f} GiB and context {count * context:.1f} GiB, {where}"

@@ -1,0 +1,62 @@
+"""What a stage needs, estimated before anything is loaded, against what is really there."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from candletune.base.shape import read_shape
+from candletune.config import Config, load_config
+from candletune.console import SilentReporter
+from candletune.errors import InputError
+from candletune.gguf.model import weights_of, write_model
+from candletune.stages.needs import NEEDS, export_needs, replay_needs, train_needs, verify_needs
+
+
+def settings(*more: str) -> Config:
+    return load_config(None, ["train.device=cpu", "base.model=nobody/never-downloaded", *more])
+
+
+def test_counted_weights_are_the_files(random_base: Path, tmp_path: Path) -> None:
+    shape = read_shape(random_base)
+    assert shape.parameters == sum(math.prod(weight.sizes) for weight in weights_of(random_base))
+    target = tmp_path / "base.gguf"
+    write_model(random_base, shape, target, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
+    estimate = export_needs(settings(f"base.model={random_base}")).disk_gib
+    assert target.stat().st_size / 2**30 <= estimate <= 1.2 * target.stat().st_size / 2**30 + 0.11
+
+
+def test_an_8b_base_is_assumed_until_it_is_here() -> None:
+    plain = settings()
+    assert "8 billion weights (assumed: not here yet)" in train_needs(plain).why
+    assert train_needs(plain).disk_gib > 14.9, "the download"
+    assert 15 < export_needs(plain).disk_gib < 19
+    assert 15 < replay_needs(plain).ram_gib < 19, "an F16 base in llama.cpp"
+    assert verify_needs(plain).ram_gib == pytest.approx(replay_needs(plain).ram_gib, rel=0.05), "the reference streams"
+
+
+def test_a_quantized_base_needs_less_and_a_merged_candidate_more(tmp_path: Path) -> None:
+    small = tmp_path / "base.gguf"
+    small.write_bytes(bytes(2**20))
+    adapter = replay_needs(settings(f"base.gguf={small}"))
+    merged = replay_needs(settings(f"base.gguf={small}", "export.kind=merged"))
+    assert adapter.ram_gib < 4
+    assert 4 < merged.ram_gib - adapter.ram_gib < 6.5
+    assert export_needs(settings(f"base.gguf={small}")).disk_gib < 0.2
+
+
+def test_every_stage_that_loads_a_model_has_an_estimate_without_a_card(random_base: Path) -> None:
+    for name, needs in NEEDS.items():
+        found = needs(settings(f"base.model={random_base}"))
+        assert found.stage == name and found.vram_gib == 0 and 0 < found.ram_gib < 8, found
+
+
+def test_an_architecture_that_cannot_be_exported_is_said(random_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(random_base, base)
+    config = json.loads((base / "config.json").read_text()) | {"architectures": ["Qwen2ForCausalLM"]}
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="Qwen2ForCausalLM"):
+        train_needs(settings(f"base.model={base}"))
