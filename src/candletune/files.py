@@ -8,7 +8,7 @@ What Windows does differently, and what is done about it:
 - It turns `\n` into `\r\n` in text and opens in a legacy encoding: text is written as UTF-8 bytes.
 - A path beyond 260 characters needs a `\\?\` in front: it gets one.
 
-Elsewhere in the package no module makes such a call by itself (ruff's TID251 and tests/platform/test_one_way.py).
+Elsewhere in the package no module makes such a call by itself (ruff's TID251 and tests/windows/test_one_way.py).
 """
 
 import errno
@@ -51,7 +51,7 @@ def long_path(path: Path, room: int = 0) -> Path:
         path: a file or folder.
         room: characters that names below it will add.
     """
-    if not WINDOWS:
+    if not WINDOWS or _EXTENDED in str(path):  # no other part of a path can hold a question mark
         return path
     whole = os.path.abspath(path)
     return path if len(whole) + room < _LONGEST else Path(extended(whole))
@@ -64,7 +64,9 @@ def make_folder(path: Path) -> None:
         InputError: the system refuses; names the folder.
     """
     try:
-        long_path(path).mkdir(parents=True, exist_ok=True)
+        missing = [folder for folder in (path, *path.parents) if not long_path(folder).is_dir()]
+        for folder in reversed(missing):
+            long_path(folder).mkdir(exist_ok=True)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{path}: cannot be made a folder ({error.strerror}); choose another one") from None
 
