@@ -4,13 +4,10 @@ What is on disk stays: new days are added, and an answer that does not read as a
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+import httpx
 import polars as pl
 
 from candletune import __version__
@@ -81,16 +78,23 @@ def _history(raw: bytes, url: str) -> pl.DataFrame:
 
 
 def _get(url: str) -> bytes:
-    headers: Mapping[str, str] = {"User-Agent": f"candletune/{__version__}", "Accept": "application/json"}
+    """The answer's bytes, at most `MAX_BYTES` of them read."""
+    headers = {"User-Agent": f"candletune/{__version__}", "Accept": "application/json"}
     try:
-        with urlopen(Request(url, headers=dict(headers)), timeout=TIMEOUT) as answer:  # noqa: S310 - scheme checked
-            raw: bytes = answer.read(MAX_BYTES + 1)
-    except HTTPError as error:
-        if error.code in _TRY_AGAIN:
-            raise Busy(f"HTTP {error.code}") from None
-        raise InputError(f"{url}: HTTP {error.code} {error.reason}; check --url") from None
-    except (URLError, HTTPException, OSError) as error:
-        raise Busy(str(getattr(error, "reason", error)) or type(error).__name__) from None
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"{url}: more than {MAX_BYTES:,} bytes, which is no Fear & Greed history; check --url")
-    return raw
+        with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
+            if answer.status_code in _TRY_AGAIN:
+                raise Busy(f"HTTP {answer.status_code}")
+            if not answer.is_success:
+                raise InputError(f"{url}: HTTP {answer.status_code} {answer.reason_phrase}; check --url")
+            raw = bytearray()
+            for part in answer.iter_bytes():
+                raw += part
+                if len(raw) > MAX_BYTES:
+                    raise InputError(
+                        f"{url}: more than {MAX_BYTES:,} bytes, which is no Fear & Greed history; check --url"
+                    )
+    except httpx.InvalidURL as error:
+        raise UsageError(f"--url {url}: {error}; expected an http or https address") from None
+    except httpx.HTTPError as error:
+        raise Busy(str(error) or type(error).__name__) from None
+    return bytes(raw)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
 from candletune.errors import InputError
 
 T = TypeVar("T")
@@ -28,11 +30,14 @@ def ask(request: Callable[[], T], what: str, *, wait: Wait = time.sleep) -> T:
     Raises:
         InputError: every attempt failed; names the last reason.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return request()
-        except Busy as busy:
-            reason = " ".join(str(busy).split())[:160]
-            if attempt + 1 < ATTEMPTS:
-                wait(FIRST_WAIT * 2**attempt)
-    raise InputError(f"{what}: no usable answer in {ATTEMPTS} attempts ({reason}); try again later") from None
+    attempts = Retrying(
+        retry=retry_if_exception_type(Busy),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(FIRST_WAIT),
+        sleep=wait,
+    )
+    try:
+        return attempts(request)
+    except RetryError as failed:
+        reason = " ".join(str(failed.last_attempt.exception()).split())[:160]
+        raise InputError(f"{what}: no usable answer in {ATTEMPTS} attempts ({reason}); try again later") from None
