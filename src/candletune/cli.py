@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from candletune import __version__
+from candletune.commands import SuggestingGroup
 from candletune.errors import CandletuneError
 from candletune.process import interrupt_on_sigterm, utf8_streams
 from candletune.stages import STAGES
@@ -30,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """name -> (module in candletune.commands : click command, short help)"""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A click group that imports a command only when it is invoked or its own help is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -60,7 +61,8 @@ class LazyGroup(click.Group):
 def program() -> None:
     """Turn a trader's candles into a local model that says BUY, SELL or HOLD, and find out whether it deserves to act.
 
-    Exit codes: 0 done; 1 an internal error; 2 bad usage or configuration; 3 bad input data; 4 a check said no.
+    Exit codes: 0 done; 1 an internal error; 2 bad usage or configuration; 3 bad input data; 4 a check said no;
+    130 interrupted (Ctrl-C or SIGTERM; the same command goes on where it was).
     """
 
 
@@ -73,6 +75,13 @@ def main(argv: list[str] | None = None) -> NoReturn:
     sys.exit(_run([a for a in arguments if a != "--debug"], debug))
 
 
+def _usage_line(error: click.ClickException) -> str:
+    """click's error in one line, with where to read on."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = f" (`{context.command_path} --help` shows how)" if context else ""
+    return f"error: {' '.join(error.format_message().split()).removesuffix('.')}{where}"
+
+
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         result: Any = program.main(args=arguments, prog_name="candletune", standalone_mode=False)
@@ -82,7 +91,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except click.ClickException as error:
         if debug:
             raise
-        error.show()
+        click.echo(_usage_line(error), err=True)
         return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; run the same command again to resume", err=True)

@@ -264,5 +264,6 @@ def _nearest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
             return ""
         model = field.annotation
     names = list(model.model_fields)
-    close = get_close_matches(str(location[-1]), names, n=1)
+    elsewhere = [key for key, _ in leaves(model) if key.rpartition(".")[2] == location[-1]]
+    close = elsewhere or get_close_matches(str(location[-1]), names, n=1)
     return f" (did you mean {close[0]}?)" if close else f"; known keys: {', '.join(names)}"

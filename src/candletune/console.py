@@ -3,7 +3,9 @@
 Standard output belongs to results (`signal` answers JSON there), so nothing here writes to it.
 """
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -71,11 +73,76 @@ class _RichTask:
         self._progress.update(self._id, advance=steps, note=note)  # type: ignore[arg-type]
 
 
-class RichReporter:
-    """Progress bars and messages through rich, on standard error."""
+class Pace:
+    """How far a task is, and how fast; `done` counts from where the task began to move.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    Attributes:
+        title: what a person reads.
+        total: steps; none: unknown.
+        done: steps so far.
+        note: the latest live text.
+    """
+
+    def __init__(self, title: str, total: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title, self.total, self.done, self.note = title, total, 0.0, ""
+        self._clock, self._began = clock, clock()
+
+    def advance(self, steps: float, note: str) -> None:
+        """Count steps; an empty note keeps the one before."""
+        self.done, self.note = self.done + steps, note or self.note
+
+    @property
+    def seconds(self) -> float:
+        """Since the task began."""
+        return self._clock() - self._began
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the mean pace so far; None where nothing is known yet."""
+        return None if not self.total or not self.done else self.seconds * max(0.0, self.total - self.done) / self.done
+
+    def line(self) -> str:
+        """Done, rate and time left, in one line."""
+        of = f" of {self.total:g} ({self.done / self.total:.0%})" if self.total else ""
+        parts = [f"{self.done:g}{of}"]
+        if self.done and self.seconds:
+            parts.append(_rate(self.done / self.seconds))
+        if self.seconds_left is not None:
+            parts.append(f"about {duration(self.seconds_left)} left")
+        return f"{self.title}: " + ", ".join([*parts, *([self.note] if self.note else [])])
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:.3g}/s" if a_second >= 1 else f"{1 / a_second:.3g} s each"
+
+
+class _PacedTask:
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def advance(self, steps: float = 1.0, note: str = "") -> None:
+        self._pace.advance(steps, note)
+
+
+class RichReporter:
+    """Progress bars and messages through rich, on standard error.
+
+    Where that is no terminal (a log file, cron, a pipe) a bar would be lost, so that each task says when it begins and
+    ends, and how far it is every `every` seconds.
+    """
+
+    def __init__(self, console: Console | None = None, *, every: float = 30.0) -> None:
+        self.console, self._every = console or Console(stderr=True), every
 
     def say(self, message: str) -> None:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -85,6 +152,11 @@ class RichReporter:
 
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Task]:
+        with self._bar(title, total) if self.console.is_terminal else self._lines(title, total) as task:
+            yield task
+
+    @contextmanager
+    def _bar(self, title: str, total: float | None) -> Iterator[Task]:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -96,6 +168,28 @@ class RichReporter:
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
             yield _RichTask(progress, progress.add_task(title, total=total, note=""))
+
+    @contextmanager
+    def _lines(self, title: str, total: float | None) -> Iterator[Task]:
+        pace, ended = Pace(title, total), threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(self._every):
+                self.say(pace.line())
+
+        teller = threading.Thread(target=tell, name="progress", daemon=True)
+        self.say(f"{title}: started" + (f", {total:g} to do" if total else ""))
+        teller.start()
+        try:
+            yield _PacedTask(pace)
+        except BaseException:
+            self.say(f"{title}: stopped after {duration(pace.seconds)}, {pace.done:g} done")
+            raise
+        else:
+            self.say(f"{title}: done, {pace.done:g} in {duration(pace.seconds)}")
+        finally:
+            ended.set()
+            teller.join()
 
 
 def _escape(text: str) -> str:

@@ -49,6 +49,7 @@ class RunFolder:
         report: the report.
         attainable: a simulated market's best attainable accuracy.
         candles: simulated candles.
+        progress: what a stage at work is doing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,6 +81,7 @@ class RunFolder:
         self.report = path / "report/index.html"
         self.attainable = path / "attainable.json"
         self.candles = path / "candles"
+        self.progress = path / "progress.json"
 
     def file(self, *parts: str) -> Path:
         """A path inside the run folder; nothing is created."""

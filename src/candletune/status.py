@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from candletune.config import Config
+from candletune.console import duration
 from candletune.errors import CandletuneError
 from candletune.files import read_json
 from candletune.hashes import sha256_path
@@ -12,6 +13,7 @@ from candletune.live.promotion import active_adapter
 from candletune.report.text import moment, number, percent, short_hash
 from candletune.runs import RunFolder
 from candletune.stages import STAGES
+from candletune.stages.progress import read_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +24,7 @@ def status_of(config: Config, run: RunFolder) -> dict[str, Any]:
     stages = run.manifest()["stages"]
     return {
         "run": str(run.path),
+        "running": _running(run),
         "stages": {name: _stage(stages.get(name)) for name in STAGES},
         "adapters": _adapters(run),
         "verification": _verification(run),
@@ -29,6 +32,14 @@ def status_of(config: Config, run: RunFolder) -> dict[str, Any]:
         "active": _active(config),
         "journal": _journal(config),
     }
+
+
+def _running(run: RunFolder) -> dict[str, Any] | None:
+    """The stage at work, how far it is, and whether its process still lives."""
+    progress = read_progress(run)
+    if progress is None:
+        return None
+    return progress.model_dump(mode="json", exclude={"version", "process_started"}) | {"alive": progress.alive}
 
 
 def _stage(entry: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -105,8 +116,11 @@ def print_status(found: dict[str, Any], console: "Console | None" = None) -> Non
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
     for column in ("stage", "finished (UTC)", "seconds", "result"):
         table.add_column(column, justify="right" if column == "seconds" else "left", overflow="fold")
+    running = found["running"]
     for name, stage in found["stages"].items():
-        if stage is None:
+        if running is not None and running["stage"] == name and running["alive"]:
+            table.add_row(name, "[bold]running[/]", "", escape(_how_far(running)))
+        elif stage is None:
             table.add_row(name, "[dim]not yet[/]", "", "")
         else:
             row = (name, moment(stage["finished"]), number(stage["seconds"], 1), escape(stage["headline"]))
@@ -117,9 +131,23 @@ def print_status(found: dict[str, Any], console: "Console | None" = None) -> Non
         console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
 
 
+def _how_far(running: dict[str, Any]) -> str:
+    """Such as `training: 120 of 300 (40 %), about 3 min 20 s left; loss 0.41`."""
+    if not running["task"]:
+        return f"since {moment(running['started'])}"
+    of = f" of {running['total']:g} ({percent(running['done'] / running['total'])})" if running["total"] else ""
+    left = "" if running["seconds_left"] is None else f", about {duration(running['seconds_left'])} left"
+    note = f"; {running['note']}" if running["note"] else ""
+    return f"{running['task']}: {running['done']:g}{of}{left}{note}"
+
+
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts below the table, one line each."""
-    lines = [
+    lines = []
+    if (running := found["running"]) is not None and not running["alive"]:
+        ended = f"{running['stage']} was stopped about {moment(running['updated'])} UTC ({_how_far(running)})"
+        lines.append(("stopped", f"{ended}; run the same command again to go on"))
+    lines += [
         (
             "base" if Path(item["file"]).name == "base.gguf" else "adapter",
             f"{item['file']}  {item['bytes'] / 1e6:.1f} MB  {short_hash(item['sha256'])}",

@@ -8,6 +8,7 @@ import pytest
 
 from candletune import __version__
 from candletune.cli import COMMANDS, main
+from candletune.config import Config
 
 HEAVY = ("torch", "transformers", "polars", "llama_cpp", "plotly", "sklearn", "scipy", "pydantic", "numpy", "pyarrow")
 
@@ -42,7 +43,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, _, err = leave(capsys, *arguments)
     assert code == 2
-    assert "Error" in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
 
 
 def test_missing_configuration_is_2_and_one_line(
@@ -51,7 +53,10 @@ def test_missing_configuration_is_2_and_one_line(
     monkeypatch.chdir(tmp_path)
     code, _, err = leave(capsys, "dataset")
     assert code == 2
-    assert err == ("error: candletune.toml: no such file; `candletune init` writes one, or name it with --config\n")
+    assert err == (
+        "error: candletune.toml: no such file; `candletune init` writes one, or name it with --config "
+        "(or do without: --set data.folder=...)\n"
+    )
 
 
 def test_an_internal_error_is_1_and_debug_shows_where(
@@ -61,10 +66,10 @@ def test_an_internal_error_is_1_and_debug_shows_where(
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("candletune.config.load_config", fail)
-    code, _, err = leave(capsys, "dataset")
+    code, _, err = leave(capsys, "dataset", "--set", "data.folder=x")
     assert (code, err) == (1, "internal error: RuntimeError: two lines (--debug shows where)\n")
     with pytest.raises(RuntimeError, match="two"):
-        main(["dataset", "--debug"])
+        main(["dataset", "--set", "data.folder=x", "--debug"])
 
 
 def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +77,61 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr("candletune.config.load_config", interrupt)
-    code, _, err = leave(capsys, "dataset")
+    code, _, err = leave(capsys, "dataset", "--set", "data.folder=x")
     assert code == 130
     assert "run the same command again to resume" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["reply"], "reply: no such command; did you mean replay?"),
+        (["fetch", "candels"], "candels: no such command; did you mean candles?"),
+        (["xyz"], "xyz: no such command; commands: init, doctor,"),
+        (["dataset", "--audit", "-5"], "'--audit': -5 is not in the range x>=1"),
+        (["run", "--forse"], "--force"),
+        (["run", "--set", "data.folder=x", "--set", "per_class=5"], "did you mean dataset.per_class?"),
+    ],
+)
+def test_one_line_with_the_remedy(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    code, _, err = leave(capsys, *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_without_a_file_every_needed_key_will_do(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert leave(capsys, "status", "--set", "run.folder=here")[0] == 0
+    assert leave(capsys, "status")[0] == 2
+    code, _, err = leave(capsys, "replay", "--set", "run.folder=here")
+    assert (code, "do without: --set data.folder=" in err) == (2, True)
+    code, _, err = leave(capsys, "status", "--config", "candletune.toml", "--set", "run.folder=here")
+    assert (code, "no such file" in err) == (2, True)
+
+
+def test_a_journal_with_a_quote_in_its_name_arrives_whole(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "candles").mkdir()
+    seen: list[object] = []
+
+    def stop(_: object, config: Config, *__: object, **___: object) -> None:
+        seen.append(config.evaluate.journal)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("candletune.stages.runner.run_stage", stop)
+    arguments = ("--set", "data.folder=candles", "--set", "run.folder=r", "--journal", "o'brien/ab.jsonl")
+    assert leave(capsys, "evaluate", *arguments)[0] == 130
+    assert seen == [tmp_path / "o'brien" / "ab.jsonl"]
+
+
+def test_review_without_anything_to_review_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = leave(capsys, "review", "--no-browser", "--set", "run.folder=here")
+    assert (code, "run `candletune replay`" in err) == (3, True)

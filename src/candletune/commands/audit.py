@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from candletune.commands import open_session
+
 
 def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -> None:
     """`candletune dataset --audit N`: audit the run's dataset and say what was found.
@@ -9,17 +11,13 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
     Raises:
         CheckFailed: a row could not be made again from what was known at its time, or train and eval overlap.
     """
-    from candletune.config import load_config
-    from candletune.console import RichReporter
     from candletune.dataset.audit import FOLDER, audit
     from candletune.errors import CheckFailed
-    from candletune.runs import RunFolder
-    from candletune.stages.pipeline import prepare
 
-    config = load_config(config_path, assignments)
-    run, reporter = RunFolder(config.run.folder), RichReporter()
+    session = open_session(config_path, assignments)
+    config, run, reporter = session.with_candles(), session.run, session.reporter
     with run.lock():
-        result = audit(prepare(config, run, reporter), run, count, reporter)
+        result = audit(config, run, count, reporter)
     hours = result["nearest_train_eval_hours"]
     reporter.say(
         f"audit     {result['rebuilt']} rows rebuilt from cut candles, {len(result['problems'])} problems; "

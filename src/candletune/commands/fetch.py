@@ -5,24 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from candletune.commands import with_config
+from candletune.commands import SuggestingGroup, open_session, with_config
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from candletune.config import Config
 
-_DEFAULT = Path("candletune.toml")
-
-
-def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
-    """The configuration; the default file need not exist, since fetching is the first thing some people do."""
-    from candletune.config import load_config
-
-    return load_config(None if config_path == _DEFAULT and not config_path.exists() else config_path, assignments)
-
-
-@click.group(epilog="Example: candletune fetch candles --since 2021-01-01")
+@click.group(cls=SuggestingGroup, epilog="Example: candletune fetch candles --since 2021-01-01")
 def fetch() -> None:
     """Bring candles or the Fear & Greed history; what is on disk is added to, never replaced by less."""
 
@@ -33,17 +22,20 @@ def fetch() -> None:
 @click.option("--url", help="Another address of the API.")
 def fear_greed(config_path: Path, assignments: tuple[str, ...], output: Path | None, url: str | None) -> None:
     """Add the Fear & Greed Index's days to a csv file (alternative.me, a value a day since 2018)."""
-    from candletune.console import RichReporter
+    from candletune.config_file import toml_value
     from candletune.market.fetch_fear_greed import URL, fetch_fear_greed
 
-    config, reporter = _load(config_path, assignments), RichReporter()
+    session = open_session(config_path, assignments, needs=())  # fetching is the first thing some people do
+    config, reporter = session.config, session.reporter
     target = output or config.data.fear_greed or config.data.folder / "fear_greed.csv"
     found = fetch_fear_greed(target, url=url or URL)
     reporter.say(f"{target}: {found.added} days added, {found.total} in all")
     if found.differing:
         reporter.warn(f"{target}: {found.differing} days read otherwise on the server now; the values on disk stay")
     if config.data.fear_greed is None:
-        reporter.say(f'use it with data.fear_greed = "{target}"')
+        reporter.say(
+            f"use it with these lines in your configuration:\n[data]\nfear_greed = {toml_value(target.absolute())}"
+        )
 
 
 @fetch.command("candles", epilog="Example: candletune fetch candles --exchange kraken --since 2022-01-01")
@@ -63,10 +55,10 @@ def candles(
     """Add closed candles of data.pairs to freqtrade's feather files in data.folder; resumes where it stopped."""
     from datetime import UTC
 
-    from candletune.console import RichReporter
     from candletune.market.fetch_candles import fetch_pair, open_exchange
 
-    config, reporter = _load(config_path, assignments), RichReporter()
+    session = open_session(config_path, assignments, needs=())  # fetching is the first thing some people do
+    config, reporter = session.config, session.reporter
     start = None if since is None else since.replace(tzinfo=UTC)
     clients = {}
     for pair in config.data.pairs:

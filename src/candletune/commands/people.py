@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from candletune.commands import with_config
+from candletune.commands import RUN, Session, open_session, with_config
 
 
 @click.command(epilog="Example: candletune review --no-browser")
@@ -21,20 +21,13 @@ def review(config_path: Path, assignments: tuple[str, ...], port: int | None, br
         from candletune.errors import UsageError
 
         raise UsageError(f"{error.name} is not installed; pip install 'candletune[serve]'") from None
-    from candletune.config import load_config
-    from candletune.console import RichReporter
-    from candletune.runs import RunFolder
-    from candletune.stages.pipeline import prepare
     from candletune.web.guard import check_loopback
     from candletune.web.socket import listen
 
-    config = load_config(config_path, assignments)
-    host = check_loopback(config.live.host)
-    run = RunFolder(config.run.folder)
-    reporter = RichReporter()
-    if config.simulate.enabled:
-        with run.lock():
-            config = prepare(config, run, reporter)
+    session = open_session(config_path, assignments, needs=(RUN,))
+    host = check_loopback(session.config.live.host)
+    _check_something_to_show(session)
+    config, run, reporter = session.with_candles(), session.run, session.reporter
     socket = listen(host, config.review.port if port is None else port)
     with socket:
         chosen = int(socket.getsockname()[1])
@@ -47,6 +40,18 @@ def review(config_path: Path, assignments: tuple[str, ...], port: int | None, br
         server.run(sockets=[socket])
 
 
+def _check_something_to_show(session: Session) -> None:
+    """Neither a replay nor a shadow journal: a page would only say so."""
+    from candletune.errors import InputError
+
+    run, live = session.run, session.config.live.journal
+    if not run.journal.exists() and not live.exists():
+        raise InputError(
+            f"{run.journal}: no such file, and no {live} either, so there is nothing to review; "
+            "run `candletune replay` (or `candletune shadow`) first"
+        )
+
+
 @click.command(epilog="Example: candletune status --config candletune.toml")
 @with_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -54,12 +59,10 @@ def status(config_path: Path, assignments: tuple[str, ...], as_json: bool) -> No
     """Show the run's stages, its adapters and certificates, the verdict, and which adapter is active."""
     import json
 
-    from candletune.config import load_config
-    from candletune.runs import RunFolder
     from candletune.status import print_status, status_of
 
-    config = load_config(config_path, assignments)
-    found = status_of(config, RunFolder(config.run.folder))
+    session = open_session(config_path, assignments, needs=(RUN,))
+    found = status_of(session.config, session.run)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from candletune.commands import with_config
+from candletune.commands import open_session, with_config
 
 
 @click.command(epilog="Example: candletune run --config examples/btc_eth_tiny.toml --set data.folder=~/candles")
@@ -16,16 +16,12 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, require_pr
 
     A stage whose inputs and settings have not changed is skipped; an interrupted run goes on where it was.
     """
-    from candletune.config import load_config
-    from candletune.console import RichReporter
-    from candletune.runs import RunFolder
     from candletune.stages.pipeline import run_pipeline
 
-    config = load_config(config_path, assignments)
-    folder = RunFolder(config.run.folder)
-    reporter = RichReporter()
+    session = open_session(config_path, assignments)
+    folder, reporter = session.run, session.reporter
     with folder.lock():
-        outcomes = run_pipeline(config, folder, reporter, force=force)
+        outcomes = run_pipeline(session.config, folder, reporter, force=force)
     verdict = outcomes["evaluate"].summary["verdict"]
     reporter.say(f"verdict: {verdict}")
     reporter.say(f"report: {folder.report}")

@@ -1,27 +1,31 @@
 """`dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from candletune.commands import with_config
+from candletune.commands import CANDLES, RUN, open_session, with_config
 
 
-def run_one(name: str, config_path: Path, assignments: tuple[str, ...], force: bool) -> dict[str, Any]:
+def run_one(
+    name: str,
+    config_path: Path,
+    assignments: tuple[str, ...],
+    force: bool,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Run one stage in its run folder and show its summary; returns the summary."""
-    from candletune.config import load_config
-    from candletune.console import RichReporter
-    from candletune.runs import RunFolder
     from candletune.stages import stage
     from candletune.stages.pipeline import prepare, show
     from candletune.stages.runner import run_stage
 
-    config = load_config(config_path, assignments)
-    run = RunFolder(config.run.folder)
-    reporter = RichReporter()
+    needs = {"dataset": (CANDLES,), "replay": (RUN, CANDLES), "evaluate": (RUN, CANDLES)}.get(name, (RUN,))
+    session = open_session(config_path, assignments, needs=needs, overrides=overrides)
+    run, reporter = session.run, session.reporter
     with run.lock():
-        config = prepare(config, run, reporter)
+        config = prepare(session.config, run, reporter)
         outcome = run_stage(stage(name), config, run, reporter, force=force)
     show(outcome, run, reporter)
     return outcome.summary
@@ -33,8 +37,10 @@ _force = click.option("--force", is_flag=True, help="Run even when everything is
 @click.command(epilog="Example: candletune dataset --set dataset.per_class=500")
 @with_config
 @_force
-@click.option("--audit", type=int, default=0, metavar="N", help="Rebuild N random rows from cut candles and compare.")
-def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit: int) -> None:
+@click.option(
+    "--audit", type=click.IntRange(min=1), metavar="N", help="Rebuild N random rows from cut candles and compare."
+)
+def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit: int | None) -> None:
     """Read candles, compute indicators, label, render, balance and write dataset/lora_training.jsonl."""
     run_one("dataset", config_path, assignments, force)
     if audit:
@@ -57,8 +63,7 @@ def train(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
 @click.option("--fallback", is_flag=True, help="Write a merged model when the adapter's export is refused.")
 def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallback: bool) -> None:
     """Write gguf/custom-trading-lora.gguf (and the base GGUF when none is configured)."""
-    extra = ("export.fallback=true",) if fallback else ()
-    run_one("export", config_path, assignments + extra, force)
+    run_one("export", config_path, assignments, force, {"export.fallback": True} if fallback else None)
 
 
 @click.command(epilog="Example: candletune verify --set verify.prompts=100")
@@ -95,9 +100,9 @@ def evaluate(
     require_promote: bool,
 ) -> int:
     """Join outcomes, compute metrics, intervals and baselines, and decide."""
-    extra: tuple[str, ...] = (f"evaluate.criteria={criteria}",) if criteria else ()
-    extra += (f"evaluate.journal='{journal}'",) if journal else ()
-    summary = run_one("evaluate", config_path, assignments + extra, force)
+    options = {"evaluate.criteria": criteria, "evaluate.journal": journal}
+    given = {key: value for key, value in options.items() if value is not None}
+    summary = run_one("evaluate", config_path, assignments, force, given)
     return 4 if require_promote and summary["verdict"] != "promote" else 0
 
 

@@ -22,6 +22,7 @@ from candletune.files import write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.prompts.template import load_template
 from candletune.runs import MANIFEST, RunFolder, versions
+from candletune.stages.progress import keep_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, 
     if not force and entry is not None and entry["fingerprint"] == mark and _outputs_intact(run, entry):
         return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
     start = time.monotonic()
-    summary = stage.work(config, run, reporter)
+    with keep_progress(reporter, run, stage.name) as kept:
+        summary = stage.work(config, run, kept)
     seconds = round(time.monotonic() - start, 3)
     manifest = run.manifest()
     manifest["stages"][stage.name] = {
