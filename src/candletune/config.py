@@ -176,7 +176,7 @@ class ExportConfig(Table):
 
 
 class VerifyConfig(Table):
-    """Certification of an export; every limit is a criterion in verify.json."""
+    """Certification of an export; a limit is a criterion in verify.json, or marks a finding."""
 
     prompts: Annotated[int, Field(ge=10)] = Field(50, description="held-out prompts")
     min_parsed: Annotated[float, Field(ge=0, le=1)] = Field(0.95, description="share of answers that must parse")
@@ -186,8 +186,12 @@ class VerifyConfig(Table):
     reference: Literal["float", "nf4", "none"] = Field(
         "float", description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none"
     )
-    min_classes: Annotated[int, Field(ge=1, le=3)] = Field(2, description="different decisions wanted")
-    min_difference: float = Field(1e-3, gt=0, description="least mean probability change against the bare base")
+    min_classes: Annotated[int, Field(ge=1, le=3)] = Field(
+        2, description="different decisions expected; fewer is a finding, not a fault"
+    )
+    min_difference: float = Field(
+        1e-3, gt=0, description="mean probability change against the bare base expected; less is a finding"
+    )
 
 
 class EngineConfig(Table):

@@ -24,6 +24,10 @@ class InputError(CandletuneError):
     exit_code = 3
 
 
+class OutOfMemory(InputError):
+    """Card or memory do not hold what was asked for; the message names the settings that make it smaller."""
+
+
 class CheckFailed(CandletuneError):
     """A check said no: a failed verification, or a verdict that is not `promote` (exit code 4)."""
 

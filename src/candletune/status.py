@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from candletune.artifacts import Certificate
 from candletune.config import Config
 from candletune.console import duration
 from candletune.errors import CandletuneError
@@ -69,9 +70,14 @@ def _adapters(run: RunFolder) -> list[dict[str, Any]]:
 
 def _verification(run: RunFolder) -> dict[str, Any] | None:
     entry = run.manifest()["stages"].get("verify")
-    if entry is None:
+    certificate = Certificate.read_if_there(run.certificate)
+    if entry is None or certificate is None:
         return None
-    return {"passed": bool(entry["summary"].get("passed")), "finished": entry["finished"]}
+    return {
+        "passed": certificate.passed,
+        "findings": [f"{finding.name} {finding.value:g}" for finding in certificate.findings],
+        "finished": entry["finished"],
+    }
 
 
 def _active(config: Config) -> dict[str, Any]:
@@ -155,9 +161,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         for item in found["adapters"]
     ]
     if (check := found["verification"]) is not None:
-        lines.append(
-            ("certificate", ("passed" if check["passed"] else "FAILED") + f", {moment(check['finished'])} UTC")
-        )
+        result = "passed" if check["passed"] else "FAILED"
+        lines.append(("certificate", ", ".join([result, *check["findings"], f"{moment(check['finished'])} UTC"])))
     if (verdict := found["verdict"]) is not None:
         forced = " (forced: part of the replay was seen in training)" if verdict["forced"] else ""
         lines.append(("verdict", f"{verdict['verdict']}: {verdict['reason']}{forced}"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import polars as pl
 import pytest
 
 from adapters import make_adapter
+from candletune.artifacts import Certificate
 from candletune.base.find import base_hash
 from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
+from candletune.engines import Generation
+from candletune.engines.certify import ExportAnswers
 from candletune.errors import InputError
 from candletune.gguf import names
 from candletune.gguf.adapter import write_adapter
@@ -24,6 +28,7 @@ from candletune.runs import RunFolder
 from candletune.stages.export import STAGE as EXPORT
 from candletune.stages.runner import run_stage
 from candletune.stages.verify import STAGE as VERIFY
+from candletune.stages.verify import export_criteria, findings_of
 
 pytestmark = pytest.mark.llamacpp
 
@@ -82,7 +87,16 @@ class Case:
         write_adapter(adapter, shape, target, number_format="F32", manifest=self.manifest | manifest, name="x")
 
 
-TEXT_CRITERIA = {"answers that parse", "answers that end themselves", "empty answers", "classes used"}
+ANSWERS = ExportAnswers(
+    template_sha256="t" * 64,
+    probabilities=np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2]]),
+    bare=np.full((2, 3), 1 / 3),
+    texts=[Generation("DECISION: HOLD - nothing moves.", ended=True, tokens=9)] * 2,
+    repeatable=True,
+    ids=[[1, 2], [1, 3]],
+    quantized=False,
+)
+TEXT_CRITERIA = {"answers that parse", "answers that end themselves", "empty answers"}
 
 
 def failures(passed: dict[str, bool]) -> set[str]:
@@ -124,6 +138,36 @@ def test_empty_adapter(case: Case) -> None:
     case.rewrite(zeroed)
     _, passed, _ = case.verify()
     assert "differs from the bare base" in failures(passed)
+
+
+def test_one_class_is_a_finding_and_no_fault(case: Case) -> None:
+    """Whoever asks for three classes of a model that uses fewer gets an explanation, and a certificate that holds."""
+    strict = {"min_classes": 3, "min_difference": 0.9}
+    case.config = case.config.model_copy(update={"verify": case.config.verify.model_copy(update=strict)})
+    _, passed, _ = case.verify()
+    certificate = Certificate.read(case.run.certificate)
+    assert failures(passed) == set()
+    assert certificate.shares is not None and sum(share > 0 for share in certificate.shares.values()) < 3
+    used, change = certificate.findings
+    assert used.name == "classes used" and used.value < 3
+    assert "to every held-out prompt" in used.explanation
+    assert change.name == "mean change against the bare base" and 0 < change.value < 0.9
+    assert "finding: classes used" in case.run.stage_summary("verify")["headline"]
+
+
+def test_a_model_of_one_class_passes_the_pipeline(case: Case) -> None:
+    """What stopped a run on real candles: the only oddity is that the model always says the same."""
+    one = replace(ANSWERS, probabilities=np.tile([0.1, 0.2, 0.7], (2, 1)), bare=np.tile([0.3, 0.3, 0.4], (2, 1)))
+    assert all(criterion.passed for criterion in export_criteria(one, case.config.verify, "t" * 64)[4:])
+    (finding,) = findings_of(one, case.config.verify)
+    assert finding.value == 1 and "the model answers HOLD to every held-out prompt" in finding.explanation
+
+
+def test_numbers_that_are_none_fail_in_words() -> None:
+    broken = replace(ANSWERS, probabilities=np.full((2, 3), np.nan))
+    named = {criterion.name: criterion for criterion in export_criteria(broken, load_config(None).verify, "t" * 64)}
+    assert named["differs from the bare base"].value == "not a number"
+    assert not named["differs from the bare base"].passed
 
 
 def test_adapter_of_another_base(case: Case) -> None:

@@ -5,10 +5,22 @@ A model is frozen, knows its version, and is read and written here only. Its JSO
 """
 
 from candletune.artifacts.base import Artifact, Record
+from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
 from candletune.artifacts.metrics import Metrics
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
-ARTIFACTS: tuple[type[Artifact], ...] = (Metrics, Verdict)
+ARTIFACTS: tuple[type[Artifact], ...] = (Certificate, Metrics, Verdict)
 """Every file with a schema of its own; add a new one here."""
 
-__all__ = ["ARTIFACTS", "Artifact", "JudgedModel", "Metrics", "Record", "Verdict", "VerdictCriterion"]
+__all__ = [
+    "ARTIFACTS",
+    "Artifact",
+    "Certificate",
+    "CertificateCriterion",
+    "CertificateFinding",
+    "JudgedModel",
+    "Metrics",
+    "Record",
+    "Verdict",
+    "VerdictCriterion",
+]

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from candletune import __version__
+from candletune.artifacts import Certificate
 from candletune.config import Config
 from candletune.errors import InputError
 from candletune.evaluation import over_time
@@ -73,7 +74,7 @@ def tell(config: Config, run: RunFolder) -> Shown:
         "control": sections.control_sentence(metrics),
         "review": review,
         "attainable": _optional(run.attainable) if config.simulate.enabled else None,
-        "certificate": _optional(run.certificate),
+        "certificate": Certificate.read_if_there(run.certificate),
         "training": _optional(run.train_summary),
         "dataset": _optional(run.dataset_manifest),
         "card": "../dataset/card.html" if run.card.is_file() else None,

@@ -1,0 +1,67 @@
+"""`verify/verify.json`: whether the export answers as the trained model does, and what was noticed about the model."""
+
+from typing import ClassVar
+
+from candletune.artifacts.base import Artifact, Record
+from candletune.decisions import Decision
+
+
+class CertificateCriterion(Record):
+    """One demand on the export; when it fails, the export is broken and nothing is replayed.
+
+    Attributes:
+        name: short, as tables show it.
+        value: what was found.
+        limit: what is demanded of it, in words.
+        passed: whether it holds.
+    """
+
+    name: str
+    value: float | str
+    limit: str
+    passed: bool
+
+    @property
+    def shown(self) -> str:
+        """The value as people read it."""
+        return self.value if isinstance(self.value, str) else f"{self.value:g}"
+
+
+class CertificateFinding(Record):
+    """Something noticed about the model rather than about its export: it is replayed and judged all the same.
+
+    Attributes:
+        name: short.
+        value: what was found.
+        expected: what one would expect, in words.
+        explanation: what it means, and what to do about it.
+    """
+
+    name: str
+    value: float
+    expected: str
+    explanation: str
+
+
+class Certificate(Artifact):
+    """The certificate of an export.
+
+    Attributes:
+        passed: whether every criterion holds; findings have no say.
+        file: the exported file, relative to the run folder.
+        base: name of the base's GGUF.
+        prompts: held-out prompts that were asked.
+        criteria: in the order they were looked at.
+        findings: what was noticed; empty in files from before there were any.
+        shares: share of each decision among the prompts; None where nothing could be asked.
+    """
+
+    COMMAND: ClassVar[str] = "verify"
+
+    passed: bool
+    file: str
+    base: str
+    prompts: int
+    criteria: tuple[CertificateCriterion, ...]
+    findings: tuple[CertificateFinding, ...] = ()
+    shares: dict[Decision, float] | None = None
