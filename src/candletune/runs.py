@@ -41,7 +41,9 @@ class RunFolder:
         replay_mark: which replay the journal belongs to.
         untuned: the bare base's decisions on some rows.
         metrics: what was measured.
-        verdict: the verdict.
+        verdict: the latest verdict on the replay.
+        shadow_verdict: the latest verdict on a shadow test's journal.
+        verdicts: every verdict, a file each.
         scored: rows joined with outcomes.
         calibration: temperatures by adapter.
         reviews: people's answers.
@@ -74,6 +76,8 @@ class RunFolder:
         self.untuned = path / "replay/untuned_base.parquet"
         self.metrics = path / "evaluation/metrics.json"
         self.verdict = path / "evaluation/verdict.json"
+        self.shadow_verdict = path / "evaluation/shadow_verdict.json"
+        self.verdicts = path / "evaluation/verdicts"
         self.scored = path / "evaluation/scored.parquet"
         self.calibration = path / "evaluation/calibration.json"
         self.reviews = path / "evaluation/reviews.jsonl"

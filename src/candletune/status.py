@@ -10,7 +10,7 @@ from candletune.errors import CandletuneError
 from candletune.files import read_json
 from candletune.hashes import sha256_path
 from candletune.journal import Role
-from candletune.live.promotion import active_adapter
+from candletune.live.models import active_model
 from candletune.report.text import moment, number, percent, short_hash
 from candletune.runs import RunFolder
 from candletune.stages import STAGES
@@ -84,11 +84,11 @@ def _active(config: Config) -> dict[str, Any]:
     """Which adapter acts now; before the first promotion it is the configured incumbent."""
     source = str(config.live.state) if config.live.state.exists() else "configuration"
     try:
-        adapter = active_adapter(config)
+        model = active_model(config)
     except CandletuneError as error:
         return {"source": source, "problem": str(error)}
-    path = None if adapter.path is None else str(adapter.path)
-    return {"source": source, "name": adapter.name, "path": path, "sha256": adapter.sha256}
+    path = None if model.path is None else str(model.path)
+    return {"source": source, "name": model.name, "path": path, "sha256": model.sha256, "kind": model.kind}
 
 
 def _journal(config: Config) -> dict[str, Any] | None:

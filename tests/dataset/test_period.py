@@ -9,13 +9,13 @@ import pytest
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset import find_test_period, read_examples
+from candletune.dataset.unseen import held_out_rows
 from candletune.errors import InputError
 from candletune.files import read_json
 from candletune.market.candles import check_candles, open_times, read_file
 from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE
 from candletune.stages.pipeline import prepare
-from candletune.stages.replay import held_out_rows
 from candletune.stages.runner import run_stage
 from random_walk import START, config_of, walk
 

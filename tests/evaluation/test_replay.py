@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from candletune.config import Config
 from candletune.console import SilentReporter
+from candletune.dataset.unseen import held_out_rows
+from candletune.decide import predictor as predictor_module
 from candletune.decide.adapters import AdapterFacts
 from candletune.decisions import Decision
 from candletune.engines import Generation
@@ -19,10 +21,9 @@ from candletune.errors import InputError
 from candletune.files import read_json, write_json
 from candletune.journal import read_frame
 from candletune.runs import RunFolder
-from candletune.stages import replay as module
 from candletune.stages.dataset import STAGE as DATASET
 from candletune.stages.pipeline import prepare
-from candletune.stages.replay import held_out_rows, replay
+from candletune.stages.replay import replay
 from candletune.stages.runner import run_stage
 from people_run import config_of
 
@@ -43,8 +44,8 @@ class FakeEngine:
         self.adapters[name] = path
 
     def use(self, name: str | None) -> None:
-        assert name is None or name in self.adapters
-        self.name = name
+        role = "incumbent" if name is not None and self.adapters[name].name == "old.gguf" else "candidate"
+        self.name = None if name is None else role
 
     def prompt_ids(self, prompt: str) -> list[int]:
         return [1]
@@ -87,7 +88,7 @@ def made(dataset: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made
     run.file("gguf").mkdir()
     for name in ("gguf/custom-trading-lora.gguf", "gguf/base.gguf", "old.gguf"):
         run.file(name).write_bytes(name.encode())
-    monkeypatch.setattr(module, "adapter_facts", lambda _path: AdapterFacts())
+    monkeypatch.setattr(predictor_module, "adapter_facts", lambda _path: AdapterFacts())
     return with_tables(config, incumbent={"adapter": run.file("old.gguf")}), run
 
 
@@ -98,7 +99,7 @@ def with_tables(config: Config, **tables: dict[str, Any]) -> Config:
 
 
 def go(made: Made, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> tuple[dict[str, Any], pl.DataFrame]:
-    monkeypatch.setattr(module, "open_engine", lambda _config, _run: engine)
+    monkeypatch.setattr(predictor_module, "open_engine", lambda _config, _run, _path: engine)
     summary = replay(*made, SilentReporter())
     return summary, read_frame(made[1].file("replay", "ab_test_log.jsonl"))
 
@@ -155,7 +156,7 @@ def test_other_settings_start_another_journal_and_keep_the_old(made: Made, monke
 
 def test_probabilities_are_corrected_to_natural_shares(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = AdapterFacts(class_prior=(1 / 3, 1 / 3, 1 / 3), natural_prior=(0.1, 0.1, 0.8))
-    monkeypatch.setattr(module, "adapter_facts", lambda _path: facts)
+    monkeypatch.setattr(predictor_module, "adapter_facts", lambda _path: facts)
     rows = go(made, monkeypatch, FakeEngine())[1]
     # 0.3 * 0.1, 0.5 * 0.1, 0.2 * 0.8, renormalised
     assert rows["shadow_p_hold"][0] == pytest.approx(0.16 / 0.24)
@@ -163,7 +164,7 @@ def test_probabilities_are_corrected_to_natural_shares(made: Made, monkeypatch: 
 
 
 def test_another_template_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "adapter_facts", lambda _path: AdapterFacts(template_sha256="f" * 64))
+    monkeypatch.setattr(predictor_module, "adapter_facts", lambda _path: AdapterFacts(template_sha256="f" * 64))
     with pytest.raises(InputError, match="trained with template ffffffffffff"):
         go(made, monkeypatch, FakeEngine())
 

@@ -16,12 +16,12 @@ from adapters import make_adapter
 from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
+from candletune.decide import Model, bare_base, model_at
 from candletune.errors import InputError
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
 from candletune.journal import Journal, read_rows
-from candletune.live.promotion import Adapter, adapter_at
 from candletune.live.shadow import Due, ShadowLoop, open_loop
 from candletune.live.signal import Trader
 
@@ -32,11 +32,11 @@ MEMORY = """
 import sys, psutil
 from candletune.config import load_config
 from candletune.live.signal import Trader
-from candletune.live.promotion import adapter_at
+from candletune.decide import model_at
 from pathlib import Path
 trader = Trader(load_config(None, sys.argv[3:]))
 for path in sys.argv[1:3]:
-    trader.predict({"ticker": "BTC", "price_usd": 1.0}, adapter=adapter_at(Path(path)))
+    trader.predict({"ticker": "BTC", "price_usd": 1.0}, model=model_at(Path(path)))
     print(psutil.Process().memory_info().rss)
 """
 
@@ -73,23 +73,23 @@ def trader(settings: list[str], tmp_path: Path) -> Iterator[Trader]:
     trader.close()
 
 
-def files(settings: list[str]) -> tuple[Adapter, Adapter]:
+def files(settings: list[str]) -> tuple[Model, Model]:
     config = load_config(None, settings)
     assert config.incumbent.adapter is not None
-    return adapter_at(config.incumbent.adapter), adapter_at(config.run.folder / "gguf" / "custom-trading-lora.gguf")
+    return model_at(config.incumbent.adapter), model_at(config.run.folder / "gguf" / "custom-trading-lora.gguf")
 
 
 def test_a_b_a_gives_the_first_answer_again(trader: Trader, settings: list[str]) -> None:
     a, b = files(settings)
 
-    def said(adapter: Adapter) -> tuple[Any, ...]:
-        found = trader.predict(CONTEXT, adapter=adapter)
+    def said(adapter: Model) -> tuple[Any, ...]:
+        found = trader.predict(CONTEXT, model=adapter)
         return found.status, found.action, found.reasoning, found.probabilities
 
     first = said(a)
     assert said(b) != first
     assert said(a) == first
-    assert said(Adapter("bare base")) != first
+    assert said(bare_base()) != first
     assert said(a) == first
 
 
@@ -118,7 +118,7 @@ def test_a_stopped_candidate_changes_no_active_answer(settings: list[str], tmp_p
 
     asked: list[int] = []
 
-    def answers(name: str, candidate: Callable[[], Adapter], after: float) -> tuple[list[str], list[dict[str, Any]]]:
+    def answers(name: str, candidate: Callable[[], Model], after: float) -> tuple[list[str], list[dict[str, Any]]]:
         config = load_config(None, [*settings, f"live.journal={tmp_path / name}"])
         trader, said = Trader(config), []
 
@@ -135,7 +135,7 @@ def test_a_stopped_candidate_changes_no_active_answer(settings: list[str], tmp_p
         trader.close()
         return said, list(read_rows(tmp_path / name))
 
-    def missing() -> Adapter:
+    def missing() -> Model:
         raise InputError("no candidate")
 
     alone, _ = answers("alone.jsonl", missing, math.inf)

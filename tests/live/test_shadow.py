@@ -14,9 +14,9 @@ from fakes import FakeEngine, sleepy
 import candletune.live.shadow as shadow_module
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
+from candletune.decide import Model, model_at
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame, read_rows
-from candletune.live.promotion import Adapter
 from candletune.live.shadow import Due, ShadowLoop, context_due, due_decisions, watch
 from candletune.live.signal import Trader
 from candletune.market.simulate import simulate, to_candles
@@ -44,14 +44,14 @@ def context(number: int) -> dict[str, Any]:
 
 
 def loop_of(
-    config: Config, engine: FakeEngine, candidate: Callable[[], Adapter] | None
+    config: Config, engine: FakeEngine, candidate: Callable[[], Model] | None
 ) -> tuple[ShadowLoop, list[bytes]]:
     said: list[bytes] = []
 
     def emit(answer: Mapping[str, Any]) -> None:
         said.append(json.dumps(answer, sort_keys=True).encode())
 
-    def none() -> Adapter:
+    def none() -> Model:
         raise InputError("no candidate")
 
     loop = ShadowLoop(
@@ -66,19 +66,18 @@ def loop_of(
 
 
 @pytest.fixture(scope="module")
-def candidate(tmp_path_factory: pytest.TempPathFactory, random_base: Path) -> Adapter:
+def candidate(tmp_path_factory: pytest.TempPathFactory, random_base: Path) -> Model:
     tmp_path = tmp_path_factory.mktemp("candidate")
     from adapters import make_adapter
     from candletune.base.shape import read_shape
     from candletune.gguf.adapter import write_adapter
     from candletune.gguf.peft import read_adapter
-    from candletune.live.promotion import adapter_at
 
     shape = read_shape(random_base)
     folder = make_adapter(random_base, tmp_path / "peft")
     path = tmp_path / "candidate.gguf"
     write_adapter(read_adapter(folder, shape), shape, path, number_format="F32", manifest={}, name="c")
-    return adapter_at(path)
+    return model_at(path)
 
 
 def boom() -> None:
@@ -93,7 +92,7 @@ def die() -> None:
     raise SystemExit(139)
 
 
-def missing() -> Adapter:
+def missing() -> Model:
     raise InputError("candidate.gguf: no such adapter")
 
 
@@ -108,7 +107,7 @@ FAULTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_candidate_changes_no_active_answer(fault: str, tmp_path: Path, candidate: Adapter) -> None:
+def test_a_faulty_candidate_changes_no_active_answer(fault: str, tmp_path: Path, candidate: Model) -> None:
     """1,000 cycles, with the fault and without any candidate: the active answers are byte-equal."""
     due = [Due(START + timedelta(hours=n), "BTC", 100.0 + n, context(n)) for n in range(1000)]
     quiet, expected = loop_of(config_of(tmp_path / "quiet"), FakeEngine(), None)
@@ -130,7 +129,7 @@ def test_a_faulty_candidate_changes_no_active_answer(fault: str, tmp_path: Path,
     assert all(row["shadow"]["action"] is None for row in rows if row["shadow"]["status"] != "ok")
 
 
-def test_active_answers_come_before_the_candidate_is_asked(tmp_path: Path, candidate: Adapter) -> None:
+def test_active_answers_come_before_the_candidate_is_asked(tmp_path: Path, candidate: Model) -> None:
     engine = FakeEngine()
     loop, said = loop_of(config_of(tmp_path), engine, lambda: candidate)
     asked: list[int] = []
@@ -253,7 +252,7 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.
     assert 1 <= len(looked) <= 3
 
 
-def test_a_candidate_that_ends_the_process_costs_one_row(tmp_path: Path, candidate: Adapter) -> None:
+def test_a_candidate_that_ends_the_process_costs_one_row(tmp_path: Path, candidate: Model) -> None:
     config = config_of(tmp_path)
     engine = FakeEngine()
     engine.fault = die

@@ -97,7 +97,7 @@ def test_errors_are_json_with_a_status(case: str, trader: Trader) -> None:
 
 def test_a_headline_cannot_end_the_users_turn(trader: Trader) -> None:
     seen: list[str] = []
-    engine = trader._engine
+    engine = trader._predictor._engine(None)
     score = engine.score
     engine.score = lambda prompts: seen.extend(prompts) or score(prompts)  # type: ignore[method-assign, func-returns-value]
     answer, code = answer_text(

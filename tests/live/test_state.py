@@ -1,5 +1,6 @@
 """Nothing but promote changes who acts, and rollback is one command."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 
 from candletune.config import Config, load_config
 from candletune.errors import CheckFailed, InputError, UsageError
+from candletune.gguf.catalogue import record
 from candletune.hashes import sha256_path
 from candletune.live import promotion as state
+from candletune.live.models import active_model, named_model
 
 
 @pytest.fixture
@@ -35,27 +38,30 @@ def write_verdict(config: Config, **changes: Any) -> None:
     verdict = {
         "verdict": "promote",
         "reason": "every criterion holds",
+        "rule": "full",
+        "criteria": [],
+        "rows": 100,
         "forced": False,
-        "candidate": {"adapter_sha256": sha256_path(folder / "gguf" / "custom-trading-lora.gguf")},
-        "incumbent": {"adapter_sha256": sha256_path(config.incumbent.adapter)},
+        "candidate": {"name": "new", "adapter_sha256": sha256_path(folder / "gguf" / "custom-trading-lora.gguf")},
+        "incumbent": {"name": "old", "adapter_sha256": sha256_path(config.incumbent.adapter)},
     }
     (folder / "evaluation" / "verdict.json").write_text(json.dumps(verdict | changes))
 
 
 def test_promote_and_rollback(config: Config) -> None:
     write_verdict(config)
-    assert state.active_adapter(config).name == "old"
+    assert active_model(config).name == "old"
     promoted = state.promote(config)
-    active = state.active_adapter(config)
+    active = active_model(config)
     assert active.sha256 == promoted.sha256
     assert active.path is not None
     assert active.path.read_bytes() == b"candidate"
     # training again in the run folder changes nothing for who acts
     (config.run.folder / "gguf" / "custom-trading-lora.gguf").write_bytes(b"newer")
-    assert state.active_adapter(config).path == active.path
+    assert active_model(config).path == active.path
     state.rollback(config, reason="flips")
-    assert state.active_adapter(config).name == "old"
-    assert [(event["what"], event["reason"]) for event in state.history(config)] == [
+    assert active_model(config).name == "old"
+    assert [(event.what, event.reason) for event in state.history(config)] == [
         ("promote", "every criterion holds"),
         ("rollback", "flips"),
     ]
@@ -69,8 +75,8 @@ def test_promote_and_rollback(config: Config) -> None:
         ({"verdict": "keep", "reason": "flips"}, "the verdict is 'keep'"),
         ({"verdict": "not enough evidence"}, "not enough evidence"),
         ({"forced": True}, "rows the training saw"),
-        ({"candidate": {"adapter_sha256": "f" * 64}}, "about candidate ffffffffffff"),
-        ({"incumbent": {"adapter_sha256": None}}, "about incumbent (bare base)"),
+        ({"candidate": {"name": "x", "adapter_sha256": "f" * 64}}, "about candidate ffffffffffff"),
+        ({"incumbent": {"name": "bare base", "adapter_sha256": None}}, "about incumbent (bare base)"),
     ],
 )
 def test_promote_wants_the_right_verdict(changes: dict[str, Any], words: str, config: Config) -> None:
@@ -80,7 +86,56 @@ def test_promote_wants_the_right_verdict(changes: dict[str, Any], words: str, co
     assert words in str(caught.value)
     assert not config.live.state.exists()
     state.promote(config, force="paper account")
-    assert state.history(config)[0]["forced"] is True
+    assert state.history(config)[0].forced is True
+
+
+def test_the_plans_criteria_alone_promote_nothing(config: Config) -> None:
+    write_verdict(config, rule="plan")
+    with pytest.raises(CheckFailed, match=r"plan's three criteria alone .*evaluate\.criteria=full"):
+        state.promote(config)
+    assert not config.live.state.exists()
+
+
+def file_verdict(config: Config, name: str, decided: str, **changes: Any) -> None:
+    """A verdict in another file of the run's evaluation folder."""
+    folder = config.run.folder / "evaluation"
+    latest = folder / "verdict.json"
+    kept = latest.read_text() if latest.exists() else None
+    write_verdict(config, decided=decided, **changes)
+    target = folder / name
+    target.parent.mkdir(exist_ok=True)
+    if target != latest:
+        latest.replace(target)
+        if kept is not None:
+            latest.write_text(kept)
+
+
+MONDAY, TUESDAY, WEDNESDAY = (f"2026-11-{day:02}T12:00:00+00:00" for day in (2, 3, 4))
+
+
+def test_a_later_look_without_evidence_takes_nothing_back(config: Config) -> None:
+    file_verdict(config, "verdicts/monday.json", MONDAY)
+    file_verdict(config, "verdicts/tuesday.json", TUESDAY, verdict="not enough evidence")
+    file_verdict(config, "verdict.json", TUESDAY, verdict="not enough evidence")
+    state.promote(config)
+    assert state.history(config)[0].forced is False
+
+
+def test_a_later_keep_does(config: Config) -> None:
+    file_verdict(config, "verdicts/monday.json", MONDAY)
+    file_verdict(config, "shadow_verdict.json", WEDNESDAY, verdict="keep", reason="worse in life", source="shadow")
+    with pytest.raises(CheckFailed, match=r"shadow_verdict\.json: the verdict is 'keep' \(worse in life\)"):
+        state.promote(config)
+    file_verdict(config, "verdicts/monday.json", MONDAY, verdict="keep")
+    file_verdict(config, "shadow_verdict.json", WEDNESDAY, source="shadow")
+    state.promote(config)
+
+
+def test_other_peoples_verdicts_in_the_history_do_not_count(config: Config) -> None:
+    file_verdict(config, "verdicts/monday.json", MONDAY, candidate={"name": "x", "adapter_sha256": "f" * 64})
+    file_verdict(config, "verdict.json", TUESDAY, verdict="not enough evidence", reason="12 of 50")
+    with pytest.raises(CheckFailed, match=r"evaluation/verdict\.json: .*12 of 50"):
+        state.promote(config)
 
 
 def test_promote_without_a_verdict_or_a_reason(config: Config) -> None:
@@ -96,10 +151,125 @@ def test_a_changed_or_missing_active_adapter_is_an_error(config: Config) -> None
     assert kept is not None
     kept.write_bytes(b"tampered")
     with pytest.raises(InputError, match="hash differs"):
-        state.active_adapter(config)
+        active_model(config)
     kept.unlink()
     with pytest.raises(InputError, match="is missing"):
-        state.active_adapter(config)
+        active_model(config)
+
+
+def test_a_lost_state_file_is_an_error_and_no_silent_return_to_the_incumbent(config: Config) -> None:
+    write_verdict(config)
+    state.promote(config)
+    before = config.live.state.read_bytes()
+    config.live.state.unlink()
+    for call in (active_model, state.promote, state.rollback):
+        with pytest.raises(InputError, match=r"active\.json: missing, but .*adapters holds models"):
+            call(config)
+    config.live.state.with_name("other.json").write_bytes(before)  # the copies belong to another trader's state file
+    assert active_model(config).name == "old"
+
+
+def test_a_refused_promotion_leaves_a_usable_folder(config: Config) -> None:
+    """Killed between its copies and its last write, the first promotion leaves the incumbent acting."""
+    write_verdict(config)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(state, "_keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        state.promote(config)
+    patch.undo()
+    assert active_model(config).name == "old"
+    assert state.promote(config).name != "old"
+
+
+def test_rollback_survives_a_changed_incumbent_file(config: Config) -> None:
+    write_verdict(config)
+    state.promote(config)
+    assert config.incumbent.adapter is not None
+    config.incumbent.adapter.write_bytes(b"exported over")
+    back = state.rollback(config)
+    assert (back.name, active_model(config).sha256) == ("old", back.sha256)
+    assert back.path is not None
+    assert back.path.read_bytes() == b"incumbent"
+
+
+def exported(config: Config, kind: str, digest: str | None = None) -> None:
+    """The run's manifest says what the export stage wrote last."""
+    name = "custom-trading-merged.gguf" if kind == "merged" else "custom-trading-lora.gguf"
+    path = config.run.folder / "gguf" / name
+    digest = digest or sha256_path(path)
+    entry = {"file": name, "sha256": digest, "kind": kind, "exported": "2026-11-20T23:59:00+00:00"}
+    record(path.parent, entry)
+    summary = {"kind": kind, "file": f"gguf/{name}", "sha256": digest}
+    (config.run.folder / "manifest.json").write_text(
+        json.dumps({"version": 1, "stages": {"export": {"summary": summary}}})
+    )
+
+
+def test_a_merged_candidate_is_promoted_and_rolled_back(config: Config) -> None:
+    """The older LoRA in the same folder is never taken for it, with or without --force."""
+    merged = config.run.folder / "gguf" / "custom-trading-merged.gguf"
+    merged.write_bytes(b"whole model")
+    exported(config, "merged")
+    write_verdict(config)  # about the LoRA
+    with pytest.raises(CheckFailed, match="about candidate"):
+        state.promote(config)
+    write_verdict(config, candidate={"name": "merged", "adapter_sha256": sha256_path(merged)})
+    state.promote(config)
+    merged.write_bytes(b"newer")
+    active = active_model(config)
+    assert active.kind == "merged"
+    assert active.path is not None
+    assert active.path.parent == config.live.state.parent / "adapters"
+    assert active.path.read_bytes() == b"whole model"
+    assert active.name == f"custom-trading-merged-20261120-{(active.sha256 or '')[:8]}"
+    assert state.rollback(config).kind == "adapter"
+    exported(config, "merged")
+    forced = state.promote(config, force="paper account")
+    assert (forced.kind, forced.path and forced.path.read_bytes()) == ("merged", b"newer")
+    assert [change.after.adapter_sha256 for change in state.history(config)][-1] == forced.sha256
+
+
+def test_a_file_that_is_not_the_exported_one_is_not_promoted(config: Config) -> None:
+    exported(config, "adapter", "e" * 64)
+    with pytest.raises(InputError, match="hash differs"):
+        state.promote(config, force="paper account")
+
+
+def test_two_candidates_have_two_names(config: Config) -> None:
+    names = set()
+    for content in (b"first", b"second"):
+        (config.run.folder / "gguf" / "custom-trading-lora.gguf").write_bytes(content)
+        exported(config, "adapter")
+        names.add(state.promote(config, force="paper account").name)
+    assert names == {
+        f"custom-trading-lora-20261120-{hashlib.sha256(content).hexdigest()[:8]}" for content in (b"first", b"second")
+    }
+    for name in names:
+        found = named_model(config, name)
+        assert found is not None
+        assert found.name == name
+    assert named_model(config, "custom-trading-lora-20261120-00000000") is None
+
+
+def test_a_state_file_of_version_1(config: Config) -> None:
+    """Adapters and the bare base were all it knew."""
+    kept = config.live.state.parent / "adapters" / "new-0123.gguf"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"promoted")
+    digest = hashlib.sha256(b"promoted").hexdigest()
+    base = {"name": "bare base", "path": None, "adapter_sha256": None, "since": "2026-01-01T00:00:00+00:00"}
+    acting = base | {"name": "new", "path": "adapters/new-0123.gguf", "adapter_sha256": digest}
+    event: dict[str, Any] = {"at": base["since"], "what": "promote", "reason": "x", "forced": True}
+    event |= {"from": {"name": "bare base", "adapter_sha256": None}, "to": {"name": "new", "adapter_sha256": digest}}
+    content = {"version": 1, "active": acting, "previous": [base], "history": [event]}
+    config.live.state.write_text(json.dumps(content))
+    assert (active_model(config).kind, active_model(config).sha256) == ("adapter", digest)
+    assert state.rollback(config, reason="back").kind == "base"
+    assert [(change.what, change.after.name) for change in state.history(config)] == [
+        ("promote", "new"),
+        ("rollback", "bare base"),
+    ]
+    assert json.loads(config.live.state.read_text())["version"] == 2
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"version": 1, "active": {}}', "nonsense"])
@@ -107,4 +277,4 @@ def test_a_broken_state_file_is_an_error(text: str, config: Config) -> None:
     config.live.state.parent.mkdir(parents=True)
     config.live.state.write_text(text)
     with pytest.raises(InputError, match=r"active\.json"):
-        state.active_adapter(config)
+        active_model(config)

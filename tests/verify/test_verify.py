@@ -221,7 +221,7 @@ def test_versions_stay(case: Case) -> None:
     before = first.read_bytes()
     make_adapter(case.base, case.run.file("adapter"), seed=77, scale=0.1)
     summary = case.export()
-    kept = [path for path in case.run.file("gguf").glob("custom-trading-lora.*.gguf")]
+    kept = [path for path in case.run.file("gguf").glob("custom-trading-lora-*.gguf")]
     assert [path.read_bytes() for path in kept] == [before]
     assert [entry["file"] for entry in read_catalogue(case.run.file("gguf"))] == [
         kept[0].name,

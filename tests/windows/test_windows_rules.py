@@ -19,6 +19,7 @@ from candletune.errors import InputError
 from candletune.hashes import sha256_path
 from candletune.journal import Journal, Row, Side, read_frame
 from candletune.live import promotion
+from candletune.live.models import active_model
 from windows_rules import BrokenRule, Rules
 
 SIMULATED = ("simulate.enabled=true", "simulate.years=1", "dataset.per_class=60", "dataset.natural_eval=40")
@@ -260,6 +261,6 @@ def test_promote_and_rollback(tmp_path: Path, windows: Rules) -> None:
     )
     promoted = promotion.promote(config, force="paper account")
     with promoted.path.open("rb") if promoted.path else io.BytesIO():  # the live engine has it loaded
-        assert promotion.active_adapter(config).sha256 == promoted.sha256
+        assert active_model(config).sha256 == promoted.sha256
         promotion.rollback(config, reason="flips")
-    assert promotion.active_adapter(config).name == "old"
+    assert active_model(config).name == "old"

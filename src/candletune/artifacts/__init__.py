@@ -6,10 +6,11 @@ A model is frozen, knows its version, and is read and written here only. Its JSO
 
 from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
+from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
-ARTIFACTS: tuple[type[Artifact], ...] = (Certificate, Metrics, Verdict)
+ARTIFACTS: tuple[type[Artifact], ...] = (Certificate, LiveState, Metrics, Verdict)
 """Every file with a schema of its own; add a new one here."""
 
 __all__ = [
@@ -19,8 +20,11 @@ __all__ = [
     "CertificateCriterion",
     "CertificateFinding",
     "JudgedModel",
+    "LiveState",
     "Metrics",
     "Record",
+    "ServedModel",
+    "StateChange",
     "Verdict",
     "VerdictCriterion",
 ]

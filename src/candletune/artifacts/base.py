@@ -24,10 +24,12 @@ class Artifact(Record):
     Attributes:
         VERSION: of the content; the file's key `version`. A file from before versions were written counts as 1.
         COMMAND: the candletune command that writes the file, for error messages.
+        REMEDY: what to do about a broken file, in words; empty: run the command again.
     """
 
     VERSION: ClassVar[int] = 1
     COMMAND: ClassVar[str]
+    REMEDY: ClassVar[str] = ""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -37,7 +39,7 @@ class Artifact(Record):
             InputError: the file is missing, broken, of a later version, or lacks what it must hold.
         """
         value = read_json(path)
-        remedy = f"run `candletune {cls.COMMAND}` again"
+        remedy = cls.REMEDY or f"run `candletune {cls.COMMAND}` again"
         if not isinstance(value, dict):
             raise InputError(f"{path}: expected a JSON object; {remedy}")
         version = value.get("version", 1)

@@ -154,19 +154,22 @@ def _bring(config: "Config", exchange: str | None) -> Any:
 @with_config
 @click.option("--force", metavar="REASON", help="Promote without a verdict; the reason is kept in the history.")
 def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) -> None:
-    """Make the run's candidate active. Wants a verdict of promote for this very adapter over this very incumbent."""
-    from candletune.live import promotion as state
+    """Make what the run exported last active: the adapter, or the merged model.
 
-    adapter = state.promote(_load(config_path, assignments), force=force)
-    click.echo(f"active: {adapter.name} ({adapter.sha256}); `candletune rollback` goes back", err=True)
+    Wants a verdict of promote, under the full criteria, for this very file over the one that acts now.
+    """
+    from candletune.live import promotion
+
+    model = promotion.promote(_load(config_path, assignments), force=force)
+    click.echo(f"active: {model.name} ({model.sha256}); `candletune rollback` goes back", err=True)
 
 
 @click.command(epilog="Example: candletune rollback --reason 'flips too often'")
 @with_config
 @click.option("--reason", default="", help="Kept in the history.")
 def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> None:
-    """Go back to the adapter that acted before the last promotion."""
-    from candletune.live import promotion as state
+    """Go back to the model that acted before the last promotion."""
+    from candletune.live import promotion
 
-    adapter = state.rollback(_load(config_path, assignments), reason=reason)
-    click.echo(f"active: {adapter.name} ({adapter.sha256 or 'the base without an adapter'})", err=True)
+    model = promotion.rollback(_load(config_path, assignments), reason=reason)
+    click.echo(f"active: {model.name} ({model.sha256 or 'the base without an adapter'})", err=True)

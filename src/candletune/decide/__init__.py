@@ -1,1 +1,6 @@
-"""From a prompt to a decision: adapters' facts, base rates, calibration."""
+"""From a prompt to a decision: models, base rates, calibration, and the one predictor that everyone asks."""
+
+from candletune.decide.models import BARE_BASE, Model, ModelKind, bare_base, model_at
+from candletune.decide.predictor import Prediction, Predictor
+
+__all__ = ["BARE_BASE", "Model", "ModelKind", "Prediction", "Predictor", "bare_base", "model_at"]

@@ -17,13 +17,14 @@ import polars as pl
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import decision_rows
+from candletune.decide import Model, Prediction
 from candletune.engines import Stopped, base_gguf
 from candletune.errors import CandletuneError, InputError
 from candletune.files import remove, write_text
 from candletune.hashes import sha256_path
 from candletune.journal import DuplicateRow, Journal, Row, Side
-from candletune.live.promotion import Adapter, candidate_adapter
-from candletune.live.signal import Prediction, Trader
+from candletune.live.models import candidate_model
+from candletune.live.signal import Trader
 from candletune.market.candles import find_candle_file, load_candles, ticker_of
 from candletune.prompts.context import context_of
 from candletune.runs import RunFolder
@@ -48,9 +49,9 @@ class ShadowLoop:
     """Asks both models about every due decision.
 
     Args:
-        trader: the loaded base with the active adapter.
+        trader: the loaded active model.
         journal: where rows go.
-        candidate: finds the adapter in the shadow, anew for each cycle, so that a missing file is a row and no crash.
+        candidate: finds the model in the shadow, anew for each cycle, so that a missing file is a row and no crash.
         base_sha256: of the base GGUF, for the rows.
         emit: receives each active answer as soon as it exists.
         reporter: warnings about the candidate.
@@ -62,7 +63,7 @@ class ShadowLoop:
         trader: Trader,
         journal: Journal,
         *,
-        candidate: Callable[[], Adapter],
+        candidate: Callable[[], Model],
         base_sha256: str,
         emit: Emit,
         reporter: Reporter,
@@ -133,7 +134,7 @@ class ShadowLoop:
             return time.monotonic() >= limit or behind()
 
         try:
-            return self.trader.predict(item.context, adapter=self.candidate(), stop=stop).side()
+            return self.trader.predict(item.context, model=self.candidate(), stop=stop).side()
         except Stopped:
             if behind():
                 return Side("error", error="stopped: the next decision is due, or the program ends")
@@ -157,7 +158,7 @@ def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter)
     return ShadowLoop(
         trader,
         journal,
-        candidate=lambda: candidate_adapter(config),
+        candidate=lambda: candidate_model(RunFolder(config.run.folder)),
         base_sha256=base,
         emit=emit,
         reporter=reporter,

@@ -10,12 +10,12 @@ import polars as pl
 from candletune import __version__
 from candletune.artifacts import Certificate
 from candletune.config import Config
+from candletune.decide import BARE_BASE
 from candletune.errors import InputError
 from candletune.evaluation import over_time
 from candletune.evaluation.review.tally import reviewed
 from candletune.files import read_json
 from candletune.journal import parse_time
-from candletune.live.promotion import BARE_BASE
 from candletune.report import figures, sections
 from candletune.report.figures import NAMES
 from candletune.report.text import moment

@@ -1,0 +1,255 @@
+"""The one path from a prompt to a decision: replay, signal, serve and shadow ask here.
+
+A replay says something about the live side only because both come through `Predictor.predict`: the same template check,
+the same correction of the class shares, the same calibration, the same reading of the generated reason.
+"""
+
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candletune.config import Config
+from candletune.decide.adapters import AdapterFacts, adapter_facts, calibration_of
+from candletune.decide.calibration import Calibration
+from candletune.decide.models import Model
+from candletune.decide.priors import correct_prior
+from candletune.decisions import DECISIONS, Decision
+from candletune.engines import Engine, open_engine
+from candletune.errors import InputError
+from candletune.hashes import sha256_bytes
+from candletune.journal import Side, Status
+from candletune.prompts.parse import parse_answer
+from candletune.prompts.template import load_template
+from candletune.runs import RunFolder
+
+Floats = NDArray[np.float64]
+OpenEngine = Callable[[Path | None], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One model's answer to one prompt.
+
+    Attributes:
+        status: ok, invalid or error (skipped belongs to the shadow loop).
+        model: the model's name.
+        prompt_sha256: of the prompt as it was rendered.
+        action: the decision, when the status is ok.
+        reasoning: empty when none was asked for.
+        probabilities: of DECISIONS, after the prior correction and before calibration: what journals hold.
+        calibrated: calibrated probabilities: what answers show.
+        adapter_sha256: of the model's file; None for the bare base.
+        latency_ms: milliseconds: this prompt's share of scoring, and its reason.
+        error: what went wrong, in one line.
+    """
+
+    status: Status
+    model: str
+    prompt_sha256: str = ""
+    action: Decision | None = None
+    reasoning: str = ""
+    probabilities: dict[Decision, float] | None = None
+    calibrated: dict[Decision, float] | None = None
+    adapter_sha256: str | None = None
+    latency_ms: float | None = None
+    error: str | None = None
+
+    @property
+    def confidence(self) -> float | None:
+        """The calibrated probability of the action."""
+        return None if self.action is None or self.calibrated is None else self.calibrated[self.action]
+
+    def answer(self) -> dict[str, Any]:
+        """The Signal contract's object; `error` is added when there is one."""
+        shown = self.calibrated if self.status == "ok" else None
+        answer: dict[str, Any] = {
+            "action": self.action,
+            "reasoning": self.reasoning,
+            "model": self.model,
+            "confidence": None if self.confidence is None else round(self.confidence, 6),
+            "probabilities": None
+            if shown is None
+            else {decision: round(probability, 6) for decision, probability in shown.items()},
+            "status": self.status,
+        }
+        return answer if self.error is None else answer | {"error": self.error}
+
+    def side(self) -> Side:
+        """What the journal keeps of it."""
+        return Side(
+            self.status,
+            self.action,
+            self.reasoning or None,
+            self.probabilities,
+            self.latency_ms,
+            self.adapter_sha256,
+            self.error,
+        )
+
+
+class Predictor:
+    """Asks models for decisions. Not for several threads at once.
+
+    The base is opened once and serves every adapter; a merged model is opened beside it, without an adapter. Each is
+    opened when it is first asked for.
+
+    Attributes:
+        template: the prompt template in use.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, *, engine: OpenEngine | None = None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            config: the whole configuration.
+            run: names the base GGUF and the calibration.
+            engine: opens a whole model's GGUF, or with None the configured base; none: llama.cpp.
+
+        Raises:
+            InputError: the template is missing or broken.
+        """
+        self._config = config
+        self._open = engine or (lambda path: open_engine(config, run, path))
+        self._engines: dict[str | None, Engine] = {}
+        self._loaded: dict[str, tuple[AdapterFacts, Calibration]] = {}
+        self.template = load_template(config.prompt.template)
+
+    def load(self, model: Model) -> None:
+        """Bring a model into memory, once; `predict` does so by itself.
+
+        Raises:
+            InputError: its file is missing, broken, of another base, or of another template.
+        """
+        if model.path is None or model.sha256 is None:
+            self._engine(None)
+            return
+        if model.sha256 in self._loaded:
+            return
+        facts = adapter_facts(model.path)
+        self._check_template(model.path, facts)
+        if model.kind == "merged":
+            self._engine(model)
+        else:
+            self._engine(None).add_adapter(model.sha256, model.path)
+        self._loaded[model.sha256] = facts, calibration_of(self._config, model.sha256)
+
+    def is_loaded(self, model: Model) -> bool:
+        """Whether asking it brings nothing new into memory."""
+        return model.sha256 in self._loaded if model.sha256 is not None else None in self._engines
+
+    def predict(
+        self,
+        model: Model,
+        prompts: Sequence[str],
+        *,
+        reasons: Container[int] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> list[Prediction]:
+        """Decide about each prompt, and say why about some.
+
+        Args:
+            model: which one is asked.
+            prompts: rendered with `template`.
+            reasons: numbers of the prompts that get a reason (none given: all); the others take a fraction of the time.
+            stop: asked often while the model works; once true, the work ends.
+
+        Raises:
+            Stopped: `stop` said so. The next prompt is answered as if this call had never been made.
+            InputError: see `load`; or a prompt is too long, or carries control tokens.
+        """
+        self.load(model)
+        engine = self._engine(model)
+        engine.use(model.sha256 if model.kind == "adapter" else None)
+        if stop is None:
+            return self._predict(engine, model, prompts, reasons)
+        engine.stop_when(stop)
+        try:
+            return self._predict(engine, model, prompts, reasons)
+        finally:
+            engine.stop_when(None)
+
+    def close(self) -> None:
+        """Free every model."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines, self._loaded = {}, {}
+
+    def _engine(self, model: Model | None) -> Engine:
+        """The engine of a merged model, or that of the base."""
+        whole = model if model is not None and model.kind == "merged" else None
+        key = None if whole is None else whole.sha256
+        if key not in self._engines:
+            self._engines[key] = self._open(None if whole is None else whole.path)
+        return self._engines[key]
+
+    def _check_template(self, path: Path, facts: AdapterFacts) -> None:
+        trained, used = facts.template_sha256, self.template.sha256
+        if trained is not None and trained != used and not self._config.live.any_template:
+            raise InputError(
+                f"{path}: trained with template {trained[:12]}, prompt.template is {used[:12]}; use the one it was "
+                "trained with, or set live.any_template=true"
+            )
+
+    def _predict(
+        self, engine: Engine, model: Model, prompts: Sequence[str], reasons: Container[int] | None
+    ) -> list[Prediction]:
+        start = time.perf_counter()
+        scored = np.asarray(engine.score(prompts), dtype=np.float64)
+        seconds = (time.perf_counter() - start) / max(1, len(prompts))
+        if scored.shape != (len(prompts), len(DECISIONS)):
+            scored = np.full((len(prompts), len(DECISIONS)), np.nan)
+        usable = np.isfinite(scored).all(axis=1) & (scored >= 0).all(axis=1)
+        usable &= np.isclose(scored.sum(axis=1), 1, atol=1e-3)
+        probabilities, calibrated = self._posterior(model, np.where(usable[:, None], scored, 1 / len(DECISIONS)))
+        found = []
+        for number, prompt in enumerate(prompts):
+            known = Prediction("invalid", model.name, sha256_bytes(prompt.encode()), adapter_sha256=model.sha256)
+            if not usable[number]:
+                found.append(replace(known, error="the model's probabilities are not numbers that add up to one"))
+                continue
+            known = replace(
+                known,
+                probabilities=_by_decision(probabilities[number]),
+                calibrated=_by_decision(calibrated[number]),
+            )
+            action = DECISIONS[int(probabilities[number].argmax())]
+            wanted = reasons is None or number in reasons
+            found.append(_with_reason(engine, known, prompt, action, seconds, wanted=wanted))
+        return found
+
+    def _posterior(self, model: Model, scored: Floats) -> tuple[Floats, Floats]:
+        """Probabilities (n, 3) corrected from the class shares of training to natural ones, and calibrated."""
+        facts, calibration = self._loaded.get(model.sha256 or "", (AdapterFacts(), Calibration()))
+        probabilities: Floats = scored / scored.sum(axis=1, keepdims=True)
+        if self._config.live.prior_correction and facts.class_prior and facts.natural_prior:
+            probabilities = correct_prior(probabilities, facts.class_prior, facts.natural_prior)
+        return probabilities, calibration.apply(probabilities)
+
+
+def _with_reason(
+    engine: Engine, known: Prediction, prompt: str, action: Decision, seconds: float, *, wanted: bool
+) -> Prediction:
+    """The finished prediction; a generated reason that does not belong to the decision makes it invalid."""
+    start = time.perf_counter()
+    reasoning = ""
+    if wanted:
+        parsed = parse_answer(engine.generate(prompt, action=action).text)
+        seconds += time.perf_counter() - start
+        if parsed.action != action:
+            error = "the generated answer does not parse"
+            return replace(known, error=error, latency_ms=_milliseconds(seconds))
+        reasoning = parsed.reasoning
+    return replace(known, status="ok", action=action, reasoning=reasoning, latency_ms=_milliseconds(seconds))
+
+
+def _by_decision(probabilities: Floats) -> dict[Decision, float]:
+    return dict(zip(DECISIONS, map(float, probabilities), strict=True))
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
