@@ -91,6 +91,9 @@ class DatasetConfig(Table):
     """Sampling, balancing and splitting of the training examples."""
 
     per_class: Positive = Field(1000, description="examples of each class; fewer when a class has fewer")
+    timeframes: tuple[Timeframe, ...] = Field(
+        (), description="candle lengths whose decisions become examples, data.timeframe among them; none: that alone"
+    )
     test_start: UtcTime = Field(
         None,
         description="decisions from this time on are kept out for replay; none: the last 12 months, at most a third",
@@ -319,6 +322,45 @@ class Config(Table):
     def horizon(self) -> timedelta:
         """Time from a decision to its outcome: `labels.horizon` candles."""
         return self.candle * self.labels.horizon
+
+    @property
+    def timeframes(self) -> tuple[str, ...]:
+        """Candle lengths whose decisions become examples, the shortest (`data.timeframe`) first."""
+        return tuple(sorted(self.dataset.timeframes, key=timeframe_minutes)) or (self.data.timeframe,)
+
+    @model_validator(mode="after")
+    def _timeframes_fit(self) -> "Config":
+        given = self.dataset.timeframes
+        if not given:
+            return self
+        base = timeframe_minutes(self.data.timeframe)
+        if self.data.timeframe not in given or len(set(given)) < len(given):
+            raise ValueError(
+                f"dataset.timeframes: name each timeframe once, data.timeframe ({self.data.timeframe}) among them"
+            )
+        for timeframe in given:
+            minutes = timeframe_minutes(timeframe)
+            if minutes < base or minutes % base or 1440 % minutes:
+                raise ValueError(
+                    f"dataset.timeframes: {timeframe} is not a multiple of {self.data.timeframe} that divides a day"
+                )
+            if self.labels.horizon * base % minutes:
+                raise ValueError(
+                    f"dataset.timeframes: {timeframe} does not divide the horizon of {self.labels.horizon} candles of "
+                    f"{self.data.timeframe}; change labels.horizon"
+                )
+            if self.labels.method != "fixed" and self.labels.volatility_window * base < 2 * minutes:
+                raise ValueError(
+                    f"labels.volatility_window: {self.labels.volatility_window} candles of {self.data.timeframe} are "
+                    f"fewer than two of {timeframe} (dataset.timeframes)"
+                )
+            for other in map(timeframe_minutes, self.data.context_timeframes):
+                if other > minutes and other % minutes:
+                    raise ValueError(
+                        f"data.context_timeframes: every one longer than {timeframe} (dataset.timeframes) must be a "
+                        "multiple of it"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.config import LabelsConfig
+from candletune.config import LabelsConfig, timeframe_minutes
 from candletune.decisions import BUY, HOLD, SELL
 
 RETURN_DIGITS = 12
@@ -39,6 +39,20 @@ def forward_returns(frame: pl.DataFrame, horizon: int, minutes: int) -> pl.DataF
         forward_return=pl.when(whole).then(
             (pl.col("close").shift(-horizon) / pl.col("close") - 1).round(RETURN_DIGITS)
         ),
+    )
+
+
+def labels_for(config: LabelsConfig, shorter: str, timeframe: str) -> LabelsConfig:
+    """The same rule over candles of a longer timeframe: equal hours to the outcome and of volatility.
+
+    Args:
+        config: counts in candles of `shorter`.
+        shorter: timeframe.
+        timeframe: a multiple of it that divides the horizon.
+    """
+    ratio = timeframe_minutes(timeframe) // timeframe_minutes(shorter)
+    return config.model_copy(
+        update={"horizon": config.horizon // ratio, "volatility_window": config.volatility_window // ratio}
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import choose, load_pair, sampling, survey
+from candletune.dataset import choose, sampling, survey
+from candletune.dataset.rows import load_timeframes
 from candletune.dataset.sampling import split_counts
 from candletune.fields.columns import indicator_rows
 from candletune.labels import label_candles
@@ -44,11 +45,15 @@ def plain_choice(config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Chosen and natural rows from one table of all rows, as the rule is written in the docs."""
     frames = []
     for pair in config.data.pairs:
-        candles = load_pair(config, pair)
-        labels = label_candles(candles.frame, config.labels, 60).drop_nulls("label")
-        frames.append(indicator_rows(candles).select("asset", "decision_time").join(labels, on="decision_time"))
+        for timeframe, hours in (("1h", 1), ("4h", 4)):
+            if timeframe in config.timeframes:
+                candles = load_timeframes(config, pair).of(timeframe)
+                rule = config.labels.model_copy(update={"horizon": 12 // hours, "volatility_window": 168 // hours})
+                labels = label_candles(candles.frame, rule, 60 * hours).drop_nulls("label")
+                times = indicator_rows(candles).select("asset", "decision_time", timeframe=pl.lit(timeframe))
+                frames.append(times.join(labels, on="decision_time"))
     time = pl.col("decision_time")
-    rows = pl.concat(frames).sort("decision_time", "asset")
+    rows = pl.concat(frames).sort("decision_time", "asset", "timeframe")
     if config.dataset.test_start is not None:
         rows = rows.filter(time < config.dataset.test_start - WAIT)
     if config.dataset.train_start is not None:
@@ -76,7 +81,9 @@ def plain_choice(config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
             part = rows.filter(split=split, label=label)
             rank = pl.col("key").rank("ordinal").over("asset", time.dt.strftime("%Y-%m"))
             chosen.append(part.with_columns(rank=rank).sort("rank", "key").head(count).drop("rank"))
-    return pl.concat(chosen).sort("decision_time", "asset").drop("key"), held_out[np.sort(picked)].drop("key")
+    return pl.concat(chosen).sort("decision_time", "asset", "timeframe").drop("key"), held_out[np.sort(picked)].drop(
+        "key"
+    )
 
 
 @pytest.mark.parametrize("pool", [1, 700, 200_000])
@@ -91,6 +98,8 @@ def plain_choice(config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
         ["labels.shuffle=true", "dataset.split=random"],
         ["dataset.train_start=2024-02-01", "dataset.test_start=2024-04-01"],
         ["labels.method=volatility", "dataset.eval_fraction=0.3"],
+        ["dataset.timeframes=['1h', '4h']", "dataset.per_class=300"],
+        ["dataset.timeframes=['1h', '4h']", "labels.method=volatility", "labels.shuffle=true"],
     ],
     ids=str,
 )
@@ -102,5 +111,5 @@ def test_the_choice_is_the_plain_one(folder: Path, more: list[str], pool: int, m
     )
     found = choose(config, survey(config, SilentReporter()), SilentReporter())
     for mine, plain in zip((found.chosen, found.natural), plain_choice(config), strict=True):
-        texts = mine.with_columns(pl.col("asset", "label", "split").cast(pl.String))
+        texts = mine.with_columns(pl.col("asset", "timeframe", "label", "split").cast(pl.String))
         assert texts.equals(plain.select(texts.columns))

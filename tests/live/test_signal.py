@@ -12,6 +12,8 @@ from fakes import FakeEngine
 
 from candletune.cli import main
 from candletune.config import Config, load_config
+from candletune.decisions import Decision
+from candletune.engines import Generation
 from candletune.live.signal import Trader, answer_text
 
 FULL: dict[str, Any] = {
@@ -123,3 +125,27 @@ def test_the_program_answers_json_even_when_it_cannot_start(
     assert answer["status"] == "error"
     assert "base.gguf" in answer["error"]
     assert err.startswith("error: ")
+
+
+class Listening(FakeEngine):
+    """Keeps the prompts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts: list[str] = []
+
+    def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
+        self.prompts.append(prompt)
+        return super().generate(prompt, action=action)
+
+
+def test_a_template_that_shows_the_timeframe_is_served_the_one_it_was_trained_on(tmp_path: Path) -> None:
+    template = tmp_path / "t.j2"
+    template.write_text("{{ ticker }} {{ price_usd }} {{ rsi }} {{ timeframe }}\nDECISION: [BUY/SELL/HOLD] - [reason]")
+    settings = [f"run.folder={tmp_path / 'run'}", f"live.state={tmp_path / 'a.json'}", f"prompt.template={template}"]
+    engine = Listening()
+    trader = Trader(load_config(None, settings), engine=engine)
+    for more in ({}, {"timeframe": None}, {"timeframe": "4h"}):
+        trader.predict(FULL | more)
+    trader.close()
+    assert [prompt.splitlines()[0].split()[-1] for prompt in engine.prompts] == ["1h", "1h", "4h"]

@@ -7,7 +7,6 @@ the row again: the same bytes prove that nothing later went into it.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
 from candletune.dataset.files import CARD, Examples, read_examples
-from candletune.dataset.rows import load_pair
+from candletune.dataset.rows import PairCandles, load_timeframes
 from candletune.errors import InputError
 from candletune.fields.columns import add_context, describe_rows, indicator_rows
 from candletune.fields.registry import COLUMNS
 from candletune.files import read_json, write_json
 from candletune.hashes import sha256_path
-from candletune.labels import RETURN_DIGITS, label_candles
+from candletune.labels import RETURN_DIGITS, label_candles, labels_for
 from candletune.market.candles import Candles, ticker_of
 from candletune.market.sentiment import Sentiment, load_sentiment
 from candletune.prompts.context import context_of
@@ -129,7 +128,7 @@ def rebuild(config: Config, examples: Examples, count: int, reporter: Reporter) 
             mine = [index for index in picks if examples.meta["asset"][index] == ticker]
             if not mine:
                 continue
-            candles = load_pair(config, pair)
+            candles = load_timeframes(config, pair)
             for index in mine:
                 row = examples.meta.row(index, named=True)
                 place = f"row {index + 1} ({ticker} {row['decision_time']:%Y-%m-%d %H:%M})"
@@ -140,22 +139,24 @@ def rebuild(config: Config, examples: Examples, count: int, reporter: Reporter) 
 
 
 def _differences(
-    config: Config, candles: Candles, sentiment: Sentiment, row: dict[str, Any], prompt: str, template: Template
+    config: Config, candles: PairCandles, sentiment: Sentiment, row: dict[str, Any], prompt: str, template: Template
 ) -> list[str]:
     time: datetime = row["decision_time"]
-    step = config.candle
-    cut = replace(candles, frame=candles.frame.filter(pl.col("date") + step <= time))
+    if row["timeframe"] not in config.timeframes:
+        return [f"the timeframe is {row['timeframe']}, which dataset.timeframes does not name"]
+    cut = candles.until(time).of(row["timeframe"])
     last = describe_rows(indicator_rows(cut).tail(1), cut, config.data)
     again = add_context(last, sentiment.until(time), config.data).select(COLUMNS).row(0, named=True)
     found = [f"{name} is {again[name]!r}, not {row[name]!r}" for name in COLUMNS if again[name] != row[name]]
     if template.render(context_of(again)) != prompt:
         found.append("the prompt has other bytes")
-    return found + (_label_differences(config, candles, row) if not config.labels.shuffle else [])
+    return found + (_label_differences(config, candles.of(row["timeframe"]), row) if not config.labels.shuffle else [])
 
 
 def _label_differences(config: Config, candles: Candles, row: dict[str, Any]) -> list[str]:
     """The label again: for the fixed rule from two closes found by their times, else from the labelling function."""
-    minutes, horizon = timeframe_minutes(config.data.timeframe), config.labels.horizon
+    rule = labels_for(config.labels, config.data.timeframe, candles.timeframe)
+    minutes, horizon = timeframe_minutes(candles.timeframe), rule.horizon
     opened = row["decision_time"] - timedelta(minutes=minutes)
     window = candles.frame.filter(pl.col("date").is_between(opened, opened + timedelta(minutes=minutes * horizon)))
     if len(window) != horizon + 1:
@@ -166,7 +167,7 @@ def _label_differences(config: Config, candles: Candles, row: dict[str, Any]) ->
         label = "BUY" if change > limit else "SELL" if change < -limit else "HOLD"
     else:
         until = candles.frame.filter(pl.col("date") <= window["date"][-1])
-        again = label_candles(until, config.labels, minutes).filter(pl.col("decision_time") == row["decision_time"])
+        again = label_candles(until, rule, minutes).filter(pl.col("decision_time") == row["decision_time"])
         change, label = again["forward_return"][0], again["label"][0]
     found = [] if label == row["label"] else [f"the label is {label}, not {row['label']}"]
     same = math.isclose(change, row["forward_return"], rel_tol=0, abs_tol=2 * 10**-RETURN_DIGITS)

@@ -55,6 +55,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     wanted = pl.concat([choice.chosen, choice.natural])
     both = complete_rows(config, wanted).with_columns(pl.col("label", "split").cast(pl.String))
     meta, natural_meta = both.head(len(choice.chosen)), both.tail(len(choice.natural))
+    _warn_of_hidden_timeframe(config, template, meta, reporter)
     prompts, completions, names = render_examples(meta, template, config.seed)
     meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))
     manifest = describe(config, template, choice, meta, natural_meta) | {"candles": surveyed.found}
@@ -75,6 +76,17 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         write_json(folder / MANIFEST, manifest)
         write_card(folder / CARD, manifest, meta, prompts, completions)
     return {key: value for key, value in manifest.items() if key not in ("candidates", "audit")}
+
+
+def _warn_of_hidden_timeframe(config: Config, template: Template, meta: pl.DataFrame, reporter: Reporter) -> None:
+    context = context_of(meta.row(0, named=True))
+    if len({template.render(context | {"timeframe": timeframe}) for timeframe in config.timeframes}) < len(
+        config.timeframes
+    ):
+        reporter.warn(
+            f"dataset.timeframes: the template never shows {{{{ timeframe }}}}, so the model cannot tell "
+            f"{' from '.join(config.timeframes)} decisions; add it to a template of your own (prompt.template)"
+        )
 
 
 def render_examples(rows: pl.DataFrame, template: Template, seed: int) -> tuple[list[str], list[str], list[str]]:
@@ -133,6 +145,7 @@ def describe(
             "rows": int(cells["rows"].sum()),
             "purged": int(cells.filter(pl.col("split").is_null())["rows"].sum()),
             "by_asset": _shares(cells, pl.col("asset"), pl.col("key").cast(pl.String)),
+            "by_timeframe": _shares(cells, pl.col("timeframe"), pl.col("key").cast(pl.String)),
             "by_month": _shares(cells, pl.col("month"), pl.col("key").dt.strftime("%Y-%m")),
         },
         "largest_template_share": template_share,

@@ -1,8 +1,8 @@
 """Which decision times become examples: the range, the split, the balance, and the natural sample.
 
-Rows are numbered by time and asset over all pairs, and a random key belongs to each number. The first pass over the
-candles counts the rows of each time, which is enough to tell every row's number; the second draws. Neither holds more
-than one pair's rows and those that may still be chosen, so memory grows by 4 bytes a candle: the keys.
+Rows are numbered by time, asset and timeframe over all pairs, and a random key belongs to each number. The first pass
+over the candles counts the rows of each time, which is enough to tell every row's number; the second draws. Neither
+holds more than one pair's rows and those that may still be chosen, so memory grows by 4 bytes a candle: the keys.
 """
 
 from collections.abc import Iterator
@@ -44,9 +44,10 @@ class Choice:
     """What the second pass drew.
 
     Attributes:
-        chosen: `asset`, `decision_time`, `forward_return`, `label`, `split` of the examples, by time and asset.
+        chosen: `asset`, `timeframe`, `decision_time`, `forward_return`, `label`, `split` of the examples, by time,
+            asset and timeframe.
         natural: the same of eval rows drawn without regard to class.
-        cells: `rows` of all candidates by `asset`, `month`, `split` (null: purged) and `label`.
+        cells: `rows` of all candidates by `asset`, `timeframe`, `month`, `split` (null: purged) and `label`.
         boundary: when the eval period begins; None: a random split.
     """
 
@@ -64,11 +65,15 @@ def survey(config: Config, reporter: Reporter) -> Survey:
     """
     times = pl.DataFrame(schema={"decision_time": pl.Datetime("us", "UTC"), "rows": pl.UInt32})
     found: dict[str, dict[str, object]] = {}
-    for candles, rows in labelled_pairs(config, reporter, "Read candles"):
-        _say_mended(candles, reporter)
-        if rows.is_empty():
-            reporter.warn(f"{candles.path}: {len(candles.frame)} candles give no labelled row; too few, or all gaps")
-        found[candles.ticker] = {"file": candles.path.name, **candles.report, "labelled": len(rows)}
+    for timeframes, rows in labelled_pairs(config, reporter, "Read candles"):
+        for candles in timeframes:
+            _say_mended(candles, reporter)
+            labelled = rows.filter(pl.col("timeframe") == candles.timeframe).height
+            if not labelled:
+                count = f"{len(candles.frame)} candles give no labelled row of {candles.timeframe}"
+                reporter.warn(f"{candles.path}: {count}; too few, or all gaps")
+            name = candles.ticker if candles is timeframes[0] else f"{candles.ticker} {candles.timeframe}"
+            found[name] = {"file": candles.path.name, **candles.report, "labelled": labelled}
         mine = _in_range(rows, config).select("decision_time", rows=pl.lit(1, pl.UInt32))
         times = pl.concat([times, mine]).group_by("decision_time").agg(pl.col("rows").sum())
     if not any(entry["labelled"] for entry in found.values()):
@@ -107,7 +112,7 @@ def choose(config: Config, surveyed: Survey, reporter: Reporter) -> Choice:
             label = LABELS.categories.gather(numbers).cast(LABELS)
             keyed = keyed.with_columns(label.alias("label"), pl.Series("forward_return", returns))
         keyed = keyed.with_columns(split=split, month=pl.col("decision_time").dt.truncate("1mo"))
-        cells.append(keyed.group_by("asset", "month", "split", "label").agg(pl.len().alias("rows")))
+        cells.append(keyed.group_by("asset", "timeframe", "month", "split", "label").agg(pl.len().alias("rows")))
         natural_rows.append(keyed.filter(pl.col("number").is_in(natural.implode())))
         rank = pl.col("key").rank("ordinal").over("split", "label", "month")
         drawn.append(keyed.filter(pl.col("split").is_not_null()).with_columns(rank=rank))
@@ -118,7 +123,7 @@ def choose(config: Config, surveyed: Survey, reporter: Reporter) -> Choice:
     counted = pl.concat(cells)
     take = _take(config, counted)
     wanted = pl.col("split").cast(pl.String).replace_strict(take, return_dtype=pl.UInt32)
-    columns = ("asset", "decision_time", "forward_return", "label", "split")
+    columns = ("asset", "timeframe", "decision_time", "forward_return", "label", "split")
     chosen, sample = _lowest(pl.concat(drawn), wanted), pl.concat(natural_rows)
     return Choice(chosen.sort("number").select(columns), sample.sort("number").select(columns), counted, boundary)
 
@@ -151,16 +156,22 @@ def _waits(config: Config) -> tuple[timedelta, timedelta]:
 
 
 def _numbered(config: Config, surveyed: Survey, reporter: Reporter) -> Iterator[pl.DataFrame]:
-    """Each pair's candidates again, by ticker, with `number`: their place among all rows by time and asset."""
+    """Each pair's candidates again, by ticker, with `number`: their place by time, asset and timeframe."""
     times = surveyed.times["decision_time"].to_physical().to_numpy()
     following = np.cumsum(surveyed.times["rows"].to_numpy(), dtype=np.uint32) - surveyed.times["rows"].to_numpy()
     for _, every in labelled_pairs(config, reporter, "Choose examples"):
         rows = _in_range(every, config)
         where = np.searchsorted(times, rows["decision_time"].to_physical().to_numpy())
-        numbered = rows.with_columns(pl.Series("number", following[where]))
+        yield rows.with_columns(pl.Series("number", following[where] + _places(where)))
         # Pairs come in the order of their tickers, so the next pair's row of the same time is the next number.
-        following[where] += 1
-        yield numbered
+        following += np.bincount(where, minlength=len(following)).astype(np.uint32)
+
+
+def _places(ascending: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """0, 1, ... within each stretch of equal values: a pair's timeframes may decide at the same time."""
+    first = np.flatnonzero(np.diff(ascending, prepend=-1))
+    lengths = np.diff(first, append=len(ascending))
+    return (np.arange(len(ascending)) - np.repeat(first, lengths)).astype(np.uint32)
 
 
 def _split(config: Config, times: pl.DataFrame, total: int) -> tuple[datetime | None, pl.Expr]:

@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from candletune.config import DataConfig
+from candletune.config import DataConfig, timeframe_minutes
 from candletune.fields.field import NOT_AVAILABLE, Context, Fact, Field, RowColumns, Shown, Side, check
 from candletune.fields.keys import text_key
 from candletune.fields.wording import first_group
@@ -26,7 +26,10 @@ def timeframe_rsi(summary: str) -> dict[str, int]:
 
 
 def _describe(rows: pl.DataFrame, candles: Candles, data: DataConfig) -> pl.DataFrame:
-    return add_timeframe_summary(rows, candles.frame, data.context_timeframes, source=candles.timeframe)
+    # A decision on 4h candles sees its own timeframe in the indicators already.
+    own = timeframe_minutes(candles.timeframe)
+    longer = tuple(other for other in data.context_timeframes if timeframe_minutes(other) > own)
+    return add_timeframe_summary(rows, candles.frame, longer, source=candles.timeframe)
 
 
 def _display(context: Context) -> Shown:

@@ -85,6 +85,8 @@ class Trader:
             raise InputError(f"context: expected a JSON object, got {type(context).__name__}")
         given = dict(context)
         override = given.pop(OVERRIDE, None)
+        # Decisions are made on this candle length; a request need not say so.
+        given["timeframe"] = given.get("timeframe") or self._config.data.timeframe
         prompt = self._predictor.template.render(clean_context(given))
         with self._lock:
             chosen = model or self._override(override) or self.active

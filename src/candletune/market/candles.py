@@ -89,6 +89,15 @@ def find_candle_file(folder: Path, pair: str, timeframe: str) -> Path:
     )
 
 
+def has_candle_file(folder: Path, pair: str, timeframe: str) -> bool:
+    """Whether `find_candle_file` would find one."""
+    try:
+        find_candle_file(folder, pair, timeframe)
+    except InputError:
+        return False
+    return True
+
+
 def load_candles(folder: Path, pair: str, timeframe: str) -> Candles:
     """Find, read and check one pair's candles.
 

@@ -7,6 +7,7 @@ import polars as pl
 import talib
 
 from candletune.config import timeframe_minutes
+from candletune.market.resample import group_candles
 
 RSI_PERIOD = 14
 TREND_PERIODS = (9, 21)
@@ -27,11 +28,7 @@ def resample(frame: pl.DataFrame, timeframe: str, *, source: str) -> pl.DataFram
         source candle of the bucket must be there, since its close is the bucket's close.
     """
     long, short = timeframe_minutes(timeframe), timeframe_minutes(source)
-    # Polars starts a week on Monday, as exchanges do; counted in minutes it would start on the epoch's Thursday.
-    every = timeframe if timeframe.endswith("w") else f"{long}m"
-    buckets = frame.group_by_dynamic("date", every=every, start_by="window").agg(
-        pl.col("close").last(), last=pl.col("date").last()
-    )
+    buckets = group_candles(frame, timeframe, ("close",))
     closed = pl.col("date") + pl.duration(minutes=long)
     complete = pl.col("last") + pl.duration(minutes=short) == closed
     return buckets.filter(complete).select(closed=closed, close="close")

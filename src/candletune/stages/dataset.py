@@ -1,11 +1,12 @@
 """The `dataset` stage: candles to labelled, balanced, rendered training examples."""
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 from candletune.config import Config
 from candletune.dataset.build import build
-from candletune.market.candles import find_candle_file
+from candletune.market.candles import find_candle_file, has_candle_file
 from candletune.prompts.template import packaged_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
@@ -13,6 +14,9 @@ from candletune.stages.runner import Stage
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     found = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
+    for pair, timeframe in product(config.data.pairs, config.timeframes[1:]):
+        if has_candle_file(config.data.folder, pair, timeframe):
+            found[f"{pair} {timeframe}"] = find_candle_file(config.data.folder, pair, timeframe)
     optional = {
         "data.fear_greed": config.data.fear_greed,
         "data.headlines": config.data.headlines,
