@@ -17,7 +17,7 @@ from candletune.console import SilentReporter
 from candletune.decide import Model, model_at
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame, read_rows
-from candletune.live.shadow import Due, ShadowLoop, context_due, due_decisions, watch
+from candletune.live.shadow import Due, ShadowLoop, due_decisions, watch
 from candletune.live.signal import Trader
 from candletune.market.simulate import simulate, to_candles
 
@@ -279,26 +279,3 @@ def test_stopping_logs_what_was_answered(tmp_path: Path) -> None:
     now = START + timedelta(hours=HISTORY, seconds=30)
     assert watch(config, loop, clock=lambda: now, stop=lambda: True) == len(said) == 2
     assert {row["shadow"]["status"] for row in read_rows(config.live.journal)} == {"skipped"}
-
-
-def test_contexts_from_a_stream() -> None:
-    due = context_due(json.dumps(context(1) | {"timestamp": "2025-01-01T12:00:00"}))
-    assert due.timestamp == datetime(2025, 1, 1, 12, tzinfo=UTC)
-    assert "timestamp" not in due.context
-    assert context_due(json.dumps(context(2))).timestamp.microsecond == 0
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("{", "not valid JSON"),
-        ("[]", "expected a JSON object"),
-        ('{"price_usd": 1}', "context.ticker"),
-        ('{"ticker": "BTC", "price_usd": NaN}', "context.price_usd"),
-        ('{"ticker": "BTC", "price_usd": true}', "context.price_usd"),
-        ('{"ticker": "BTC", "price_usd": 1, "timestamp": "soon"}', "context.timestamp"),
-    ],
-)
-def test_a_wrong_line_of_the_stream_names_its_key(line: str, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        context_due(line)

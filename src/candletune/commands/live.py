@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from candletune.commands import with_config
+from candletune.commands import CANDLES, RUN, open_session, with_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from candletune.config import Config
     from candletune.live.shadow import ShadowLoop
 
 
-def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
-    from candletune.config import load_config
+BOM = "\ufeff"
+"""What PowerShell puts before text that it pipes."""
+BASE = (("run.folder", "base.gguf"),)
+"""Of these a command that only asks a model needs one when there is no configuration file."""
 
-    return load_config(config_path, assignments)
+
+def _load(config_path: Path, assignments: tuple[str, ...], needs: "Sequence[Sequence[str]]" = (RUN,)) -> "Config":
+    return open_session(config_path, assignments, needs=needs).config
 
 
 @click.command(epilog='Example: echo \'{"ticker": "BTC", "price_usd": 97000, "rsi": 28.3}\' | candletune signal')
@@ -27,26 +31,26 @@ def _load(config_path: Path, assignments: tuple[str, ...]) -> "Config":
 def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     """Read one JSON context on standard input, answer one JSON object on standard output.
 
-    `_lora_override` in the context asks another adapter once: a path, `candidate`, or `base`. Errors are JSON too,
-    with `status`, and the usual exit codes.
+    `_lora_override` in the context asks another model once: `candidate`, `base`, the versioned name of an export, or
+    the path of an adapter. Errors are JSON too, with `status`, and the usual exit codes.
     """
     from candletune.errors import CandletuneError
     from candletune.live.signal import Trader, answer_text, error_answer
 
     try:
-        trader = Trader(_load(config_path, assignments))
+        trader = Trader(_load(config_path, assignments, BASE))
     except CandletuneError as error:
         _say(error_answer(error))
         click.echo(f"error: {error}", err=True)
         return error.exit_code
     try:
         if not keep:
-            answer, code = answer_text(trader, sys.stdin.read())
+            answer, code = answer_text(trader, sys.stdin.read().removeprefix(BOM))
             _say(answer)
             return code
         for line in sys.stdin:
-            if line.strip():
-                _say(answer_text(trader, line)[0])
+            if line.removeprefix(BOM).strip():
+                _say(answer_text(trader, line.removeprefix(BOM))[0])
         return 0
     finally:
         trader.close()
@@ -62,7 +66,7 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
     from candletune.web.serve import serve_forever
     from candletune.web.socket import listen
 
-    config = _load(config_path, assignments)
+    config = _load(config_path, assignments, BASE)
     bound = listen(check_loopback(config.live.host), config.live.port if port is None else port, key="live.port")
     number = bound.getsockname()[1]
     trader = Trader(config)
@@ -82,33 +86,44 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
 
     Active answers appear on standard output as JSON lines, before the candidate is asked.
     """
-    import signal as signals
-    import threading
-
-    from candletune.console import RichReporter
     from candletune.errors import UsageError
-    from candletune.live.shadow import open_loop, watch
+    from candletune.live.shadow import open_loop
     from candletune.live.signal import Trader
 
     if from_stdin and (exchange or once):
         raise UsageError("--stdin: takes contexts as they come; leave out --once and --exchange")
-    config = _load(config_path, assignments)
-    reporter = RichReporter()
+    session = open_session(config_path, assignments, needs=(RUN,) if from_stdin else (RUN, CANDLES))
+    if exchange and session.config.simulate.enabled:
+        raise UsageError("--exchange: the candles of this configuration are simulated; leave it out")
+    config, reporter = session.with_candles(), session.reporter
     trader = Trader(config)
     loop = open_loop(config, trader, emit=_say, reporter=reporter)
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     try:
         if from_stdin:
-            _follow_stdin(loop)
-            return
-        # A stop between two rows: what was answered is logged (its candidate as skipped), nothing is asked twice.
-        ended = threading.Event()
-        signals.signal(signals.SIGTERM, lambda *_: ended.set())
-        bring = _bring(config, exchange)
-        written = watch(config, loop, once=once, bring=bring, stop=ended.is_set, pause=ended.wait)
-        reporter.say(f"{written} rows written")
+            _follow_stdin(loop, config)
+        else:
+            reporter.say(f"{_follow_candles(loop, config, once=once, exchange=exchange)} rows written")
     finally:
         trader.close()
+
+
+def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchange: str | None) -> int:
+    """A stop comes between two rows: what was answered is logged (its candidate as skipped), nothing is asked twice."""
+    import signal as signals
+    import threading
+    from datetime import timedelta
+
+    from candletune.live.shadow import play_simulated, watch
+
+    ended = threading.Event()
+    signals.signal(signals.SIGTERM, lambda *_: ended.set())
+    if config.simulate.enabled:
+        candles = 1 if once else timedelta(days=7) // config.candle
+        what = "the last one is" if once else f"the last {candles} are"
+        loop.reporter.say(f"the candles are simulated: {what} answered, as if each had just closed")
+        return play_simulated(config, loop, candles=candles, stop=ended.is_set)
+    return watch(config, loop, once=once, bring=_bring(config, exchange), stop=ended.is_set, pause=ended.wait)
 
 
 def _say(answer: "Mapping[str, Any]") -> None:
@@ -118,22 +133,31 @@ def _say(answer: "Mapping[str, Any]") -> None:
     sys.stdout.flush()
 
 
-def _follow_stdin(loop: "ShadowLoop") -> None:
+def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
     """A wrong line is answered with an error and the next one is read, as `signal --serve` does."""
     from candletune.errors import InputError
-    from candletune.live.shadow import context_due
+    from candletune.live.contexts import ContextReader
     from candletune.live.signal import error_answer
 
+    reader = ContextReader(config, loop.reporter)
     for line in iter(sys.stdin.readline, ""):
-        if not line.strip():
+        text = line.removeprefix(BOM)
+        if not text.strip():
             continue
         try:
-            due = context_due(line)
+            due = reader.due(text)
         except InputError as error:
             _say(error_answer(error))
             continue
-        if loop.cycle([due]) == 0:
+        if not loop.journal.has(due.ticker, due.timestamp):
+            loop.cycle([due])
+            continue
+        reader.repeated += 1
+        if due.given is None:
             _say(error_answer(f"{due.ticker} at {due.timestamp.isoformat()}: is in the journal already"))
+        else:  # a trader that asks more often than candles close gets its answers; a candle has one row
+            loop.answer(due)
+    loop.reporter.say(reader.summary())
 
 
 def _bring(config: "Config", exchange: str | None) -> Any:
@@ -171,5 +195,5 @@ def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> No
     """Go back to the model that acted before the last promotion."""
     from candletune.live import promotion
 
-    model = promotion.rollback(_load(config_path, assignments), reason=reason)
+    model = promotion.rollback(_load(config_path, assignments, (("live.state",),)), reason=reason)
     click.echo(f"active: {model.name} ({model.sha256 or 'the base without an adapter'})", err=True)

@@ -4,7 +4,6 @@ In a cycle every active answer is handed out first; only then is the candidate a
 journal. Whatever the candidate does is a status on its side of the row.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +35,23 @@ OVERLAP = timedelta(days=60)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A decision that is due: the context, when, of what, at which price, and whether it comes too late to act on."""
+    """A decision that is due.
+
+    Attributes:
+        timestamp: the decision time: a candle's close.
+        ticker: of what.
+        price: as the context has it.
+        context: the Signal contract's keys.
+        late: it comes too late to act on.
+        given: the moment a trader stamped it with, where that was no candle's close.
+    """
 
     timestamp: datetime
     ticker: str
     price: float
     context: Mapping[str, Any]
     late: bool = False
+    given: datetime | None = None
 
 
 class ShadowLoop:
@@ -111,13 +120,24 @@ class ShadowLoop:
             remove(self._asking)
         return written
 
-    def _answer(self, item: Due) -> tuple[Prediction, Side]:
+    def answer(self, item: Due) -> None:
+        """Hand out the active answer alone: nothing is asked of the candidate, and nothing is logged."""
+        self._answer(item, logged=False)
+
+    def _answer(self, item: Due, *, logged: bool = True) -> tuple[Prediction, Side]:
         try:
             active = self.trader.predict(item.context)
         except CandletuneError as error:
             active = Prediction("error", "", error=" ".join(str(error).split()))
-        where = {"timestamp": item.timestamp.astimezone(UTC).isoformat(), "ticker": item.ticker, "price": item.price}
-        self.emit(where | {"late": item.late} | active.answer())
+        where: dict[str, Any] = {
+            "timestamp": item.timestamp.astimezone(UTC).isoformat(),
+            "ticker": item.ticker,
+            "price": item.price,
+            "late": item.late,
+        }
+        if item.given is not None:
+            where["given_timestamp"] = item.given.astimezone(UTC).isoformat()
+        self.emit(where | ({} if logged else {"logged": False}) | active.answer())
         return active, active.side()
 
     def _ask_candidate(self, item: Due, behind: Callable[[], bool]) -> Side:
@@ -197,11 +217,15 @@ def _files(config: Config) -> list[tuple[datetime, int]]:
     return found
 
 
-def _newest(config: Config) -> datetime:
-    """The opening time of the newest candle of any pair."""
+def newest_candle(config: Config) -> datetime:
+    """The opening time of the newest candle of any pair.
+
+    Raises:
+        InputError: a candle file is missing or broken.
+    """
     frames = [load_candles(config.data.folder, pair, config.data.timeframe).frame for pair in config.data.pairs]
-    found: datetime = max(frame["date"].to_list()[-1] for frame in frames)
-    return found
+    newest: datetime = max(frame["date"].to_list()[-1] for frame in frames)
+    return newest
 
 
 def _due(row: Mapping[str, Any], now: datetime, step: timedelta) -> Due:
@@ -242,7 +266,7 @@ def watch(
             now, files = clock(), _files(config)
             if files != seen:  # reading all candles again is worth it only when one may have been added
                 due = due_decisions(config, loop.journal, now)
-                newest = _newest(config)
+                newest = newest_candle(config)
                 seen = files if max(time for time, _ in files) <= now else None
             if not stale and now - newest > 3 * step:
                 stale = True
@@ -260,26 +284,23 @@ def watch(
         pause(config.live.poll_seconds)
 
 
-def context_due(line: str) -> Due:
-    """A decision from a JSON context; `timestamp` (ISO 8601) is taken from it, or is now to the second.
+def play_simulated(config: Config, loop: ShadowLoop, *, candles: int, stop: Callable[[], bool] = lambda: False) -> int:
+    """Answer the last candles of a simulated market in turn, as if each had just closed; returns rows written.
 
-    Raises:
-        InputError: the line is no JSON object, or lacks what a journal row needs.
+    A simulated market ended long ago, so nothing in it ever becomes due by the clock.
+
+    Args:
+        config: `data.folder` holds the simulated candles.
+        loop: asks and logs.
+        candles: how many of them.
+        stop: asked between candles, and while the candidate works.
     """
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"context: not valid JSON ({error}); send one JSON object a line") from None
-    if not isinstance(value, dict):
-        raise InputError(f"context: expected a JSON object, got {type(value).__name__}")
-    said = value.pop("timestamp", None)
-    try:
-        at = datetime.now(UTC).replace(microsecond=0) if said is None else datetime.fromisoformat(str(said))
-    except ValueError:
-        raise InputError(f"context.timestamp: expected ISO 8601, got {said!r}") from None
-    ticker, price = value.get("ticker"), value.get("price_usd")
-    if not isinstance(ticker, str) or not ticker:
-        raise InputError(f"context.ticker: expected a name such as BTC, got {ticker!r}")
-    if isinstance(price, bool) or not isinstance(price, int | float) or not math.isfinite(price):
-        raise InputError(f"context.price_usd: expected a number, got {price!r}")
-    return Due(at if at.tzinfo is not None else at.replace(tzinfo=UTC), ticker, float(price), value)
+    last = newest_candle(config) + config.candle
+    rows = decision_rows(config, start=last - (candles - 1) * config.candle, end=last + timedelta(seconds=1))
+    written = 0
+    for (_,), closed in rows.group_by("decision_time", maintain_order=True):
+        if stop():
+            break
+        due = [_due(row, row["decision_time"], config.candle) for row in closed.iter_rows(named=True)]
+        written += loop.cycle(due, behind=stop)
+    return written
