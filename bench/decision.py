@@ -17,16 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.artifacts.metrics import GroupMetrics, GroupSide, Metrics, SideMetrics
 from candletune.config import EvaluateConfig
-from candletune.evaluation.compare import Times, compare_times
-from candletune.evaluation.decide import PROMOTE, criteria_of, decide
+from candletune.evaluation.compare import compare_times
+from candletune.evaluation.rule import PROMOTE, criteria_of, decide
+from candletune.evaluation.times import Times
 
 HORIZON, MOVE, COINS = 12, 0.01, 2
 CHANGE = 1 / 6
 """Chance an hour that a model thinks anew: calls last six hours on average."""
 HOLD = 0.4
 Floats = NDArray[np.float64]
-TICKERS = {name: {"shadow": {"signals": 1}} for name in ("BTC", "ETH")}
+_ACTING = GroupSide(signals=1, accuracy_signals=None)
+TICKERS = {name: GroupMetrics(rows=1, active=_ACTING, shadow=_ACTING) for name in ("BTC", "ETH")}
 
 
 def forward_returns(rng: np.random.Generator, hours: int) -> Floats:
@@ -77,22 +80,30 @@ def skill_for(gain: float) -> float:
 
 def judge(forward: Floats, active: NDArray[np.int64], shadow: NDArray[np.int64], resamples: int) -> tuple[bool, bool]:
     """Whether the full rule promotes, and whether the plan's bare rule does."""
-    said = {"active": active, "shadow": shadow}
-    signals = {side: (value != 0).sum(axis=1).astype(np.float64) for side, value in said.items()}
-    hits = {side: (value * forward > MOVE).sum(axis=1).astype(np.float64) for side, value in said.items()}
+    sides = {"active": active, "shadow": shadow}
+    signals = {side: (value != 0).sum(axis=1).astype(np.float64) for side, value in sides.items()}
+    hits = {side: (value * forward > MOVE).sum(axis=1).astype(np.float64) for side, value in sides.items()}
     times = Times(signals, hits, (shadow * forward).sum(axis=1), HORIZON - 1, len(forward) / 24)
     limits = EvaluateConfig(resamples=resamples)
-    found: dict[str, Any] = {
-        "comparison": {**compare_times(times, limits, 7), "coverage": 1.0},
-        "tickers": TICKERS,
-    }
-    for side, value in said.items():
-        shares = {name: float((value == k).mean()) for name, k in (("BUY", 1), ("SELL", -1), ("HOLD", 0))}
-        status = {"ok": value.size, "invalid": 0, "skipped": 0, "error": 0}
-        found[side] = {"flip_rate": float((value[1:] != value[:-1]).mean()), "shares": shares, "status": status}
-    full = decide(criteria_of(found, limits))[0] == PROMOTE
-    plan = decide(criteria_of(found, limits.model_copy(update={"criteria": "plan"})))[0] == PROMOTE
+    # Only what the rule reads.
+    metrics = Metrics.model_construct(
+        active=_side(active),
+        shadow=_side(shadow),
+        comparison=compare_times(times, limits, 7, agreement=None, coverage=1.0),
+        tickers=TICKERS,
+        reviews=None,
+    )
+    full = decide(criteria_of(metrics, limits), metrics)[0] == PROMOTE
+    plan = decide(criteria_of(metrics, limits.model_copy(update={"criteria": "plan"})), metrics)[0] == PROMOTE
     return full, plan
+
+
+def _side(value: NDArray[np.int64]) -> SideMetrics:
+    return SideMetrics.model_construct(
+        flip_rate=float((value[1:] != value[:-1]).mean()),
+        shares={name: float((value == k).mean()) for name, k in (("BUY", 1), ("SELL", -1), ("HOLD", 0))},
+        status={"ok": value.size, "invalid": 0, "skipped": 0, "error": 0},
+    )
 
 
 def one(seed: int, skill: float, days: list[int], resamples: int) -> NDArray[np.bool_]:

@@ -92,6 +92,11 @@ def make_run(
             "outputs": {},
             "summary": {
                 "headline": f"{rows} decisions",
+                "rows": rows,
+                "forced": False,
+                "start": "2022-06-01T00:00:00+00:00",
+                "end": "2022-07-01T00:00:00+00:00",
+                "seconds": 1.0,
                 "incumbent": {"name": "old", "adapter_sha256": "a" * 64},
                 "candidate": {"name": "new", "adapter_sha256": "b" * 64},
             },

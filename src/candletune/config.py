@@ -281,6 +281,7 @@ class ReviewConfig(Table):
     """The local app: blind review, its result and the live view."""
 
     items: Positive = Field(50, description="reasonings a model to review")
+    journal: Path | None = Field(None, description="journal whose reasons are reviewed; none: the replay's")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8378, description="port of the local app; 0: any free one")
 
 

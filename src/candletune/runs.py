@@ -46,9 +46,12 @@ class RunFolder:
         verdicts: every verdict, a file each.
         scored: rows joined with outcomes.
         calibration: temperatures by adapter.
+        verdicts: every verdict, none of which a later one overwrites.
+        shadow_metrics, shadow_verdict, shadow_scored, shadow_calibration: the same four of a shadow test's journal.
         reviews: people's answers.
         review_sample: reasons to be reviewed.
         report: the report.
+        shadow_report: the report about a shadow test's journal.
         attainable: a simulated market's best attainable accuracy.
         candles: simulated candles.
         progress: what a stage at work is doing.
@@ -80,9 +83,15 @@ class RunFolder:
         self.verdicts = path / "evaluation/verdicts"
         self.scored = path / "evaluation/scored.parquet"
         self.calibration = path / "evaluation/calibration.json"
+        self.verdicts = path / "evaluation/verdicts"
+        self.shadow_metrics = path / "evaluation/shadow_metrics.json"
+        self.shadow_verdict = path / "evaluation/shadow_verdict.json"
+        self.shadow_scored = path / "evaluation/shadow_scored.parquet"
+        self.shadow_calibration = path / "evaluation/shadow_calibration.json"
         self.reviews = path / "evaluation/reviews.jsonl"
         self.review_sample = path / "evaluation/review_sample.jsonl"
         self.report = path / "report/index.html"
+        self.shadow_report = path / "report/shadow.html"
         self.attainable = path / "attainable.json"
         self.candles = path / "candles"
         self.progress = path / "progress.json"

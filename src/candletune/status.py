@@ -98,17 +98,18 @@ def _journal(config: Config) -> dict[str, Any] | None:
         view = live_view(config)
     except CandletuneError as error:
         return {"path": str(config.live.journal), "problem": str(error)}
-    if not view["exists"]:
+    if not view.exists:
         return None
+    comparison = view.comparison
     return {
-        "path": view["path"],
-        "rows": view["rows"],
-        "last": view["last"].isoformat() if view["last"] else None,
-        "agreement": view["agreement"],
-        "accuracy": {side: value["rate"] for side, value in view["accuracy"].items()},
-        "effective": view["effective"],
-        "needed": view["needed"],
-        "days_left": view["days_left"],
+        "path": str(view.path),
+        "rows": view.rows,
+        "last": view.last.isoformat() if view.last else None,
+        "agreement": comparison.agreement if comparison else None,
+        "accuracy": {side: model.accuracy for side, model in view.sides.items()},
+        "effective": comparison.effective if comparison else 0.0,
+        "needed": view.needed,
+        "days_left": view.days_left,
     }
 
 
@@ -186,5 +187,5 @@ def _shadow(journal: dict[str, Any]) -> str:
     left = f", about {number(journal['days_left'], 1)} more days" if journal["days_left"] > 0 else ""
     return (
         f"{number(journal['rows'])} cycles to {moment(journal['last'])} UTC; right so far: {accuracy}; agreement "
-        f"{percent(journal['agreement'])}; evidence {journal['effective']} of {journal['needed']}{left}"
+        f"{percent(journal['agreement'])}; evidence {number(journal['effective'], 0)} of {journal['needed']}{left}"
     )

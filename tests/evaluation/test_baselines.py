@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candletune.artifacts.metrics import Interval
 from candletune.config import EvaluateConfig
-from candletune.evaluation.baselines import SILENT, baseline_actions, baseline_metrics, contests, unbeaten
+from candletune.evaluation.baseline_scores import compare_baselines, not_clearly_beaten
+from candletune.evaluation.baselines import SILENT, baseline_actions
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -64,9 +66,17 @@ def test_the_natural_prior_is_applied() -> None:
 
 
 def test_metrics_by_hand() -> None:
-    returns = pl.Series([0.02, -0.02, 0.0, 0.005, 0.03])
-    found = baseline_metrics(np.array([0, 0, 2, 1, SILENT]), returns, 0.01)
-    assert found == {
+    rows = pl.DataFrame(
+        {
+            "timestamp": [START + timedelta(hours=h) for h in range(5)],
+            "forward_return": [0.02, -0.02, 0.0, 0.005, 0.03],
+            "shadow_acts": [True] * 5,
+            "shadow_correct": [True] * 5,
+        }
+    )
+    actions = {"five": np.array([0, 0, 2, 1, SILENT]), "hold": np.full(5, 2), "silent": np.full(5, SILENT)}
+    found = compare_baselines(rows, actions, EvaluateConfig(resamples=50), block=1.0, seed=1)
+    assert found["five"].model_dump(exclude={"interval", "lead"}) == {
         "rows": 4,
         "signals": 3,
         "accuracy_signals": pytest.approx(1 / 3),
@@ -75,9 +85,8 @@ def test_metrics_by_hand() -> None:
         "balanced_accuracy": pytest.approx((1 + 0 + 0.5) / 3),
         "mean_signed_return": pytest.approx((0.02 - 0.02 - 0.005) / 3),
     }
-    nothing = baseline_metrics(np.array([2]), pl.Series([0.0]), 0.01)
-    assert nothing["accuracy_signals"] is None
-    assert baseline_metrics(np.array([SILENT]), pl.Series([0.0]), 0.01)["accuracy_all"] is None
+    assert found["hold"].accuracy_signals is None
+    assert (found["silent"].rows, found["silent"].accuracy_all, found["silent"].balanced_accuracy) == (0, None, None)
 
 
 def test_the_lead_is_paired_in_time() -> None:
@@ -93,19 +102,19 @@ def test_the_lead_is_paired_in_time() -> None:
             "shadow_correct": np.ones(n, dtype=bool),
         }
     )
-    said = {
+    actions = {
         "same": good,
         "coin": rng.integers(0, 2, n),
         "never": np.full(n, 2),
         "part": np.where(rng.random(n) < 0.5, good, SILENT),
     }
-    found = contests(
-        rows, {k: v.astype(np.int64) for k, v in said.items()}, EvaluateConfig(resamples=200), block=2.0, seed=1
+    found = compare_baselines(
+        rows, {k: v.astype(np.int64) for k, v in actions.items()}, EvaluateConfig(resamples=200), block=2.0, seed=1
     )
     # the very same calls: no lead, and none possible
-    assert found["same"]["lead"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert found["coin"]["lead"]["value"] == pytest.approx(1 - found["coin"]["accuracy_signals"])
-    assert found["coin"]["lead"]["low"] > 0.3
-    assert found["never"]["lead"] == {"value": None, "low": None, "high": None}
-    assert found["part"]["lead"]["value"] == 0.0
-    assert unbeaten(found) == ["same", "part"]
+    assert found["same"].lead == Interval(value=0.0, low=0.0, high=0.0)
+    assert found["coin"].lead.value == pytest.approx(1 - (found["coin"].accuracy_signals or 0))
+    assert (found["coin"].lead.low or 0) > 0.3
+    assert found["never"].lead == Interval(value=None, low=None, high=None)
+    assert found["part"].lead.value == 0.0
+    assert not_clearly_beaten(found) == ["same", "part"]

@@ -1,19 +1,25 @@
 """The evaluate stage over whole, broken and mixed journals, and over a shadow test's."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
 
+from candletune.artifacts import Metrics, Verdict
+from candletune.artifacts.metrics import Interval
 from candletune.config import Config, EvaluateConfig
 from candletune.console import SilentReporter
 from candletune.errors import InputError
+from candletune.evaluation.live import live_view
+from candletune.evaluation.measure import notes_of
 from candletune.files import read_json, write_json
-from candletune.journal import Journal
+from candletune.journal import Journal, format_time
+from candletune.market.candles import load_candles
 from candletune.runs import RunFolder
-from candletune.stages.evaluate import STAGE, evaluate, notes
+from candletune.stages.evaluate import STAGE, evaluate
 from candletune.stages.runner import run_stage
 from people_run import journal_rows, make_run
 
@@ -38,7 +44,7 @@ def judge(made: Made, lines: list[str], tmp_path: Path, **changes: Any) -> tuple
     copy.file("dataset", "manifest.json").write_bytes(run.file("dataset", "manifest.json").read_bytes())
     reporter = SilentReporter()
     evaluate(config, copy, reporter)
-    found: dict[str, Any] = read_json(copy.file("evaluation", "metrics.json"))
+    found: dict[str, Any] = read_json(copy.shadow_metrics)
     return found, reporter.warnings
 
 
@@ -54,7 +60,7 @@ def test_what_a_whole_run_leaves(made: Made) -> None:
     assert found["shadow"]["rows"] == 600
     assert found["shadow"]["accuracy_signals"] > found["active"]["accuracy_signals"] + 0.2
     # held against outcomes of other times, the same calls do worse
-    assert found["controls"]["shadow"]["as_good"] < 0.02
+    assert found["controls"]["shadow"]["p_value"] < 0.02
     names = {"majority class", "previous label", "RSI rule", "trend rule", "logistic regression", "gradient boosting"}
     assert set(found["baselines"]) >= names
     assert set(found["regimes"]) == {"calm", "middling", "wild"}
@@ -79,8 +85,13 @@ def test_everything_is_shown_on_screen(made: Made) -> None:
     heard = Heard()
     with made[1].lock():
         outcome = run_stage(STAGE, *made, heard, force=True)
-    for word in ("candidate", "incumbent", "gradient boosting", "accuracy gain", "effective samples", "holds"):
+    words = ("candidate", "incumbent", "gradient boosting", "accuracy gain", "effective samples", "holds")
+    for word in words:
         assert word in heard.text, word
+    again = Heard()
+    with made[1].lock():
+        assert run_stage(STAGE, *made, again).skipped
+    assert again.text == heard.text
     assert outcome.summary["verdict"] in {"keep", "promote", "not enough evidence"}
 
 
@@ -103,8 +114,97 @@ def test_a_shadow_journal_is_judged_alike(made: Made, lines: list[str], tmp_path
     replayed = read_json(made[1].file("evaluation", "metrics.json"))
     assert found["comparison"] == replayed["comparison"]
     assert warnings == []
-    verdict = read_json(tmp_path / "run" / "evaluation" / "verdict.json")
+    verdict = read_json(tmp_path / "run" / "evaluation" / "shadow_verdict.json")
     assert verdict["candidate"] == {"name": "b" * 12, "adapter_sha256": "b" * 64}
+
+
+def test_a_shadow_evaluation_leaves_the_replays_alone(made: Made, lines: list[str], tmp_path: Path) -> None:
+    config, run = made
+    before = {path: path.read_bytes() for path in (run.verdict, run.metrics, run.scored, run.calibration)}
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_text("".join(lines[:300]))
+    shadow = config.model_copy(
+        update={"evaluate": config.evaluate.model_copy(update={"journal": journal, "baselines": False})}
+    )
+    with run.lock():
+        assert not run_stage(STAGE, shadow, run, SilentReporter()).skipped
+        assert run_stage(STAGE, shadow, run, SilentReporter()).skipped
+        assert run_stage(STAGE, config, run, SilentReporter()).skipped
+    assert {path: path.read_bytes() for path in before} == before
+    assert Verdict.read(run.shadow_verdict).source == "shadow"
+    assert Verdict.read(run.shadow_verdict).rows == 300
+    assert Metrics.read(run.shadow_metrics).shadow.rows == 300
+
+
+def test_no_look_takes_a_verdict_away(made: Made, lines: list[str], tmp_path: Path) -> None:
+    """A verdict that allowed promotion is still there after a later look said something else."""
+    config, run = made
+    kept = set(run.verdicts.glob("*.json"))
+    later = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"min_gain": 0.9})})
+    with run.lock():
+        run_stage(STAGE, later, run, SilentReporter())
+    assert Verdict.read(run.verdict).verdict == "keep"
+    (new,) = set(run.verdicts.glob("*.json")) - kept
+    assert new.name.endswith("Z-bbbbbbbb-aaaaaaaa.json")
+    assert Verdict.read(new) == Verdict.read(run.verdict)
+    assert all(path.is_file() for path in kept)
+    with run.lock():
+        run_stage(STAGE, config, run, SilentReporter())
+
+
+def test_before_an_outcome_there_is_no_verdict(made: Made, lines: list[str], tmp_path: Path) -> None:
+    """A shadow test's first hours: every window reaches beyond the candles."""
+    config = made[0]
+    last = load_candles(config.data.folder, config.data.pairs[0], config.data.timeframe).frame["date"][-1]
+    early = [change(lines[0], None, timestamp=format_time(last - timedelta(hours=h))) for h in range(3)]
+    judge(made, early, tmp_path)
+    verdict = Verdict.read(tmp_path / "run" / "evaluation" / "shadow_verdict.json")
+    assert (verdict.verdict, verdict.reason) == ("not enough evidence", "no outcome is known yet")
+
+
+def test_a_journal_is_judged_where_nothing_was_trained(made: Made, lines: list[str], tmp_path: Path) -> None:
+    config = made[0]
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_text("".join(lines))
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
+    run, reporter = RunFolder(tmp_path / "bare"), SilentReporter()
+    with run.lock():
+        run_stage(STAGE, config, run, reporter)
+    assert Metrics.read(run.shadow_metrics).baselines == {}
+    assert "nobody checked whether the training saw these rows" in reporter.warnings[0]
+
+
+def test_the_live_page_scores_as_evaluate_does(made: Made, lines: list[str], tmp_path: Path) -> None:
+    """One journal, one score: outcomes, accuracy, intervals, agreement and evidence are the same numbers."""
+    silent = {"action": None, "probabilities": None, "adapter_sha256": None}
+    mixed = [change(line, "shadow", status="invalid", **silent) for line in lines[:40]] + lines[40:]
+    metrics, _ = judge(made, mixed, tmp_path)
+    journal = tmp_path / "ab_test_log.jsonl"
+    view = live_view(made[0].model_copy(update={"live": made[0].live.model_copy(update={"journal": journal})}))
+    assert view.comparison is not None
+    assert view.comparison.model_dump(mode="json") == metrics["comparison"]
+    for side in ("active", "shadow"):
+        found, known = view.sides[side], metrics[side]
+        assert (found.accuracy, found.signals) == (known["accuracy_signals"], known["signals"])
+        assert found.shares == {name: share for name, share in known["shares"].items() if share}
+        assert found.statuses == {name: count for name, count in known["status"].items() if count}
+        assert view.running is not None
+        assert view.running.sides[side].value[-1] == pytest.approx(known["accuracy_signals"], abs=1e-5)
+    assert view.decided == 600 - metrics["active"]["pending"]
+    scored = pl.read_parquet(tmp_path / "run" / "evaluation" / "shadow_scored.parquet")
+    newest = scored.sort("timestamp", "ticker", descending=True).head(len(view.latest))
+    for column in ("forward_return", "active_correct", "shadow_correct"):
+        assert [row[column] for row in view.latest] == newest[column].to_list()
+
+
+def test_the_live_page_shows_the_models_that_answer_now(made: Made, lines: list[str], tmp_path: Path) -> None:
+    journal = tmp_path / "ab_test_log.jsonl"
+    earlier = [change(line, "shadow", adapter_sha256="d" * 64) for line in lines[:100]]
+    journal.write_text("".join([*earlier, *lines[100:]]))
+    view = live_view(made[0].model_copy(update={"live": made[0].live.model_copy(update={"journal": journal})}))
+    assert (view.rows, view.other_models) == (600, 100)
+    with pytest.raises(InputError, match=r"evaluate\.start=2022-"):
+        judge(made, [*earlier, *lines[100:]], tmp_path / "mixed")
 
 
 def test_broken_lines_are_counted(made: Made, lines: list[str], tmp_path: Path) -> None:
@@ -181,28 +281,35 @@ def test_a_candidate_without_skill_is_not_promoted(made: Made, tmp_path: Path) -
         row["active"], row["shadow"] = row["shadow"], row["active"]
         swapped.append(json.dumps(row) + "\n")
     judge(made, swapped, tmp_path)
-    verdict = read_json(tmp_path / "run" / "evaluation" / "verdict.json")
+    verdict = read_json(tmp_path / "run" / "evaluation" / "shadow_verdict.json")
     assert verdict["verdict"] == "keep"
     assert any("what chance gives" in note for note in verdict["notes"])
 
 
-def test_notes_say_what_is_missing() -> None:
-    found: dict[str, Any] = {
-        "comparison": {"days_needed": 90.4, "days": 30.0},
-        "shadow": {"accuracy_signals": 0.4},
-        "baselines": {"RSI rule": {"accuracy_signals": 0.5, "lead": {"low": -0.2}}},
-        "controls": {"shadow": {"as_good": 0.5}},
-    }
-    said = " ".join(notes(found, EvaluateConfig()))
-    assert "about 60 more are needed" in said
-    assert "does not clearly beat: RSI rule" in said
-    assert "in 50% of the shifts" in said
-    found["comparison"]["days_needed"] = 10.0
-    found["baselines"]["RSI rule"]["lead"]["low"] = 0.1
-    found["controls"]["shadow"] = None
-    assert "The reasons are not reviewed by people (40 a model are wanted)" in notes(found, EvaluateConfig())[0]
-    assert notes(found, EvaluateConfig(criteria="plan")) == []
-    assert notes(found | {"reviews": {"items": 40}}, EvaluateConfig()) == []
+def test_notes_say_what_is_missing(made: Made) -> None:
+    measured = Metrics.read(made[1].metrics)
+
+    def notes(days: float, lead: float, p_value: float | None, criteria: Literal["full", "plan"] = "full") -> str:
+        control = measured.controls["shadow"]
+        assert control is not None
+        baseline = measured.baselines["RSI rule"]
+        shown = measured.model_copy(
+            update={
+                "comparison": measured.comparison.model_copy(update={"days_needed": days, "days": 30.0}),
+                "baselines": {
+                    "RSI rule": baseline.model_copy(update={"lead": Interval(value=lead, low=lead, high=lead)})
+                },
+                "controls": {"shadow": None if p_value is None else control.model_copy(update={"p_value": p_value})},
+            }
+        )
+        return " ".join(notes_of(shown, EvaluateConfig(criteria=criteria)))
+
+    everything = notes(90.4, -0.2, 0.5)
+    assert "about 60 more are needed" in everything
+    assert "does not clearly beat: RSI rule" in everything
+    assert "in 50% of the shifts" in everything
+    assert notes(10.0, 0.1, None).startswith("The reasons are not reviewed by people (40 a model are wanted)")
+    assert notes(10.0, 0.1, None, "plan") == ""
 
 
 def test_no_replay_no_verdict(made: Made, tmp_path: Path) -> None:

@@ -59,37 +59,37 @@ def test_the_plans_rule_is_strict(rows: pl.DataFrame) -> None:
 
 def test_side(rows: pl.DataFrame) -> None:
     found = side_metrics(rows, "shadow", move=0.01, fee=0.0)
-    assert found["status"] == {"ok": 5, "invalid": 1, "skipped": 0, "error": 0}
-    assert found["coverage"] == pytest.approx(5 / 6)
-    assert found["shares"] == {"BUY": 2 / 5, "SELL": 2 / 5, "HOLD": 1 / 5}
-    assert found["pending"] == 1
-    assert found["signals"] == 3
-    assert found["accuracy_signals"] == pytest.approx(2 / 3)
-    assert found["accuracy_all"] == pytest.approx(3 / 4)
+    assert found.status == {"ok": 5, "invalid": 1, "skipped": 0, "error": 0}
+    assert found.coverage == pytest.approx(5 / 6)
+    assert found.shares == {"BUY": 2 / 5, "SELL": 2 / 5, "HOLD": 1 / 5}
+    assert found.pending == 1
+    assert found.signals == 3
+    assert found.accuracy_signals == pytest.approx(2 / 3)
+    assert found.accuracy_all == pytest.approx(3 / 4)
     # in the called direction: +2 %, +3 %, -1 %
-    assert found["direction"] == pytest.approx(2 / 3)
-    assert found["mean_signed_return"] == pytest.approx(0.04 / 3)
-    assert found["latency_ms"] == 4.0
+    assert found.direction == pytest.approx(2 / 3)
+    assert found.mean_signed_return == pytest.approx(0.04 / 3)
+    assert found.latency_ms == 4.0
 
 
 def test_confusion_and_recall(rows: pl.DataFrame) -> None:
     found = side_metrics(rows, "shadow", move=0.01, fee=0.0)
     # outcomes: up, down, flat (exactly 1 % is not above), flat; decisions: BUY, SELL, SELL, HOLD
-    assert found["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
-    assert found["recall"] == {"BUY": 1.0, "SELL": 1.0, "HOLD": 0.5}
-    assert found["precision"] == {"BUY": 1.0, "SELL": 0.5, "HOLD": 1.0}
-    assert found["balanced_accuracy"] == pytest.approx(2.5 / 3)
+    assert found.confusion == ((1, 0, 0), (0, 1, 0), (0, 1, 1))
+    assert found.recall == {"BUY": 1.0, "SELL": 1.0, "HOLD": 0.5}
+    assert found.precision == {"BUY": 1.0, "SELL": 0.5, "HOLD": 1.0}
+    assert found.balanced_accuracy == pytest.approx(2.5 / 3)
 
 
 def test_probability_scores(rows: pl.DataFrame) -> None:
     found = side_metrics(rows, "shadow", move=0.01, fee=0.0)
     brier = [0.2**2 + 0.1**2 + 0.1**2, 0.2**2 + 0.3**2 + 0.1**2, 0.1**2 + 0.6**2 + 0.7**2, 0.2**2 + 0.2**2 + 0.4**2]
-    assert found["brier"] == pytest.approx(np.mean(brier))
-    assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.7, 0.3, 0.6])))
-    curve = {round(point["confidence"], 3): (point["accuracy"], point["rows"]) for point in found["calibration"]}
+    assert found.brier == pytest.approx(np.mean(brier))
+    assert found.log_loss == pytest.approx(-np.mean(np.log([0.8, 0.7, 0.3, 0.6])))
+    curve = {round(point.confidence, 3): (point.accuracy, point.rows) for point in found.calibration}
     assert curve == {0.6: (0.5, 2), 0.7: (1.0, 1), 0.8: (1.0, 1)}
-    assert found["calibration_error"] == pytest.approx((2 * 0.1 + 0.3 + 0.2) / 4)
-    assert side_metrics(rows, "active", move=0.01, fee=0.0)["brier"] is None
+    assert found.calibration_error == pytest.approx((2 * 0.1 + 0.3 + 0.2) / 4)
+    assert side_metrics(rows, "active", move=0.01, fee=0.0).brier is None
 
 
 def test_flips_by_ticker(rows: pl.DataFrame) -> None:
@@ -105,14 +105,14 @@ def test_agreement_counts_answered_rows(rows: pl.DataFrame) -> None:
 def test_equity(rows: pl.DataFrame) -> None:
     # BTC shadow: long 100->110 (+10 %), short 110->99 (+10 %). ETH: flat, keeps flat without an answer.
     found = equity(rows, "shadow", 0.0)
-    assert found["net_return"] == pytest.approx(1.05 * 1.05 - 1)
-    assert found["max_drawdown"] == 0.0
+    assert found.net_return == pytest.approx(1.05 * 1.05 - 1)
+    assert found.max_drawdown == 0.0
     # equal weights: +5 %, then (-10 % + 20 %) / 2 = +5 %
-    assert found["buy_and_hold"] == pytest.approx(1.05 * 1.05 - 1)
+    assert found.buy_and_hold == pytest.approx(1.05 * 1.05 - 1)
     # BTC turns over 1, then 2, then 0; ETH 0, 0, then 1; half the capital each
-    assert found["turnover"] == pytest.approx((1 + 2 + 0 + 1) / 2)
+    assert found.turnover == pytest.approx((1 + 2 + 0 + 1) / 2)
     costly = equity(rows, "shadow", 0.01)
-    assert costly["net_return"] == pytest.approx((1 + 0.05 - 0.005) * (1 + 0.05 - 0.01) * (1 - 0.005) - 1)
+    assert costly.net_return == pytest.approx((1 + 0.05 - 0.005) * (1 + 0.05 - 0.01) * (1 - 0.005) - 1)
 
 
 def test_drawdown() -> None:
@@ -126,15 +126,15 @@ def test_drawdown() -> None:
         }
     )
     found = equity(rows, "active", 0.0)
-    assert found["net_return"] == pytest.approx(-0.01)
-    assert found["max_drawdown"] == pytest.approx(0.25)
+    assert found.net_return == pytest.approx(-0.01)
+    assert found.max_drawdown == pytest.approx(0.25)
 
 
 def test_groups(rows: pl.DataFrame) -> None:
     found = by_group(rows, pl.col("ticker"))
     assert list(found) == ["BTC", "ETH"]
-    assert found["BTC"]["shadow"] == {"signals": 3, "accuracy_signals": pytest.approx(2 / 3)}
-    assert found["ETH"]["shadow"] == {"signals": 0, "accuracy_signals": None}
+    assert found["BTC"].shadow.model_dump() == {"signals": 3, "accuracy_signals": pytest.approx(2 / 3)}
+    assert found["ETH"].shadow.model_dump() == {"signals": 0, "accuracy_signals": None}
 
 
 def test_outcome_classes() -> None:

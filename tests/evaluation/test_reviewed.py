@@ -10,6 +10,7 @@ from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.evaluation.review.reviews import QUALITIES, Preference, Review, ReviewStore
 from candletune.evaluation.review.sample import load_sample
+from candletune.evaluation.source import evaluation_files
 from candletune.files import read_json
 from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE
@@ -40,10 +41,11 @@ def judged(made: Made) -> tuple[bool, dict[str, Any], dict[str, Any], list[str]]
     reporter = SilentReporter()
     with made[1].lock():
         skipped = run_stage(STAGE, *made, reporter).skipped
-    verdict = read_json(made[1].file("evaluation", "verdict.json"))
+    files = evaluation_files(*made)
+    verdict = read_json(files.verdict)
     criterion = next(item for item in verdict["criteria"] if item["name"] == "reviewed")
     criterion["verdict"], criterion["notes"] = verdict["verdict"], " ".join(verdict["notes"])
-    return skipped, read_json(made[1].file("evaluation", "metrics.json")), criterion, reporter.warnings
+    return skipped, read_json(files.metrics), criterion, reporter.warnings
 
 
 def page(made: Made) -> str:
@@ -91,7 +93,7 @@ def test_reviews_of_other_models_do_not_count(made: Made, tmp_path: Path) -> Non
     review_all(made, 1)
     lines = run.file("replay", "ab_test_log.jsonl").read_text(encoding="utf-8")
     journal = tmp_path / "ab_test_log.jsonl"
-    journal.write_text(lines.replace("b" * 64, "d" * 64), encoding="utf-8")
+    journal.write_text(lines.replace("b" * 64, "d" * 64).replace("RSI", "MACD"), encoding="utf-8")
     other = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
     _, metrics, criterion, warnings = judged((other, run))
     assert metrics["reviews"] is None
@@ -114,3 +116,33 @@ def test_reasons_that_are_gone_do_not_count_and_broken_lines_are_named(made: Mad
     with pytest.raises(InputError, match=r"reviews\.jsonl:13: not a review"):
         judged((config, run))
     reviews.write_text(kept, encoding="utf-8")
+
+
+def test_a_growing_journal_keeps_what_is_reviewed(made: Made, tmp_path: Path) -> None:
+    """A shadow week is reviewed while it runs: new rows must not push reviewed reasons out of the sample."""
+    config, run = made
+    lines = run.journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_text("".join(lines[:8]) + "{ broken\n" + lines[0], encoding="utf-8")
+    review = config.review.model_copy(update={"journal": journal, "items": 4})
+    shadow = config.model_copy(update={"review": review})
+    first = load_sample(shadow, run)
+    assert len(first) == 4
+    assert all(item.prompt for item in first)
+    assert [item.key for item in load_sample(shadow, run)] == [item.key for item in first]
+    journal.write_text("".join(lines), encoding="utf-8")
+    grown = load_sample(shadow, run, prompts=False, reviewed={item.key for item in first})
+    assert {item.key for item in first} <= {item.key for item in grown}
+    assert 4 <= len(grown) <= 8
+
+
+def test_a_shadow_weeks_reviews_count_for_its_verdict(made: Made, tmp_path: Path) -> None:
+    config, run = made
+    run.reviews.unlink(missing_ok=True)
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_text(run.journal.read_text(encoding="utf-8").replace("RSI", "MACD"), encoding="utf-8")
+    reviewing = config.model_copy(update={"review": config.review.model_copy(update={"journal": journal})})
+    judging = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
+    review_all((reviewing, run), 1)
+    assert judged((judging, run))[2]["passed"] is False
+    assert judged(made)[2]["passed"] is None

@@ -7,11 +7,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from candletune.artifacts import Metrics, Verdict
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.evaluation.over_time import equity_curves
-from candletune.files import read_json, write_json
+from candletune.files import read_json
 from candletune.runs import RunFolder
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
@@ -97,14 +98,15 @@ def test_missing_parts_are_said_not_faked(tmp_path: Path, made: Made) -> None:
     bare = RunFolder(tmp_path / "bare")
     bare.path.mkdir()
     (bare.path / "evaluation").mkdir()
-    scored = run.file("evaluation", "scored.parquet").read_bytes()
-    bare.file("evaluation", "scored.parquet").write_bytes(scored)
-    write_json(bare.file("evaluation", "metrics.json"), {})
-    write_json(bare.file("evaluation", "verdict.json"), {"verdict": "keep", "reason": "", "forced": True})
+    bare.scored.write_bytes(run.scored.read_bytes())
+    Metrics.read(run.metrics).model_copy(update={"grounding": None, "baselines": {}}).write(bare.metrics)
+    Verdict.read(run.verdict).model_copy(update={"forced": True}).write(bare.verdict)
     STAGE.work(config, bare, SilentReporter())
     page = bare.file("report", "index.html").read_text(encoding="utf-8")
     assert "No certificate" in page
     assert "No dataset manifest" in page
+    assert "No reason could be checked" in page
+    assert "No baseline was computed" in page
     assert "Forced: part of this replay was seen in training" in page
     assert "nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL).lower().split()
 

@@ -223,7 +223,7 @@ def test_live_view_counts_what_the_journal_holds(browser: Browser, made: tuple[C
     journal.append_many([live_row(config, hours) for hours in range(30)])
     page = browser.get("/live/fragment").text
     assert '<div class="big">30</div>' in page
-    assert "3 of 50" in page
+    assert "2 of 50" in page  # 20 calls whose 12 windows overlap
     with config.live.journal.open("a") as stream:
         stream.write(json.dumps({"half": 1})[:5])
     assert "1 torn" in browser.get("/live/fragment").text

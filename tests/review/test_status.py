@@ -1,14 +1,13 @@
 """`candletune status`, for people and for programs."""
 
 import io
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from candletune.config import Config
-from candletune.evaluation.live import effective_count, live_view
+from candletune.evaluation.live import live_view
 from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.status import print_status, status_of
@@ -39,7 +38,7 @@ def test_finished_run(made: tuple[Config, RunFolder]) -> None:
     found = status_of(*made)
     text = shown(found)
     assert found["stages"]["evaluate"]["headline"] in text.replace("\n", " ") or found["verdict"]["verdict"] in text
-    assert "evidence 4 of 50" in text
+    assert "evidence 3 of 50" in text
 
 
 def test_the_base_is_no_adapter(made: tuple[Config, RunFolder]) -> None:
@@ -58,14 +57,11 @@ def test_broken_state_is_said(made: tuple[Config, RunFolder]) -> None:
     config.live.state.unlink()
 
 
-def test_days_left_follow_from_the_horizon(made: tuple[Config, RunFolder]) -> None:
+def test_days_left_follow_from_the_pace(made: tuple[Config, RunFolder]) -> None:
     view = live_view(made[0])
-    assert (view["effective"], view["needed"]) == (4, 50)
-    assert view["days_left"] == pytest.approx(46 * 12 / 24)
-
-
-def test_tickers_of_one_time_count_once(made: tuple[Config, RunFolder]) -> None:
-    import polars as pl
-
-    times = [live_row(made[0], hours).timestamp for hours in (0, 0, 6, 11, 12, 24, 30)]
-    assert effective_count(pl.DataFrame({"timestamp": times}), timedelta(hours=12)) == 3
+    assert view.comparison is not None
+    assert view.needed == 50
+    # 48 hours with a BUY or SELL of the candidate in two of three: 32 calls whose 12 windows overlap
+    assert view.comparison.effective == pytest.approx(32 / 12, abs=0.05)
+    days = view.comparison.days
+    assert view.days_left == pytest.approx(days * (50 / view.comparison.effective - 1))

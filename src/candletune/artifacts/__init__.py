@@ -8,6 +8,7 @@ from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
 from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics
+from candletune.artifacts.replay import ReplaySummary
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
 ARTIFACTS: tuple[type[Artifact], ...] = (Certificate, LiveState, Metrics, Verdict)
@@ -23,6 +24,7 @@ __all__ = [
     "LiveState",
     "Metrics",
     "Record",
+    "ReplaySummary",
     "ServedModel",
     "StateChange",
     "Verdict",

@@ -101,7 +101,7 @@ class Comparison(Record):
         days_needed: days until the models could be told apart, if gain and noise stay; None: never, or unknown.
         agreement: share of rows both answered on which they agree.
         coverage: share of rows both answered.
-        decided: rows with a known outcome (None in a file of an earlier candletune).
+        windows: outcome windows that lie side by side without overlapping (None in a file of an earlier candletune).
     """
 
     accuracy_signals: Interval
@@ -116,7 +116,7 @@ class Comparison(Record):
     days_needed: float | None
     agreement: float | None
     coverage: float
-    decided: int | None = None
+    windows: float | None = None
 
 
 class GroupSide(Record):

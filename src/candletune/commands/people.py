@@ -10,8 +10,11 @@ from candletune.commands import RUN, Session, open_session, with_config
 @click.command(epilog="Example: candletune review --no-browser")
 @with_config
 @click.option("--port", type=click.IntRange(0, 65535), help="Port (default: review.port; 0: any free one).")
+@click.option("--journal", type=click.Path(path_type=Path), help="Review the reasons in this journal, a shadow test's.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
-def review(config_path: Path, assignments: tuple[str, ...], port: int | None, browser: bool) -> None:
+def review(
+    config_path: Path, assignments: tuple[str, ...], port: int | None, journal: Path | None, browser: bool
+) -> None:
     """Serve the blind review, its result and the live view on this machine only; Ctrl-C stops it."""
     try:
         import uvicorn
@@ -24,7 +27,8 @@ def review(config_path: Path, assignments: tuple[str, ...], port: int | None, br
     from candletune.web.guard import check_loopback
     from candletune.web.socket import listen
 
-    session = open_session(config_path, assignments, needs=(RUN,))
+    overrides = {"review.journal": journal} if journal is not None else None
+    session = open_session(config_path, assignments, needs=(RUN,), overrides=overrides)
     host = check_loopback(session.config.live.host)
     _check_something_to_show(session)
     config, run, reporter = session.with_candles(), session.run, session.reporter
@@ -44,8 +48,10 @@ def _check_something_to_show(session: Session) -> None:
     """Neither a replay nor a shadow journal: a page would only say so."""
     from candletune.errors import InputError
 
-    run, live = session.run, session.config.live.journal
-    if not run.journal.exists() and not live.exists():
+    run, live, named = session.run, session.config.live.journal, session.config.review.journal
+    if named is not None and not named.exists():
+        raise InputError(f"{named}: no such file; give the journal of a shadow test (--journal)")
+    if named is None and not run.journal.exists() and not live.exists():
         raise InputError(
             f"{run.journal}: no such file, and no {live} either, so there is nothing to review; "
             "run `candletune replay` (or `candletune shadow`) first"

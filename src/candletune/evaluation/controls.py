@@ -1,42 +1,41 @@
 """A control that needs no second model: the same decisions held against outcomes of other times."""
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.artifacts.metrics import ShiftControl
+
 Floats = NDArray[np.float64]
 
 
-def shifted_accuracy(scored: pl.DataFrame, side: str, *, move: float, apart: int) -> dict[str, Any] | None:
+def shifted_accuracy(scored: pl.DataFrame, side: str, *, move: float, least_shift: int) -> ShiftControl | None:
     """BUY/SELL accuracy when the outcomes are shifted in time against the decisions, as a permutation test.
 
-    Every circular shift of at least `apart` decision times breaks what a decision knows of its outcome and leaves the
-    rest as it was: how long calls last, how outcomes cluster, how often each occurs. So the accuracies under the
+    Every circular shift of at least `least_shift` decision times breaks what a decision knows of its outcome and leaves
+    the rest as it was: how long calls last, how outcomes cluster, how often each occurs. So the accuracies under the
     shifts are what chance gives. All shifts are computed at once as circular correlations.
 
     Args:
         scored: scored rows in time order.
         side: `active` or `shadow`.
         move: the plan's 1 % as a fraction.
-        apart: least shift, in decision times of a ticker; at least the overlap of the windows.
+        least_shift: in decision times of a ticker; at least the overlap of the windows.
 
     Returns:
-        accuracy, mean accuracy under the shifts, the 2.5 and 97.5 % points, the share of shifts that do as well as the
-        unshifted decisions, and the number of shifts; None with too few rows or no signal.
+        The control; None with too few rows or no signal.
     """
     parts = [part for (_,), part in scored.group_by("ticker", maintain_order=True)]
     shortest = min(len(part) for part in parts)
-    shifts = np.arange(apart, shortest - apart)
+    shifts = np.arange(least_shift, shortest - least_shift)
     if len(shifts) < 2:
         return None
     hits, counts = np.zeros(shortest), np.zeros(shortest)
     for part in parts:
         buys, sells = ((part[f"{side}_action"] == name).fill_null(value=False).to_numpy() for name in ("BUY", "SELL"))
-        found = part["forward_return"].to_numpy()
-        hits += (_shifted(buys, found > move) + _shifted(sells, found < -move))[:shortest]
-        counts += _shifted(buys | sells, np.isfinite(found))[:shortest]
+        returns = part["forward_return"].to_numpy()
+        hits += (_shifted(buys, returns > move) + _shifted(sells, returns < -move))[:shortest]
+        counts += _shifted(buys | sells, np.isfinite(returns))[:shortest]
     if not counts[0]:
         return None
     accuracy = np.divide(hits, counts, out=np.full(shortest, np.nan), where=counts > 0)
@@ -45,18 +44,18 @@ def shifted_accuracy(scored: pl.DataFrame, side: str, *, move: float, apart: int
     if not len(chance):
         return None
     low, high = np.quantile(chance, [0.025, 0.975])
-    return {
-        "accuracy": float(accuracy[0]),
-        "chance": float(chance.mean()),
-        "low": float(low),
-        "high": float(high),
-        "as_good": float((chance >= accuracy[0]).mean()),
-        "shifts": len(chance),
-    }
+    return ShiftControl(
+        accuracy=float(accuracy[0]),
+        chance=float(chance.mean()),
+        low=float(low),
+        high=float(high),
+        p_value=float((chance >= accuracy[0]).mean()),
+        shifts=len(chance),
+    )
 
 
-def _shifted(said: NDArray[np.bool_], came: NDArray[np.bool_]) -> Floats:
-    """At place s, how often `said[t]` and `came[t + s]` (around the end) are both true: a circular correlation."""
-    product = np.conj(np.fft.rfft(said.astype(np.float64))) * np.fft.rfft(came.astype(np.float64))
-    counts: Floats = np.rint(np.fft.irfft(product, n=len(said)))
+def _shifted(decided: NDArray[np.bool_], happened: NDArray[np.bool_]) -> Floats:
+    """At shift s, how often `decided[t]` and `happened[t + s]` (around the end) are both true: circular correlation."""
+    product = np.conj(np.fft.rfft(decided.astype(np.float64))) * np.fft.rfft(happened.astype(np.float64))
+    counts: Floats = np.rint(np.fft.irfft(product, n=len(decided)))
     return counts

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from candletune.artifacts.metrics import FalseClaim, Grounding, SideGrounding
 from candletune.config import Config
 from candletune.dataset import add_prompts, complete_rows
 from candletune.errors import InputError
@@ -16,31 +17,30 @@ from candletune.prompts.template import load_template
 FALSE_SHOWN: Final = 3
 
 
-def grounding(config: Config, scored: pl.DataFrame) -> dict[str, Any] | None:
+def grounding(config: Config, scored: pl.DataFrame) -> Grounding | None:
     """By side: reasons, those with a checkable claim, those all of whose claims hold, and a few that are false.
 
     None when no reason was written, or the candles are gone. A row counts only when its prompt can be rendered again
     to the same hash, so that a reason is never held against other facts.
     """
-    told = scored.filter(pl.any_horizontal(pl.col(f"{side}_reasoning").is_not_null() for side in SIDES))
-    if told.is_empty():
+    written = scored.filter(pl.any_horizontal(pl.col(f"{side}_reasoning").is_not_null() for side in SIDES))
+    if written.is_empty():
         return None
-    wanted = told.select(asset="ticker", decision_time="timestamp")
+    wanted = written.select(asset="ticker", decision_time="timestamp")
     try:
         market = add_prompts(complete_rows(config, wanted), load_template(config.prompt.template))
     except (InputError, pl.exceptions.PolarsError):
         return None
     contexts = {row["prompt_sha256"]: context_of(row) for row in market.iter_rows(named=True)}
-    found: dict[str, Any] = {"rows": len(told), "matched": told["prompt_sha256"].is_in(list(contexts)).sum()}
-    for side in SIDES:
-        found[side] = _side(told, side, contexts, config.evaluate.confidence)
-    return found
+    sides = {side: _side(written, side, contexts, config.evaluate.confidence) for side in SIDES}
+    matched = int(written["prompt_sha256"].is_in(list(contexts)).sum())
+    return Grounding(rows=len(written), matched=matched, active=sides["active"], shadow=sides["shadow"])
 
 
-def _side(told: pl.DataFrame, side: str, contexts: dict[str, Any], confidence: float) -> dict[str, Any]:
+def _side(written: pl.DataFrame, side: str, contexts: dict[str, Any], confidence: float) -> SideGrounding:
     reasons = checked = true = claimed = held = 0
-    false: list[dict[str, str]] = []
-    for row in told.iter_rows(named=True):
+    false: list[FalseClaim] = []
+    for row in written.iter_rows(named=True):
         reason, context = row[f"{side}_reasoning"], contexts.get(row["prompt_sha256"])
         if not reason or context is None:
             continue
@@ -51,16 +51,15 @@ def _side(told: pl.DataFrame, side: str, contexts: dict[str, Any], confidence: f
         checked += bool(claims)
         true += bool(claims) and not wrong
         if wrong and len(false) < FALSE_SHOWN:
-            false.append({"reason": reason, "claim": "; ".join(wrong)})
+            false.append(FalseClaim(reason=reason, claim="; ".join(wrong)))
     rate = true / checked if checked else None
-    bounds = list(wilson(rate, checked, confidence)) if rate is not None else None
-    return {
-        "reasons": reasons,
-        "checked": checked,
-        "true": true,
-        "rate": rate,
-        "interval": bounds,
-        "claims": claimed,
-        "claims_true": held / claimed if claimed else None,
-        "false": false,
-    }
+    return SideGrounding(
+        reasons=reasons,
+        checked=checked,
+        true=true,
+        rate=rate,
+        interval=wilson(rate, checked, confidence) if rate is not None else None,
+        claims=claimed,
+        claims_true=held / claimed if claimed else None,
+        false=tuple(false),
+    )

@@ -1,41 +1,100 @@
-"""What the shadow's journal says so far: the latest signals, agreement, running accuracy, faults, days still needed."""
+"""What the shadow's journal shows so far, scored as `evaluate` scores it; nothing is refused, since one only looks."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from candletune.config import Config, timeframe_minutes
+from candletune.artifacts.metrics import Comparison
+from candletune.config import Config
 from candletune.errors import InputError
-from candletune.evaluation.statistics import wilson
+from candletune.evaluation.compare import compare, days_to_evidence
+from candletune.evaluation.metrics import side_metrics
+from candletune.evaluation.outcomes import join_outcomes, score_rows
+from candletune.evaluation.over_time import Running, running
+from candletune.evaluation.source import latest_models
+from candletune.evaluation.times import times_of
 from candletune.journal import SIDES, Problems, read_frame
-from candletune.labels import forward_returns
-from candletune.market.candles import find_candle_file, load_candles, ticker_of
+from candletune.market.candles import find_candle_file
 
 LATEST: Final = 25
-_POINTS: Final = 240
+
+
+@dataclass(frozen=True, slots=True)
+class SideView:
+    """One model in the journal.
+
+    Attributes:
+        statuses, shares: rows by status, answers by decision.
+        accuracy: share of its BUY and SELL calls with a known outcome that were right.
+        interval: of it; None where it is unknown.
+        signals: those calls.
+    """
+
+    statuses: dict[str, int]
+    shares: dict[str, float]
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    signals: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """A journal at a glance; everything but `path` and `exists` is empty while there is none.
+
+    Attributes:
+        rows: of the journal.
+        other_models: rows of earlier models among them, which count nowhere else here.
+        revision: changes with the journal.
+        decided: rows with a known outcome.
+        answered: rows both models answered.
+        needed: independent signals the verdict wants (`evaluate.min_effective`).
+        days_left: days until they are there.
+        latest: the last rows, newest first, scored.
+    """
+
+    path: Path
+    exists: bool
+    revision: str = "none"
+    rows: int = 0
+    other_models: int = 0
+    late: int = 0
+    decided: int = 0
+    answered: int = 0
+    has_candles: bool = False
+    problems: Problems = field(default_factory=Problems)
+    first: datetime | None = None
+    last: datetime | None = None
+    read: datetime | None = None
+    sides: dict[str, SideView] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    needed: int = 0
+    days_left: float = 0.0
+    confidence: float = 0.0
+    running: Running | None = None
+    latest: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
 class _Cache:
     key: Any = None
-    view: dict[str, Any] | None = None
+    view: LiveView | None = None
 
 
 _cache = _Cache()
 
 
-def live_view(config: Config) -> dict[str, Any]:
+def live_view(config: Config) -> LiveView:
     """Everything the live page shows; computed anew only when the journal or a candle file has changed."""
     path = config.live.journal
     if not path.is_file():
-        return {"exists": False, "path": str(path), "rows": 0, "mark": "none"}
-    candles = _candle_files(config)
-    key = (_state(path), tuple(_state(file) for file in candles.values()), config.evaluate, config.labels)
+        return LiveView(path, exists=False)
+    files = (path, *_candle_files(config))
+    key = (tuple(_state(file) for file in files), config.evaluate, config.labels, config.data, config.seed)
     if _cache.key != key or _cache.view is None:
-        _cache.key, _cache.view = key, _look(config, path, tuple(candles))
+        _cache.key, _cache.view = key, _look(config, path, has_candles=len(files) > 1)
     return _cache.view
 
 
@@ -44,146 +103,58 @@ def _state(path: Path) -> tuple[str, int, int]:
     return str(path), stat.st_mtime_ns, stat.st_size
 
 
-def _candle_files(config: Config) -> dict[str, Path]:
-    """Pair -> candle file, for the pairs that have one: without candles the view has no outcomes, and says so."""
-    found = {}
+def _candle_files(config: Config) -> list[Path]:
+    """Of the pairs that have one: without candles the view has no outcomes, and says so."""
+    files = []
     for pair in config.data.pairs:
         try:
-            found[pair] = find_candle_file(config.data.folder, pair, config.data.timeframe)
+            files.append(find_candle_file(config.data.folder, pair, config.data.timeframe))
         except InputError:
             continue
-    return found
+    return files
 
 
-def _look(config: Config, path: Path, pairs: tuple[str, ...]) -> dict[str, Any]:
+def _look(config: Config, path: Path, *, has_candles: bool) -> LiveView:
     problems = Problems()
     frame = read_frame(path, problems=problems).sort("timestamp", "ticker")
-    scored = score(frame, _outcomes(config, pairs), config.evaluate.move)
-    judged = scored.filter(pl.all_horizontal(f"{side}_correct" for side in SIDES).is_not_null() & ~pl.col("late"))
-    effective = effective_count(judged, config.horizon)
-    missing = max(0, config.evaluate.min_effective - effective)
-    both = frame.filter(pl.all_horizontal(pl.col(f"{side}_status") == "ok" for side in SIDES))
-    return {
+    known = {
         "exists": True,
-        "path": str(path),
+        "revision": f"{len(frame)}-{path.stat().st_mtime_ns}",
         "rows": len(frame),
-        "mark": f"{len(frame)}-{path.stat().st_mtime_ns}",
-        "first": frame["timestamp"].min(),
-        "last": frame["timestamp"].max(),
-        "read": datetime.now(UTC),
+        "has_candles": has_candles,
         "problems": problems,
-        "has_candles": bool(pairs),
-        "statuses": {side: _counts(frame[f"{side}_status"]) for side in SIDES},
-        "shares": {side: _counts(frame[f"{side}_action"].drop_nulls()) for side in SIDES},
-        "late": int(frame["late"].sum()),
-        "agreement": (both["active_action"] == both["shadow_action"]).mean() if len(both) else None,
-        "answered": len(both),
-        "judged": len(judged),
-        "effective": effective,
+        "read": datetime.now(UTC),
         "needed": config.evaluate.min_effective,
-        "days_left": missing * config.horizon / timedelta(days=1),
-        "accuracy": {side: _accuracy(judged, side, effective, config.evaluate.confidence) for side in SIDES},
         "confidence": config.evaluate.confidence,
-        "chart": _chart(judged, config.horizon, config.evaluate.confidence),
-        "latest": scored.sort("timestamp", "ticker", descending=True).head(LATEST).to_dicts(),
     }
-
-
-def _outcomes(config: Config, pairs: tuple[str, ...]) -> pl.DataFrame:
-    minutes = timeframe_minutes(config.data.timeframe)
-    frames = [
-        forward_returns(
-            load_candles(config.data.folder, pair, config.data.timeframe).frame, config.labels.horizon, minutes
-        ).select(pl.lit(ticker_of(pair)).alias("ticker"), pl.col("decision_time").alias("timestamp"), "forward_return")
-        for pair in pairs
-    ]
-    schema: dict[str, pl.DataType] = {
-        "ticker": pl.String(),
-        "timestamp": pl.Datetime("us", "UTC"),
-        "forward_return": pl.Float64(),
-    }
-    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
-
-
-def score(frame: pl.DataFrame, outcomes: pl.DataFrame, move: float) -> pl.DataFrame:
-    """Add `forward_return` and, by side, `<side>_correct` (null where a side gave no answer or the outcome is open).
-
-    A BUY is right above `move`, a SELL below minus `move`, a HOLD strictly between.
-    """
-    joined = frame.join(outcomes, on=["ticker", "timestamp"], how="left", maintain_order="left")
-    change = pl.col("forward_return")
-    right = [
-        pl.when(change.is_null())
-        .then(None)
-        .when(pl.col(f"{side}_action") == "BUY")
-        .then(change > move)
-        .when(pl.col(f"{side}_action") == "SELL")
-        .then(change < -move)
-        .when(pl.col(f"{side}_action") == "HOLD")
-        .then(change.abs() < move)
-        .alias(f"{side}_correct")
-        for side in SIDES
-    ]
-    return joined.with_columns(right)
-
-
-def effective_count(rows: pl.DataFrame, horizon: timedelta) -> int:
-    """How many outcome windows can lie side by side in the rows: overlapping ones are not independent evidence.
-
-    Tickers of one time move together, so they count once.
-    """
-    count, free = 0, None
-    for time in rows["timestamp"].unique().sort():
-        if free is None or time >= free:
-            count, free = count + 1, time + horizon
-    return count
-
-
-def _counts(values: pl.Series) -> dict[str, int]:
-    return {str(name): count for name, count in values.value_counts(sort=True).iter_rows()}
-
-
-def _accuracy(judged: pl.DataFrame, side: str, effective: int, confidence: float) -> dict[str, Any]:
-    rate = judged[f"{side}_correct"].mean()
-    low, high = wilson(float(rate), effective, confidence) if isinstance(rate, float) else (0.0, 1.0)
-    return {"rate": rate, "interval": [low, high]}
-
-
-def _chart(judged: pl.DataFrame, horizon: timedelta, confidence: float) -> dict[str, Any] | None:
-    """Running accuracy of both sides as SVG points in a 720 x 220 box; None with fewer than two times."""
-    times = judged["timestamp"].unique().sort()
-    if len(times) < 2:
-        return None
-    step = max(1, len(times) // _POINTS)
-    shown = sorted({*times.gather_every(step), times[-1]})
-    start, span = times[0], (times[-1] - times[0]) / timedelta(seconds=1)
-    lines: dict[str, list[str]] = {side: [] for side in SIDES}
-    bands: dict[str, tuple[list[str], list[str]]] = {side: ([], []) for side in SIDES}
-    running = judged.group_by("timestamp", maintain_order=True).agg(
-        pl.len(), *(pl.col(f"{side}_correct").sum() for side in SIDES)
+    if frame.is_empty():
+        return LiveView(path, **known)
+    rows = latest_models(frame)
+    scored = score_rows(join_outcomes(rows, config, candles="optional"), config.evaluate.move)
+    comparison = compare(scored, config)
+    return LiveView(
+        path,
+        **known,
+        other_models=len(frame) - len(rows),
+        late=int(rows["late"].sum()),
+        decided=int(scored["forward_return"].is_not_null().sum()),
+        answered=int(((scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")).sum()),
+        first=frame["timestamp"][0],
+        last=frame["timestamp"][-1],
+        sides={side: _side(scored, side, comparison, config) for side in SIDES},
+        comparison=comparison,
+        days_left=days_to_evidence(comparison, config),
+        running=running(times_of(scored, config.horizon), config.evaluate.confidence),
+        latest=scored.sort("timestamp", "ticker", descending=True).head(LATEST).to_dicts(),
     )
-    running = running.sort("timestamp").with_columns(
-        pl.col("len").cum_sum(), *(pl.col(f"{side}_correct").cum_sum() for side in SIDES)
+
+
+def _side(scored: pl.DataFrame, side: str, comparison: Comparison, config: Config) -> SideView:
+    metrics = side_metrics(scored, side, move=config.evaluate.move, fee=config.evaluate.fee)
+    return SideView(
+        statuses={name: count for name, count in metrics.status.items() if count},
+        shares={name: share for name, share in metrics.shares.items() if share},
+        accuracy=metrics.accuracy_signals,
+        interval=comparison.sides[side].bounds,
+        signals=metrics.signals,
     )
-    wanted = running.filter(pl.col("timestamp").is_in(shown))
-    for row in wanted.iter_rows(named=True):
-        past = (row["timestamp"] - start) / timedelta(seconds=1)
-        effective = max(1, int(past / (horizon / timedelta(seconds=1))) + 1)
-        x = 40 + 670 * past / span
-        for side in SIDES:
-            rate = row[f"{side}_correct"] / row["len"]
-            low, high = wilson(rate, effective, confidence)
-            lines[side].append(f"{x:.1f},{_y(rate)}")
-            bands[side][0].append(f"{x:.1f},{_y(high)}")
-            bands[side][1].append(f"{x:.1f},{_y(low)}")
-    return {
-        "lines": {side: " ".join(points) for side, points in lines.items()},
-        "bands": {side: " ".join([*upper, *reversed(lower)]) for side, (upper, lower) in bands.items()},
-        "ticks": [(f"{share} %", _y(share / 100)) for share in (0, 25, 50, 75, 100)],
-        "start": times[0],
-        "end": times[-1],
-    }
-
-
-def _y(share: float) -> str:
-    return f"{200 - 180 * share:.1f}"

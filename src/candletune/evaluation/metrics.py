@@ -1,17 +1,21 @@
 """The plan's metrics and what belongs beside them, for one side of a scored journal."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.artifacts.metrics import CalibrationPoint, Equity, GroupMetrics, GroupSide, SideMetrics
 from candletune.decisions import DECISIONS
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+CLASS_INDEX = {name: index for index, name in enumerate(DECISIONS)}
+POSITION = {"BUY": 1.0, "SELL": -1.0, "HOLD": 0.0}
 
 
-def side_metrics(rows: pl.DataFrame, side: str, *, move: float, fee: float) -> dict[str, Any]:
+def side_metrics(rows: pl.DataFrame, side: str, *, move: float, fee: float) -> SideMetrics:
     """Everything about `active` or `shadow`.
 
     Args:
@@ -24,23 +28,32 @@ def side_metrics(rows: pl.DataFrame, side: str, *, move: float, fee: float) -> d
     answered = rows.filter(pl.col(f"{side}_action").is_not_null())
     known = answered.filter(pl.col("forward_return").is_not_null())
     acting = known.filter(pl.col(f"{side}_acts"))
-    return {
-        "rows": len(rows),
-        "pending": int(rows["forward_return"].is_null().sum()),
-        "status": {name: int((status == name).sum()) for name in ("ok", "invalid", "skipped", "error")},
-        "coverage": _share(status == "ok"),
-        "shares": {name: _share(answered[f"{side}_action"] == name) for name in DECISIONS},
-        "signals": len(acting),
-        "accuracy_signals": _mean(acting[f"{side}_correct"]),
-        "accuracy_all": _mean(known[f"{side}_correct"]),
-        "direction": _mean(acting[f"{side}_signed"] > 0),
-        "mean_signed_return": _mean(acting[f"{side}_signed"]),
-        "flip_rate": flip_rate(rows, side),
-        **confusion(known, side, move),
-        **probability_scores(known, side, move),
-        "equity": equity(rows, side, fee),
-        "latency_ms": _mean(rows[f"{side}_latency_ms"]),
-    }
+    decided = known[f"{side}_action"].replace_strict(CLASS_INDEX, return_dtype=pl.Int64).to_numpy()
+    scores = class_scores(outcome_classes(known["forward_return"], move), decided)
+    probabilities = probability_scores(known, side, move)
+    return SideMetrics(
+        rows=len(rows),
+        pending=int(rows["forward_return"].is_null().sum()),
+        status={name: int((status == name).sum()) for name in ("ok", "invalid", "skipped", "error")},
+        coverage=_share(status == "ok"),
+        shares={name: _share(answered[f"{side}_action"] == name) for name in DECISIONS},
+        signals=len(acting),
+        accuracy_signals=_mean(acting[f"{side}_correct"]),
+        accuracy_all=_mean(known[f"{side}_correct"]),
+        direction=_mean(acting[f"{side}_signed"] > 0),
+        mean_signed_return=_mean(acting[f"{side}_signed"]),
+        flip_rate=flip_rate(rows, side),
+        confusion=tuple(tuple(row) for row in scores.confusion.tolist()),
+        recall=dict(zip(DECISIONS, scores.recall, strict=True)),
+        precision=dict(zip(DECISIONS, scores.precision, strict=True)),
+        balanced_accuracy=scores.balanced_accuracy,
+        brier=probabilities.brier,
+        log_loss=probabilities.log_loss,
+        calibration=probabilities.calibration,
+        calibration_error=probabilities.calibration_error,
+        equity=equity(rows, side, fee),
+        latency_ms=_mean(rows[f"{side}_latency_ms"]),
+    )
 
 
 def flip_rate(rows: pl.DataFrame, side: str) -> float | None:
@@ -57,98 +70,142 @@ def agreement(rows: pl.DataFrame) -> float | None:
     return _mean(both["active_action"] == both["shadow_action"])
 
 
-def outcome_classes(returns: pl.Series, move: float) -> NDArray[np.int64]:
+def outcome_classes(returns: pl.Series, move: float) -> Ints:
     """Index into DECISIONS of what would have been correct: above the move BUY, below minus it SELL, else HOLD."""
     values = returns.to_numpy()
     return np.where(values > move, 0, np.where(values < -move, 1, 2)).astype(np.int64)
 
 
-def confusion(known: pl.DataFrame, side: str, move: float) -> dict[str, Any]:
-    """Confusion matrix (rows: outcome, columns: decision), recall and precision a class, balanced accuracy."""
-    truth = outcome_classes(known["forward_return"], move)
-    said = known[f"{side}_action"].replace_strict({name: k for k, name in enumerate(DECISIONS)}, return_dtype=pl.Int64)
-    matrix = np.zeros((3, 3), dtype=np.int64)
-    np.add.at(matrix, (truth, said.to_numpy()), 1)
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Decisions against outcomes, by class in the order of DECISIONS; None where nothing would count.
+
+    Attributes:
+        confusion: rows are outcomes, columns decisions, (3, 3).
+        balanced_accuracy: mean recall of the classes that occurred.
+    """
+
+    confusion: Ints
+    recall: tuple[float | None, ...]
+    precision: tuple[float | None, ...]
+    balanced_accuracy: float | None
+
+
+def class_scores(outcomes: Ints, decisions: Ints) -> ClassScores:
+    """Confusion, recall, precision and balanced accuracy of decisions (n,) against outcomes (n,)."""
+    from sklearn.metrics import confusion_matrix
+
+    # scikit-learn refuses an empty table with given labels.
+    empty = np.zeros((3, 3), dtype=np.int64)
+    matrix = confusion_matrix(outcomes, decisions, labels=[0, 1, 2]) if len(outcomes) else empty
     hits = np.diag(matrix)
-    recall = [_ratio(hits[k], matrix[k].sum()) for k in range(3)]
-    precision = [_ratio(hits[k], matrix[:, k].sum()) for k in range(3)]
+    recall = tuple(_ratio(hits[k], matrix[k].sum()) for k in range(3))
     seen = [value for value in recall if value is not None]
-    return {
-        "confusion": matrix.tolist(),
-        "recall": dict(zip(DECISIONS, recall, strict=True)),
-        "precision": dict(zip(DECISIONS, precision, strict=True)),
-        "balanced_accuracy": float(np.mean(seen)) if seen else None,
-    }
+    return ClassScores(
+        confusion=matrix,
+        recall=recall,
+        precision=tuple(_ratio(hits[k], matrix[:, k].sum()) for k in range(3)),
+        balanced_accuracy=float(np.mean(seen)) if seen else None,
+    )
 
 
-def probability_scores(known: pl.DataFrame, side: str, move: float, bins: int = 10) -> dict[str, Any]:
-    """Brier score (sum over classes; Brier 1950), log loss, and the calibration curve of the confidence."""
-    chances = known.select(f"{side}_p_{name.lower()}" for name in DECISIONS).drop_nulls()
-    if len(chances) == 0 or len(chances) != len(known):
-        return {"brier": None, "log_loss": None, "calibration": [], "calibration_error": None}
-    p = chances.to_numpy().astype(np.float64)
+@dataclass(frozen=True, slots=True)
+class ProbabilityScores:
+    """How good probabilities are; see `SideMetrics`."""
+
+    brier: float | None = None
+    log_loss: float | None = None
+    calibration: tuple[CalibrationPoint, ...] = ()
+    calibration_error: float | None = None
+
+
+def probability_scores(known: pl.DataFrame, side: str, move: float, bins: int = 10) -> ProbabilityScores:
+    """Brier score (sum over classes; Brier 1950), log loss, and the calibration curve of the confidence.
+
+    Nothing is computed unless every row has probabilities that add up to one.
+    """
+    from sklearn.metrics import brier_score_loss, log_loss
+
+    columns = known.select(f"{side}_p_{name.lower()}" for name in DECISIONS).drop_nulls()
+    if len(columns) == 0 or len(columns) != len(known):
+        return ProbabilityScores()
+    p = columns.to_numpy().astype(np.float64)
+    if not np.allclose(p.sum(axis=1), 1.0, atol=1e-3) or p.min() < 0:
+        return ProbabilityScores()
+    p = p / p.sum(axis=1, keepdims=True)  # written with few digits they may add up to 0.999999
     truth = outcome_classes(known["forward_return"], move)
-    hot = np.eye(3)[truth]
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    curve = [
-        {
-            "confidence": float(confidence[place == k].mean()),
-            "accuracy": float(right[place == k].mean()),
-            "rows": int((place == k).sum()),
-        }
+    curve = calibration_curve(p.max(axis=1), p.argmax(axis=1) == truth, bins)
+    error = sum(point.rows * abs(point.confidence - point.accuracy) for point in curve) / len(p)
+    return ProbabilityScores(
+        brier=float(brier_score_loss(truth, p, labels=[0, 1, 2], scale_by_half=False)),
+        log_loss=float(log_loss(truth, p, labels=[0, 1, 2])),
+        calibration=curve,
+        calibration_error=float(error),
+    )
+
+
+def calibration_curve(confidence: Floats, right: NDArray[np.bool_], bins: int) -> tuple[CalibrationPoint, ...]:
+    """Mean confidence and share right of each of `bins` equal bins that holds a row.
+
+    scikit-learn's `calibration_curve` leaves out how many rows a bin has.
+    """
+    places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    return tuple(
+        CalibrationPoint(
+            confidence=float(confidence[places == k].mean()),
+            accuracy=float(right[places == k].mean()),
+            rows=int((places == k).sum()),
+        )
         for k in range(bins)
-        if (place == k).any()
-    ]
-    error = sum(point["rows"] * abs(point["confidence"] - point["accuracy"]) for point in curve) / len(p)
-    return {
-        "brier": float(((p - hot) ** 2).sum(axis=1).mean()),
-        "log_loss": float(-np.log(np.clip(p[np.arange(len(p)), truth], 1e-12, 1.0)).mean()),
-        "calibration": curve,
-        "calibration_error": float(error),
-    }
+        if (places == k).any()
+    )
 
 
-def equity(rows: pl.DataFrame, side: str, fee: float) -> dict[str, Any]:
+def portfolio_returns(rows: pl.DataFrame, side: str, fee: float) -> pl.DataFrame:
     """Acting on the decisions: long on BUY, short on SELL, flat on HOLD, until the ticker's next decision.
 
-    Tickers share the capital equally. A row without an answer keeps the position. Costs are `fee` a unit of turnover.
+    Tickers share the capital equally, so the portfolio's return at a time is the mean of theirs. A row without an
+    answer keeps the position. Costs are `fee` a unit of turnover.
+
+    Returns:
+        By time: `timestamp`, `net` (return after fees), `market` (of holding) and `turn` (turnover), fractions.
     """
-    position = (
-        pl.col(f"{side}_action").replace_strict({"BUY": 1.0, "SELL": -1.0, "HOLD": 0.0}, return_dtype=pl.Float64)
-    )  # fmt: skip
+    position = pl.col(f"{side}_action").replace_strict(POSITION, return_dtype=pl.Float64)
     frame = rows.sort("ticker", "timestamp").with_columns(
         position.forward_fill().over("ticker").fill_null(0.0).alias("position")
     )
-    change = (pl.col("price").shift(-1) / pl.col("price") - 1).over("ticker").fill_null(0.0)
+    market = (pl.col("price").shift(-1) / pl.col("price") - 1).over("ticker").fill_null(0.0)
     turn = (pl.col("position") - pl.col("position").shift(1).over("ticker").fill_null(0.0)).abs()
-    frame = frame.with_columns(net=pl.col("position") * change - turn * fee, turn=turn, market=change)
-    # An equal-weight portfolio: its return at a time is the mean of its tickers' returns.
-    table = (
-        frame.group_by("timestamp")
-        .agg(pl.col("net").mean(), pl.col("market").mean(), pl.col("turn").mean())
-        .sort("timestamp")
-    )
+    frame = frame.with_columns(net=pl.col("position") * market - turn * fee, turn=turn, market=market)
+    return frame.group_by("timestamp").agg(pl.col("net", "market", "turn").mean()).sort("timestamp")
+
+
+def equity(rows: pl.DataFrame, side: str, fee: float) -> Equity:
+    """What became of the capital under `portfolio_returns`."""
+    table = portfolio_returns(rows, side, fee)
     curve = np.cumprod(1 + table["net"].to_numpy()) if len(table) else np.ones(1)
     market = np.cumprod(1 + table["market"].to_numpy()) if len(table) else np.ones(1)
-    return {
-        "net_return": float(curve[-1] - 1),
-        "buy_and_hold": float(market[-1] - 1),
-        "max_drawdown": float((1 - curve / np.maximum.accumulate(np.maximum(curve, 1.0))).max()),
-        "turnover": float(table["turn"].sum()) if len(table) else 0.0,
-    }
+    return Equity(
+        net_return=float(curve[-1] - 1),
+        buy_and_hold=float(market[-1] - 1),
+        max_drawdown=float((1 - curve / np.maximum.accumulate(np.maximum(curve, 1.0))).max()),
+        turnover=float(table["turn"].sum()) if len(table) else 0.0,
+    )
 
 
-def by_group(rows: pl.DataFrame, key: pl.Expr) -> dict[str, dict[str, Any]]:
+def by_group(rows: pl.DataFrame, key: pl.Expr) -> dict[str, GroupMetrics]:
     """The main numbers of both sides by ticker, month or regime."""
-    found: dict[str, dict[str, Any]] = {}
-    for (name,), part in rows.with_columns(key.alias("_key")).group_by("_key", maintain_order=True):
-        entry: dict[str, Any] = {"rows": len(part)}
-        for side in ("active", "shadow"):
-            acting = part.filter(pl.col(f"{side}_acts").fill_null(value=False))
-            entry[side] = {"signals": len(acting), "accuracy_signals": _mean(acting[f"{side}_correct"])}
-        found[str(name)] = entry
-    return dict(sorted(found.items()))
+    groups = rows.with_columns(key.alias("_key")).group_by("_key", maintain_order=True)
+    metrics = {
+        str(name): GroupMetrics(rows=len(part), active=_group_side(part, "active"), shadow=_group_side(part, "shadow"))
+        for (name,), part in groups
+    }
+    return dict(sorted(metrics.items()))
+
+
+def _group_side(part: pl.DataFrame, side: str) -> GroupSide:
+    acting = part.filter(pl.col(f"{side}_acts").fill_null(value=False))
+    return GroupSide(signals=len(acting), accuracy_signals=_mean(acting[f"{side}_correct"]))
 
 
 def _share(flags: pl.Series) -> float:

@@ -4,46 +4,53 @@ Beside the outcome two things that were known at the time: the return and the vo
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import polars as pl
 
 from candletune.config import Config, timeframe_minutes
 from candletune.errors import InputError
+from candletune.journal import SIDES
 from candletune.labels import forward_returns
-from candletune.market.candles import load_candles, ticker_of
+from candletune.market.candles import find_candle_file, load_candles, ticker_of
 
 REGIMES = ("calm", "middling", "wild")
+_OUTCOMES = {
+    "decision_time": pl.Datetime("us", "UTC"),
+    "forward_return": pl.Float64,
+    "past_return": pl.Float64,
+    "volatility": pl.Float64,
+    "ticker": pl.String,
+}
 
 
-def join_outcomes(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+def join_outcomes(
+    rows: pl.DataFrame, config: Config, *, candles: Literal["required", "optional"] = "required"
+) -> pl.DataFrame:
     """Add to journal rows, by ticker and decision time:
 
     - `forward_return` over the labels' horizon; null where it has not passed (pending) or a candle is missing,
     - `past_return` over the horizon before, known at the decision,
     - `volatility`, the standard deviation of the last `labels.volatility_window` candles' returns, known too.
 
+    Args:
+        rows: with `ticker` and `timestamp`.
+        config: names pairs, candles and horizon.
+        candles: `optional` leaves rows of a ticker without a pair or candles pending, as a page that only looks does.
+
     Raises:
-        InputError: a ticker has no configured pair, or its candles cannot be read.
+        InputError: candles are required, and a ticker has no configured pair or its candles cannot be read.
     """
-    minutes, horizon = timeframe_minutes(config.data.timeframe), config.labels.horizon
     pairs: Mapping[str, str] = {ticker_of(pair): pair for pair in config.data.pairs}
-    if unknown := sorted(set(rows["ticker"].unique()) - set(pairs)):
+    tickers = rows["ticker"].unique().sort().to_list()
+    if candles == "optional":
+        tickers = [ticker for ticker in tickers if ticker in pairs and _has_candles(config, pairs[ticker])]
+    elif unknown := [ticker for ticker in tickers if ticker not in pairs]:
         raise InputError(f"journal: ticker {unknown[0]} has no pair in data.pairs; add it to the configuration")
-    frames = []
-    for ticker in rows["ticker"].unique().sort():
-        candles = load_candles(config.data.folder, pairs[ticker], config.data.timeframe)
-        change = candles.frame["close"].pct_change()
-        frames.append(
-            forward_returns(candles.frame, horizon, minutes).select(
-                "decision_time",
-                "forward_return",
-                past_return=pl.col("forward_return").shift(horizon),
-                volatility=change.rolling_std(config.labels.volatility_window),
-                ticker=pl.lit(ticker),
-            )
-        )
+    empty = pl.DataFrame(schema=_OUTCOMES)
+    frames = [_ticker_outcomes(config, ticker, pairs[ticker]) for ticker in tickers]
     return rows.join(
-        pl.concat(frames),
+        pl.concat([empty, *frames]),
         left_on=("ticker", "timestamp"),
         right_on=("ticker", "decision_time"),
         how="left",
@@ -51,13 +58,33 @@ def join_outcomes(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
     )
 
 
+def _ticker_outcomes(config: Config, ticker: str, pair: str) -> pl.DataFrame:
+    frame = load_candles(config.data.folder, pair, config.data.timeframe).frame
+    horizon = config.labels.horizon
+    return forward_returns(frame, horizon, timeframe_minutes(config.data.timeframe)).select(
+        "decision_time",
+        "forward_return",
+        past_return=pl.col("forward_return").shift(horizon),
+        volatility=frame["close"].pct_change().rolling_std(config.labels.volatility_window),
+        ticker=pl.lit(ticker),
+    )
+
+
+def _has_candles(config: Config, pair: str) -> bool:
+    try:
+        find_candle_file(config.data.folder, pair, config.data.timeframe)
+    except InputError:
+        return False
+    return True
+
+
 def regime() -> pl.Expr:
     """Thirds of each ticker's rows by the volatility known at the decision; `unknown` where there is none yet."""
-    place = pl.col("volatility").rank("ordinal") / pl.col("volatility").count()
+    rank = pl.col("volatility").rank("ordinal") / pl.col("volatility").count()
     return (
-        pl.when(place <= 1 / 3).then(pl.lit(REGIMES[0]))
-        .when(place <= 2 / 3).then(pl.lit(REGIMES[1]))
-        .when(place.is_not_null()).then(pl.lit(REGIMES[2]))
+        pl.when(rank <= 1 / 3).then(pl.lit(REGIMES[0]))
+        .when(rank <= 2 / 3).then(pl.lit(REGIMES[1]))
+        .when(rank.is_not_null()).then(pl.lit(REGIMES[2]))
         .otherwise(pl.lit("unknown"))
         .over("ticker")
     )  # fmt: skip
@@ -71,17 +98,17 @@ def score_rows(rows: pl.DataFrame, move: float) -> pl.DataFrame:
         rows: with `forward_return`.
         move: BUY is correct above it, SELL below minus it, HOLD within (all strict).
     """
-    found = pl.col("forward_return")
+    change = pl.col("forward_return")
     columns = []
-    for side in ("active", "shadow"):
+    for side in SIDES:
         action = pl.col(f"{side}_action")
-        known = action.is_not_null() & found.is_not_null()
+        known = action.is_not_null() & change.is_not_null()
         correct = (
-            pl.when(action == "BUY").then(found > move)
-            .when(action == "SELL").then(found < -move)
-            .otherwise(found.abs() < move)
+            pl.when(action == "BUY").then(change > move)
+            .when(action == "SELL").then(change < -move)
+            .otherwise(change.abs() < move)
         )  # fmt: skip
-        signed = pl.when(action == "BUY").then(found).when(action == "SELL").then(-found)
+        signed = pl.when(action == "BUY").then(change).when(action == "SELL").then(-change)
         columns += [
             pl.when(known).then(correct).alias(f"{side}_correct"),
             pl.when(known).then(action != "HOLD").alias(f"{side}_acts"),

@@ -1,11 +1,15 @@
 """The journal an evaluation judges: read, narrowed, and refused where its numbers could mislead."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
+from candletune.artifacts.metrics import LinesLeftOut, RowsRemarked
+from candletune.artifacts.replay import ReplaySummary
+from candletune.artifacts.verdict import JudgedModel, Source
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import InputError
@@ -16,18 +20,41 @@ from candletune.runs import RunFolder
 BARE: Final = "bare base"
 
 
-def journal_path(config: Config, run: RunFolder) -> Path:
-    """`evaluate.journal` (a shadow test's), or the replay's."""
-    return config.evaluate.journal or run.journal
+@dataclass(frozen=True, slots=True)
+class EvaluationFiles:
+    """Where an evaluation is written: that of the replay, or that of a shadow test's journal beside it."""
+
+    source: Source
+    journal: Path
+    metrics: Path
+    verdict: Path
+    scored: Path
+    calibration: Path
+    report: Path
 
 
-def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The journal's rows in time order, and what was left out or is remarkable, counted.
+def evaluation_files(config: Config, run: RunFolder) -> EvaluationFiles:
+    """The replay's, unless `evaluate.journal` names another journal to judge."""
+    if config.evaluate.journal is None:
+        return EvaluationFiles("replay", run.journal, run.metrics, run.verdict, run.scored, run.calibration, run.report)
+    return EvaluationFiles(
+        "shadow",
+        config.evaluate.journal,
+        run.shadow_metrics,
+        run.shadow_verdict,
+        run.shadow_scored,
+        run.shadow_calibration,
+        run.shadow_report,
+    )
+
+
+def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl.DataFrame, LinesLeftOut, RowsRemarked]:
+    """The journal's rows in time order, what was left out, and what is remarkable.
 
     Raises:
         InputError: no rows, several pairs of models, or rows from the training's time that are not marked as forced.
     """
-    path = journal_path(config, run)
+    path = evaluation_files(config, run).journal
     problems = Problems()
     rows = read_frame(path, problems=problems)
     if problems:
@@ -42,27 +69,39 @@ def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl
     if rows.is_empty():
         raise InputError(f"{path}: holds no rows to judge; run `candletune replay`, or set evaluate.start earlier")
     _one_pair_of_models(rows, path)
-    _after_training(rows, config, run, path)
-    return rows, {
-        "torn": problems.torn,
-        "broken": problems.broken,
-        "duplicates": problems.duplicates,
-        "out_of_order": unordered,
-        "late": int(rows["late"].sum()),
-    }
+    _after_training(rows, config, run, reporter)
+    left_out = LinesLeftOut(torn=problems.torn, broken=problems.broken, duplicates=problems.duplicates)
+    return rows, left_out, RowsRemarked(out_of_order=unordered, late=int(rows["late"].sum()))
 
 
-def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[str, Any]:
-    """`candidate` and `incumbent` with name and adapter hash: from the replay, or from a shadow journal's rows."""
+def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[Role, JudgedModel]:
+    """Candidate and incumbent with name and adapter hash: from the replay, or from a shadow journal's rows."""
     if config.evaluate.journal is None:
-        replayed = run.stage_summary("replay")
-        return {role.value: replayed[role] for role in Role}
-    found = {}
+        replayed = ReplaySummary.model_validate(run.stage_summary("replay"), extra="ignore")
+        return {Role.CANDIDATE: replayed.candidate, Role.INCUMBENT: replayed.incumbent}
+    models = {}
     for role in Role:
         hashes = rows.filter(pl.col(f"{role.side}_status") == "ok")[f"{role.side}_adapter"].drop_nulls()
         digest = hashes[0] if len(hashes) else None
-        found[role.value] = {"name": BARE if digest is None else digest[:12], "adapter_sha256": digest}
-    return found
+        models[role] = JudgedModel(name=BARE if digest is None else digest[:12], adapter_sha256=digest)
+    return models
+
+
+def latest_models(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows since the last change of a model, template or base.
+
+    Args:
+        rows: of a journal, in time order, at least one.
+    """
+    adapters = [
+        pl.when(pl.col(f"{side}_status") == "ok")
+        .then(pl.col(f"{side}_adapter").fill_null(BARE))
+        .forward_fill()
+        .backward_fill()
+        for side in SIDES
+    ]
+    models = rows.select(pl.struct("template_sha256", "base_sha256", *adapters).alias("models"))["models"]
+    return rows.filter(models.rle_id() == models.rle_id()[-1])
 
 
 def _one_pair_of_models(rows: pl.DataFrame, path: Path) -> None:
@@ -72,13 +111,21 @@ def _one_pair_of_models(rows: pl.DataFrame, path: Path) -> None:
         seen[f"{side}_adapter"] = rows.filter(pl.col(f"{side}_status") == "ok")[f"{side}_adapter"].unique()
     for name, values in seen.items():
         if len(values) > 1:
+            since = latest_models(rows)["timestamp"][0]
             raise InputError(
                 f"{path}: {len(values)} different values of {name}; evaluate one pair of models at a time, for example "
-                "with evaluate.start after the last change"
+                f"the last one with --set evaluate.start={since:%Y-%m-%dT%H:%M}"
             )
 
 
-def _after_training(rows: pl.DataFrame, config: Config, run: RunFolder, path: Path) -> None:
+def _after_training(rows: pl.DataFrame, config: Config, run: RunFolder, reporter: Reporter) -> None:
+    path = evaluation_files(config, run).journal
+    if config.evaluate.journal is not None and not run.dataset_manifest.is_file():
+        reporter.warn(
+            f"{path}: {run.path} has no dataset, so nobody checked whether the training saw these rows, and no "
+            "baselines are fitted"
+        )
+        return
     train_end = datetime.fromisoformat(read_json(run.dataset_manifest)["train_end"])
     purge = config.horizon
     seen = int(((rows["timestamp"] < train_end + purge) & ~rows["forced"]).sum())

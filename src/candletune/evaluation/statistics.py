@@ -13,19 +13,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.artifacts.metrics import Interval
+
 Floats = NDArray[np.float64]
 _CELLS: Final = 2_000_000
 """Blocks of all resamples held at a time."""
 _WINDOWS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its interval; None where it is undefined (no signals, say)."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +98,23 @@ def bootstrap_difference(
     """
     a, b = left.value, 0.0 if right is None else right.value
     if a is None or b is None:
-        return Interval(None, None, None), math.nan
+        return Interval(value=None, low=None, high=None), math.nan
     rng = np.random.default_rng(seed)
     series = [left.hits, left.counts] + ([] if right is None else [right.hits, right.counts])
-    found = []
+    differences = []
     n = len(left.hits)
     part = max(1, int(_CELLS * max(block, 1.0) / n))  # bounded memory, however long the series
     for start in range(0, resamples, part):
         sums = block_sums(series, *stationary_blocks(n, block, min(part, resamples - start), rng))
         with np.errstate(invalid="ignore", divide="ignore"):
-            found.append(sums[0] / sums[1] - (0.0 if right is None else sums[2] / sums[3]))
-    values = np.concatenate(found)
+            differences.append(sums[0] / sums[1] - (0.0 if right is None else sums[2] / sums[3]))
+    values = np.concatenate(differences)
     values = values[np.isfinite(values)]
     if len(values) < max(2, resamples // 2):
-        return Interval(a - b, None, None), math.nan
+        return Interval(value=a - b, low=None, high=None), math.nan
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(a - b, float(low), float(high)), float(values.std(ddof=1))
+    return Interval(value=a - b, low=float(low), high=float(high)), float(values.std(ddof=1))
 
 
 def wilson(rate: float, count: int, confidence: float) -> tuple[float, float]:

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from candletune.artifacts.metrics import GroupMetrics, Metrics
 from candletune.decisions import DECISIONS
-from candletune.evaluation.over_time import thin
+from candletune.evaluation.over_time import Running, thin
+from candletune.report.methods import Method
+from candletune.report.text import NAMES
 
 Figure = dict[str, Any]
-NAMES: Final = {"active": "Incumbent", "shadow": "Candidate"}
 COLOURS: Final = {"active": "@incumbent", "shadow": "@candidate", "market": "@soft"}
 DASH: Final = {"active": "dot", "shadow": "solid", "market": "dash"}
 """Lines differ by dash too, never by colour alone."""
@@ -59,24 +61,24 @@ def _note(y: float, text: str, side: str = "bottom") -> dict[str, Any]:
     return {**place, "text": text, "showarrow": False, "font": {"size": 12, "color": "@soft"}}
 
 
-def running_accuracy(run: Mapping[str, list[Any]]) -> Figure:
+def running_accuracy(series: Running) -> Figure:
     """Accuracy on BUY and SELL over everything seen so far, both models."""
-    x = times(run["time"])
-    lines = [_line(NAMES[side], side, x, run[side], hovertemplate="%{y:.1%}") for side in NAMES]
+    x = times(series.time)
+    lines = [_line(NAMES[side], side, x, series.sides[side].value, hovertemplate="%{y:.1%}") for side in NAMES]
     return figure(lines, yaxis={"tickformat": ".0%"}, hovermode="x unified")
 
 
-def running_difference(run: Mapping[str, list[Any]], needed: float) -> Figure:
+def running_difference(series: Running, needed: float) -> Figure:
     """Candidate minus incumbent over everything seen so far, with its pointwise band."""
-    x = times(run["time"])
+    x, gain = times(series.time), series.difference
     data = [
-        _band(x, run["low"], run["high"], "@candidate"),
-        _line("difference", "shadow", x, run["difference"], hovertemplate="%{y:+.1%}", showlegend=False),
+        _band(x, gain.low, gain.high, "@candidate"),
+        _line("difference", "shadow", x, gain.value, hovertemplate="%{y:+.1%}", showlegend=False),
     ]
     # The first points rest on a handful of calls: their bands would flatten all that follows.
     settled = slice(len(x) // 8, None)
-    low = min([*run["low"][settled], *run["difference"], 0.0])
-    high = max([*run["high"][settled], *run["difference"], needed])
+    low = min([*gain.low[settled], *gain.value, 0.0])
+    high = max([*gain.high[settled], *gain.value, needed])
     pad = 0.1 * (high - low)
     return figure(
         data,
@@ -95,29 +97,29 @@ def equity(curves: Mapping[str, list[Any]]) -> Figure:
     return figure(data, yaxis={"type": "log", "tickformat": ",.2~r"}, hovermode="x unified", height=340)
 
 
-def calibration(metrics: Mapping[str, Any]) -> Figure | None:
+def calibration(metrics: Metrics) -> Figure | None:
     """How often each model was right at each confidence; point areas are row counts."""
     diagonal = {"color": "@soft", "width": 1, "dash": "dot"}
     data: list[dict[str, Any]] = []
     lowest = 1.0
     for side, name in NAMES.items():
-        curve = metrics.get(side, {}).get("calibration") or []
+        curve = metrics.side(side).calibration
         if not curve:
             continue
-        most = max(point["rows"] for point in curve)
-        x = [round(point["confidence"], 4) for point in curve]
+        most = max(point.rows for point in curve)
+        x = [round(point.confidence, 4) for point in curve]
         lowest = min([lowest, *x])
         data.append(
-            _line(name, side, x, [round(point["accuracy"], 4) for point in curve])
+            _line(name, side, x, [round(point.accuracy, 4) for point in curve])
             | {
                 "mode": "lines+markers",
                 "marker": {
-                    "size": [6 + 14 * (point["rows"] / most) ** 0.5 for point in curve],
+                    "size": [6 + 14 * (point.rows / most) ** 0.5 for point in curve],
                     "symbol": "square" if side == "active" else "circle",
                     "color": COLOURS[side],
                 },
-                "text": [f"{point['rows']:,} rows" for point in curve],
-                "hovertemplate": "said %{x:.0%}, right %{y:.0%}<br>%{text}",
+                "text": [f"{point.rows:,} rows" for point in curve],
+                "hovertemplate": "confidence %{x:.0%}, right %{y:.0%}<br>%{text}",
             }
         )
     if not data:
@@ -133,16 +135,15 @@ def calibration(metrics: Mapping[str, Any]) -> Figure | None:
     )
 
 
-def shares(metrics: Mapping[str, Any]) -> Figure:
+def shares(metrics: Metrics) -> Figure:
     """How often each model says what."""
-    sides = [side for side in NAMES if metrics.get(side, {}).get("shares")]
     data = [
         {
             "type": "bar",
             "orientation": "h",
             "name": decision,
-            "y": [NAMES[side] for side in sides],
-            "x": [round(metrics[side]["shares"].get(decision) or 0.0, 4) for side in sides],
+            "y": list(NAMES.values()),
+            "x": [round(metrics.side(side).shares[decision], 4) for side in NAMES],
             "marker": {"color": f"@{decision.lower()}"},
             "texttemplate": "%{x:.0%}",
             "textposition": "inside",
@@ -155,18 +156,20 @@ def shares(metrics: Mapping[str, Any]) -> Figure:
     return figure(data, barmode="stack", xaxis=axis, height=200, legend={"traceorder": "normal"})
 
 
-def monthly(rows: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) -> Figure:
+def monthly(months: Mapping[str, GroupMetrics], agreement: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy on BUY and SELL by month, both models, and how often they agreed."""
     data: list[dict[str, Any]] = []
     for side, name in NAMES.items():
-        values = [row[side]["accuracy_signals"] for row in rows.values()]
-        counts = [f"{row[side]['signals']:,} calls" for row in rows.values()]
+        sides = [group.active if side == "active" else group.shadow for group in months.values()]
+        values = [group.accuracy_signals for group in sides]
+        counts = [f"{group.signals:,} calls" for group in sides]
         data.append(
-            _line(name, side, list(rows), values, text=counts, hovertemplate="%{y:.0%}, %{text}")
+            _line(name, side, list(months), values, text=counts, hovertemplate="%{y:.0%}, %{text}")
             | {"mode": "lines+markers", "marker": {"symbol": "square" if side == "active" else "circle", "size": 8}}
         )
-    months, shares_ = [row["month"] for row in agreement], [round(row["share"], 4) for row in agreement]
-    bars = {"type": "bar", "name": "Agreement", "x": months, "y": shares_, "marker": {"color": "@line"}}
+    alike = [round(row["share"], 4) for row in agreement]
+    when = [row["month"] for row in agreement]
+    bars = {"type": "bar", "name": "Agreement", "x": when, "y": alike, "marker": {"color": "@line"}}
     return figure(
         [{**bars, "hovertemplate": "%{y:.0%} alike"}, *data],
         xaxis={"type": "category"},
@@ -175,22 +178,22 @@ def monthly(rows: Mapping[str, Any], agreement: Sequence[Mapping[str, Any]]) -> 
     )
 
 
-def compared(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def compared(methods: Sequence[Method]) -> Figure:
     """Every method's accuracy on BUY and SELL, best last so that it is drawn on top; the two models stand out."""
     known = sorted(
-        (row for row in rows if row["accuracy_signals"] is not None), key=lambda row: row["accuracy_signals"]
+        (method for method in methods if method.accuracy_signals is not None),
+        key=lambda method: method.accuracy_signals or 0.0,
     )
-    keys = [row["key"] for row in known]
     data = {
         "type": "bar",
         "orientation": "h",
-        "y": [row["name"] for row in known],
-        "x": [round(row["accuracy_signals"], 4) for row in known],
-        "marker": {"color": [COLOURS.get(key, "@line") for key in keys]},
+        "y": [method.name for method in known],
+        "x": [round(method.accuracy_signals or 0.0, 4) for method in known],
+        "marker": {"color": [COLOURS.get(method.key, "@line") for method in known]},
         "texttemplate": "%{x:.1%}",
         "textposition": "outside",
         "cliponaxis": False,
-        "text": [f"{row['signals']:,} calls" for row in known],
+        "text": [f"{method.signals:,} calls" for method in known],
         "hovertemplate": "%{x:.1%} of %{text}<extra></extra>",
         "showlegend": False,
     }

@@ -26,7 +26,7 @@ def environment() -> Environment:
     )
     for name in ("percent", "points", "number", "growth", "interval", "moment", "short_hash", "plain", "words"):
         jinja.filters[name] = getattr(text, name)
-    jinja.globals |= {"asset": asset, "plotly": plotly}
+    jinja.globals |= {"asset": asset, "plotly": plotly, "roles": text.NAMES}
     return jinja
 
 

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 MISSING = "–"
+NAMES: Final = {"active": "Incumbent", "shadow": "Candidate"}
+"""What people call the sides of a journal, in the order they are drawn."""
 _MINUS = "\N{MINUS SIGN}"
 
 

@@ -1,22 +1,28 @@
-"""The `report` stage: one self-contained HTML page that tells the whole story."""
+"""The `report` stage: one self-contained HTML page that tells the whole story.
+
+With `evaluate.journal` the page is about that journal's evaluation, beside the replay's page.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.evaluation.source import evaluation_files
 from candletune.files import write_text
+from candletune.report.content import report_content
 from candletune.report.page import render
-from candletune.report.story import tell
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    required = {"metrics": run.metrics, "verdict": run.verdict, "scored": run.scored}
+    files = evaluation_files(config, run)
+    required = {"metrics": files.metrics, "verdict": files.verdict, "scored": files.scored}
     optional = {
-        "journal": run.journal,
+        "journal": files.journal,
         "dataset": run.dataset_manifest,
         "training": run.train_metrics,
         "verification": run.certificate,
@@ -27,15 +33,19 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
 
 
 def _work(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
-    story = tell(config, run)
-    target = run.report
-    write_text(target, render("report.html.j2", **story))
+    content = report_content(config, run)
+    target = evaluation_files(config, run).report
+    write_text(target, render("report.html.j2", **content))
     size = target.stat().st_size
     return {
-        "headline": f"{target} ({size / 1e6:.1f} MB): {story['verdict']['sentence']}",
+        "headline": f"{target} ({size / 1e6:.1f} MB): {content['verdict'].sentence}",
         "path": str(target),
         "bytes": size,
     }
+
+
+def _variant(config: Config) -> Stage:
+    return STAGE if config.evaluate.journal is None else SHADOW
 
 
 STAGE = Stage(
@@ -45,4 +55,6 @@ STAGE = Stage(
     inputs=_inputs,
     outputs=("report/index.html",),
     work=_work,
+    variant=_variant,
 )
+SHADOW = replace(STAGE, name="report --journal", outputs=("report/shadow.html",))

@@ -8,7 +8,7 @@ moment leaves either the old entry or the new one, never a half.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Stage:
         inputs: the files and folders it reads, by name, from the configuration and the run folder.
         outputs: what it writes, relative to the run folder (files or folders).
         work: does it; returns a JSON-able summary for the manifest.
+        show: says the result from the files, after the work and when everything was up to date.
+        variant: the stage in its place under a configuration; one that writes other files has its own manifest entry.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Stage:
     inputs: Callable[[Config, RunFolder], Mapping[str, Path]]
     outputs: tuple[str, ...]
     work: Callable[[Config, RunFolder, Reporter], dict[str, Any]]
+    show: Callable[[Config, RunFolder, Reporter], None] | None = None
+    variant: Callable[[Config], "Stage"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,19 @@ def _result_settings(config: Config, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> StageOutcome:
-    """Run a stage unless it is up to date. The caller holds `run.lock()`.
+    """Run a stage unless it is up to date, and show its result. The caller holds `run.lock()`.
 
     Raises:
         InputError: an input is missing.
     """
+    chosen = stage if stage.variant is None else stage.variant(config)
+    outcome = _run_or_skip(chosen, config, run, reporter, force=force)
+    if chosen.show is not None:
+        chosen.show(config, run, reporter)
+    return replace(outcome, name=stage.name)
+
+
+def _run_or_skip(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool) -> StageOutcome:
     inputs: dict[str, str] = {}
     for name, path in stage.inputs(config, run).items():
         if not path.exists():

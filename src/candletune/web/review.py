@@ -18,6 +18,7 @@ from candletune.evaluation.review.tally import tally
 from candletune.report.page import TEMPLATES, render
 from candletune.runs import RunFolder
 from candletune.web.guard import REPORT_POLICY, Guard, Token, allowed_hosts
+from candletune.web.live_chart import live_chart
 
 COOKIE = "candletune_reviewer"
 SHOWN = "candletune_decisions"
@@ -45,7 +46,8 @@ class Desk:
     def items(self) -> list[Item]:
         """The sample, loaded once it is needed: the live view works without any."""
         if self._items is None:
-            self._items = load_sample(self.config, self.run)
+            reviewed = {review.item for review in self.store.all()}
+            self._items = load_sample(self.config, self.run, reviewed=reviewed)
         return self._items
 
     def page(self, template: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -189,11 +191,16 @@ def _add_results(app: FastAPI, desk: Desk) -> None:
 def _add_live(app: FastAPI, desk: Desk) -> None:
     @app.get("/live")
     def live(request: Request) -> HTMLResponse:
-        return desk.page("live.html.j2", request, view=live_view(desk.config))
+        return desk.page("live.html.j2", request, **_live(desk.config))
 
     @app.get("/live/fragment")
     def fragment(request: Request) -> HTMLResponse:
-        return desk.page("live_body.html.j2", request, view=live_view(desk.config))
+        return desk.page("live_body.html.j2", request, **_live(desk.config))
+
+
+def _live(config: Config) -> dict[str, Any]:
+    view = live_view(config)
+    return {"view": view, "chart": live_chart(view.running)}
 
 
 def _reviewer_name(fields: dict[str, str]) -> str:

@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 from filelock import FileLock
 
 from candletune.errors import InputError
-from candletune.evaluation.review.sample import SIDES, Item
+from candletune.evaluation.review.sample import Item
 from candletune.files import make_folder, write_text
+from candletune.journal import SIDES
 
 QUALITIES: Final = ("grounded", "sensible", "clear")
 SCALE: Final = {1: "no", 2: "partly", 3: "yes"}

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,9 @@ from typing import Any
 
 from candletune.config import Config
 from candletune.errors import InputError
-from candletune.journal import parse_time, read_rows
+from candletune.journal import SIDES, Problems, parse_time, read_rows
 from candletune.runs import RunFolder
 
-SIDES = ("active", "shadow")
 _FACT = re.compile(r"^(?P<name>[A-Z0-9][^:\n]{0,40}): (?P<value>\S.*)$", re.MULTILINE)
 
 
@@ -51,32 +50,57 @@ class Item:
         return ("active", "shadow") if digest[0] & 1 else ("shadow", "active")
 
 
-def load_sample(config: Config, run: RunFolder, *, prompts: bool = True) -> list[Item]:
-    """The items to review: `evaluation/review_sample.jsonl`, or drawn from the replay's journal.
+def load_sample(config: Config, run: RunFolder, *, prompts: bool = True, reviewed: Collection[str] = ()) -> list[Item]:
+    """The items to review: `evaluation/review_sample.jsonl`, or drawn from a journal.
+
+    The journal is `review.journal` or the replay's. A shadow test's grows while people review it, so its items are
+    drawn by their hashes: a new row pushes out few of those before it, and what is reviewed stays.
 
     Args:
-        config: gives the sample's size, the seed, and the candles prompts are rendered from.
+        config: gives the sample's size, the seed, the journal, and the candles prompts are rendered from.
         run: whose replay.
         prompts: False leaves out prompts that are not in the rows, since rendering them takes seconds.
+        reviewed: keys of items that a growing journal's sample keeps.
 
     Raises:
         InputError: neither file exists, or no row has reasons of both models.
     """
-    written = run.review_sample
-    journal = run.journal
-    if written.is_file():
-        rows, source = _written_rows(written), written
-    elif journal.is_file():
-        rows, source = list(read_rows(journal)), journal
+    shadow = config.review.journal
+    if shadow is not None:
+        rows, source = list(_sound_rows(shadow)), shadow
+    elif run.review_sample.is_file():
+        rows, source = _written_rows(run.review_sample), run.review_sample
+    elif run.journal.is_file():
+        rows, source = list(read_rows(run.journal)), run.journal
     else:
-        raise InputError(f"{journal}: no such file; run `candletune replay` first")
+        raise InputError(f"{run.journal}: no such file; run `candletune replay` first, or name a journal (--journal)")
     usable = [row for row in rows if all(_reason(row, side) for side in SIDES)]
     if not usable:
-        raise InputError(f"{source}: no row has reasons of both models; replay with --set replay.reasons=50")
+        remedy = "shadow rows have reasons as they come" if shadow else "replay with --set replay.reasons=50"
+        raise InputError(f"{source}: no row has reasons of both models; {remedy}")
     usable.sort(key=lambda row: (row["timestamp"], row["ticker"]))
-    chosen = random.Random(config.seed).sample(usable, min(len(usable), config.review.items))  # noqa: S311 - a sample
+    count = min(len(usable), config.review.items)
+    if shadow is None:
+        chosen = random.Random(config.seed).sample(usable, count)  # noqa: S311 - a sample
+    else:
+        usable.sort(key=lambda row: _rank(config.seed, _key(row)))
+        chosen = usable[:count] + [row for row in usable[count:] if _key(row) in reviewed]
     rendered = _prompts(config, [row for row in chosen if not row.get("prompt")]) if prompts else {}
     return [_item(row, rendered) for row in chosen]
+
+
+def _sound_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """A journal's rows, a ticker and time once; lines that are none are left out, as the evaluation counts them."""
+    seen = set()
+    for row in read_rows(path, problems=Problems()):
+        key = row["ticker"], row["timestamp"]
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _rank(seed: int, key: str) -> str:
+    return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
 
 
 def _written_rows(path: Path) -> list[dict[str, Any]]:
@@ -99,11 +123,15 @@ def _reason(row: Mapping[str, Any], side: str) -> str:
     return str(answer.get("reasoning") or "").strip() if answer.get("action") else ""
 
 
+def _key(row: Mapping[str, Any]) -> str:
+    judged = "\0".join((row["ticker"], row["timestamp"], *(_reason(row, side) for side in SIDES)))
+    return hashlib.sha256(judged.encode()).hexdigest()[:16]
+
+
 def _item(row: Mapping[str, Any], prompts: Mapping[str, str]) -> Item:
     reasons = {side: _reason(row, side) for side in SIDES}
-    mark = "\0".join((row["ticker"], row["timestamp"], *reasons.values()))
     return Item(
-        key=hashlib.sha256(mark.encode()).hexdigest()[:16],
+        key=_key(row),
         ticker=row["ticker"],
         timestamp=row["timestamp"],
         price=float(row.get("price") or 0.0),

@@ -9,24 +9,26 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import NormalDist, fmean
-from typing import Any
 
+from candletune.artifacts.metrics import Interval, Preference, Rate, ReviewerAgreement, ReviewSummary
 from candletune.config import Config
 from candletune.errors import InputError
 from candletune.evaluation.review.reviews import QUALITIES, Review, read_reviews
-from candletune.evaluation.review.sample import SIDES, load_sample
+from candletune.evaluation.review.sample import load_sample
 from candletune.evaluation.statistics import wilson
+from candletune.journal import SIDES
 from candletune.runs import RunFolder
 
 
-def _rate(values: Sequence[float], confidence: float) -> dict[str, Any]:
+def _rate(values: Sequence[float], confidence: float) -> Rate:
     rate = fmean(values) if values else None
-    low, high = wilson(rate or 0.0, len(values), confidence)
-    return {"rate": rate, "interval": [low, high], "items": len(values)}
+    return Rate(rate=rate, interval=wilson(rate or 0.0, len(values), confidence), items=len(values))
 
 
-def reviewed(config: Config, run: RunFolder, adapters: Mapping[str, str | None]) -> dict[str, Any] | None:
+def reviewed(config: Config, run: RunFolder, adapters: Mapping[str, str | None]) -> ReviewSummary | None:
     """What the run's reviewers said of two models; None when no item of the present sample is finished.
+
+    The reasons are those of the journal that is judged: the replay's, or `evaluate.journal`.
 
     Args:
         config: gives the sample and the level of the intervals.
@@ -39,16 +41,18 @@ def reviewed(config: Config, run: RunFolder, adapters: Mapping[str, str | None])
     reviews = read_reviews(run.reviews)
     if not reviews:
         return None
+    source = config.review.model_copy(update={"journal": config.evaluate.journal})
+    config = config.model_copy(update={"review": source})
     try:
-        sample = load_sample(config, run, prompts=False)
+        sample = load_sample(config, run, prompts=False, reviewed={review.item for review in reviews})
     except InputError:
         return None  # the reasons that were reviewed are gone
     items = [item.key for item in sample if item.adapters == adapters]
     result = tally(reviews, items, config.evaluate.confidence)
-    return result if result["reviews"] else None
+    return result if result.reviews else None
 
 
-def tally(reviews: Sequence[Review], items: Sequence[str], confidence: float) -> dict[str, Any]:
+def tally(reviews: Sequence[Review], items: Sequence[str], confidence: float) -> ReviewSummary:
     """Rates of full marks by side and quality, the preference, and how far reviewers agree.
 
     Args:
@@ -79,23 +83,25 @@ def tally(reviews: Sequence[Review], items: Sequence[str], confidence: float) ->
         for quality in QUALITIES
     }
     decided = [[r for r in group if r.preference != "equal"] for group in by_item.values()]
-    return {
-        "items": len(by_item),
-        "sample": len(wanted),
-        "reviews": len(complete),
-        "reviewers": sorted({review.reviewer for review in complete}),
-        "unblinded": sum(review.decision_shown for review in complete),
-        "rates": rates,
-        "differences": {quality: paired_difference(values, confidence) for quality, values in gains.items()},
-        "preference": {
-            **{side: sum(r.preference == side for r in complete) for side in (*SIDES, "equal")},
-            "shadow_preferred": _rate([fmean(r.preference == "shadow" for r in g) for g in decided if g], confidence),
-        },
-        "agreement": _agreement(list(by_item.values())),
-    }
+    return ReviewSummary(
+        items=len(by_item),
+        sample=len(wanted),
+        reviews=len(complete),
+        reviewers=tuple(sorted({review.reviewer for review in complete})),
+        unblinded=sum(review.decision_shown for review in complete),
+        rates=rates,
+        differences={quality: paired_difference(values, confidence) for quality, values in gains.items()},
+        preference=Preference(
+            active=sum(r.preference == "active" for r in complete),
+            shadow=sum(r.preference == "shadow" for r in complete),
+            equal=sum(r.preference == "equal" for r in complete),
+            shadow_preferred=_rate([fmean(r.preference == "shadow" for r in g) for g in decided if g], confidence),
+        ),
+        agreement=_agreement(list(by_item.values())),
+    )
 
 
-def paired_difference(gains: Sequence[float], confidence: float) -> dict[str, float | None]:
+def paired_difference(gains: Sequence[float], confidence: float) -> Interval:
     """The mean of paired differences with an interval.
 
     Bonett and Price ("Adjusted Wald confidence interval for a difference of binomial proportions based on paired
@@ -107,15 +113,15 @@ def paired_difference(gains: Sequence[float], confidence: float) -> dict[str, fl
         confidence: level of the interval.
     """
     if not gains:
-        return {"value": None, "low": None, "high": None}
+        return Interval(value=None, low=None, high=None)
     count = len(gains) + 2
     mean = sum(gains) / count
     error = ((sum(gain * gain for gain in gains) + 2) / count - mean * mean) ** 0.5 / count**0.5
     reach = NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    return {"value": fmean(gains), "low": max(-1.0, mean - reach), "high": min(1.0, mean + reach)}
+    return Interval(value=fmean(gains), low=max(-1.0, mean - reach), high=min(1.0, mean + reach))
 
 
-def _agreement(groups: Sequence[Sequence[Review]]) -> dict[str, Any] | None:
+def _agreement(groups: Sequence[Sequence[Review]]) -> ReviewerAgreement | None:
     """Share of equal preferences among pairs of reviewers of one item, and Scott's pi; None for one reviewer.
 
     Scott's pi (1955) takes away the agreement that chance alone would give.
@@ -127,4 +133,4 @@ def _agreement(groups: Sequence[Sequence[Review]]) -> dict[str, Any] | None:
     answers = [answer for pair in pairs for answer in pair]
     chance = sum((answers.count(answer) / len(answers)) ** 2 for answer in set(answers))
     corrected = (observed - chance) / (1 - chance) if chance < 1 else None
-    return {"pairs": len(pairs), "share": observed, "pi": corrected}
+    return ReviewerAgreement(pairs=len(pairs), share=observed, pi=corrected)

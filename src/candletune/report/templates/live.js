@@ -3,7 +3,7 @@
 (() => {
   const box = document.getElementById("live");
   const state = document.getElementById("state");
-  const mark = () => box.querySelector("[data-mark]")?.dataset.mark;
+  const revision = () => box.querySelector("[data-revision]")?.dataset.revision;
   const keys = () => new Set([...box.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
 
   const look = async () => {
@@ -12,7 +12,7 @@
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const next = document.createElement("template");
       next.innerHTML = await answer.text(); // escaped on the server; the policy forbids inline scripts besides
-      if (next.content.querySelector("[data-mark]")?.dataset.mark !== mark()) {
+      if (next.content.querySelector("[data-revision]")?.dataset.revision !== revision()) {
         const before = keys();
         box.replaceChildren(next.content);
         if (before.size) {

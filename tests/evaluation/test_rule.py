@@ -4,14 +4,23 @@ from typing import Any
 
 import pytest
 
+from candletune.artifacts.metrics import (
+    Comparison,
+    GroupMetrics,
+    GroupSide,
+    Interval,
+    Metrics,
+    ReviewSummary,
+    SideMetrics,
+)
 from candletune.config import EvaluateConfig
-from candletune.evaluation.decide import KEEP, NOT_ENOUGH, PROMOTE, criteria_of, decide
+from candletune.evaluation.rule import KEEP, NOT_ENOUGH, PROMOTE, criteria_of, decide
 
 LIMITS = EvaluateConfig()
 
 
-def found(**changes: Any) -> dict[str, Any]:
-    """Metrics under which everything holds; a key with dots replaces one value."""
+def found(**changes: Any) -> Metrics:
+    """Metrics under which everything holds, with what the rule reads; a key with `__` replaces one value."""
     value: dict[str, Any] = {
         "active": {"flip_rate": 0.30},
         "shadow": {
@@ -25,8 +34,10 @@ def found(**changes: Any) -> dict[str, Any]:
             "signed_return": {"value": 0.004, "low": 0.001, "high": 0.007},
             "coverage": 1.0,
             "effective": 200.0,
+            "windows": 400.0,
         },
-        "tickers": {"BTC": {"shadow": {"signals": 9}}, "ETH": {"shadow": {"signals": 9}}},
+        "tickers": {"BTC": 9, "ETH": 9},
+        "reviews": None,
     }
     for path, new in changes.items():
         target = value
@@ -34,14 +45,31 @@ def found(**changes: Any) -> dict[str, Any]:
         for parent in parents:
             target = target[parent]
         target[last] = new
-    return value
+    comparison = value["comparison"]
+    for name in ("accuracy_signals", "sequential", "signed_return"):
+        comparison[name] = Interval(**comparison[name])
+    tickers = {
+        name: GroupMetrics.model_construct(shadow=GroupSide(signals=signals, accuracy_signals=None))
+        for name, signals in value["tickers"].items()
+    }
+    return Metrics.model_construct(
+        active=SideMetrics.model_construct(**value["active"]),
+        shadow=SideMetrics.model_construct(**value["shadow"]),
+        comparison=Comparison.model_construct(**comparison),
+        tickers=tickers,
+        reviews=value["reviews"],
+    )
 
 
-def reviews(items: int, grounded: tuple[float, float], sensible: tuple[float, float]) -> dict[str, Any]:
+def judged(metrics: Metrics, limits: EvaluateConfig = LIMITS) -> tuple[str, str]:
+    return decide(criteria_of(metrics, limits), metrics)
+
+
+def reviews(items: int, grounded: tuple[float, float], sensible: tuple[float, float]) -> ReviewSummary:
     """A tally of so many items, with the ends of the two intervals that count; `clear` is always far worse."""
     bounds = {"grounded": grounded, "sensible": sensible, "clear": (-0.9, -0.7)}
-    parts = {name: {"value": (low + high) / 2, "low": low, "high": high} for name, (low, high) in bounds.items()}
-    return {"items": items, "differences": parts}
+    parts = {name: Interval(value=(low + high) / 2, low=low, high=high) for name, (low, high) in bounds.items()}
+    return ReviewSummary.model_construct(items=items, differences=parts)
 
 
 NOTHING = {"value": None, "low": None, "high": None}
@@ -93,7 +121,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a class never used": ({"shadow__shares": {"BUY": 0.5, "SELL": 0.0, "HOLD": 0.5}}, KEEP, "rarest class"),
     "garbage": ({"shadow__status": {"ok": 94, "invalid": 6, "skipped": 0, "error": 0}}, KEEP, "invalid answers"),
     "no answers": ({"shadow__status": {"ok": 0, "invalid": 0, "skipped": 0, "error": 0}}, PROMOTE, ""),
-    "one ticker": ({"tickers__ETH": {"shadow": {"signals": 0}}}, KEEP, "tickers with signals"),
+    "one ticker": ({"tickers__ETH": 0}, KEEP, "tickers with signals"),
     "interval reaches zero": (
         {"comparison__sequential": {"value": 0.1, "low": -0.01, "high": 0.2}},
         NOT_ENOUGH,
@@ -111,6 +139,28 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "reviewers find it less grounded": ({"reviews": reviews(40, (-0.4, -0.1), (0.1, 0.3))}, KEEP, "not met: reviewed"),
     "reviewers find it less sensible": ({"reviews": reviews(90, (-0.1, 0.3), (-0.3, -0.01))}, KEEP, "reviewed"),
     "too few reviews to count": ({"reviews": reviews(39, (-0.9, -0.5), (-0.9, -0.5))}, PROMOTE, ""),
+    "no outcome yet": (
+        {
+            "comparison__windows": 0.0,
+            "comparison__accuracy_signals": NOTHING,
+            "comparison__effective": 0.0,
+            "shadow__shares": {"BUY": 0.0, "SELL": 0.0, "HOLD": 1.0},
+            "active__flip_rate": None,
+        },
+        NOT_ENOUGH,
+        "no outcome is known yet",
+    ),
+    "a handful of outcomes": (
+        {"comparison__windows": 3.9, "shadow__shares": {"BUY": 0.0, "SELL": 0.0, "HOLD": 1.0}},
+        NOT_ENOUGH,
+        "only 3.9 of at least 4 separate outcome windows",
+    ),
+    "one class, always": (
+        {"shadow__shares": {"BUY": 0.0, "SELL": 0.0, "HOLD": 1.0}, "comparison__accuracy_signals": NOTHING},
+        KEEP,
+        "the candidate only ever says HOLD; not met: accuracy gain, largest class, rarest class",
+    ),
+    "metrics of an earlier candletune": ({"comparison__windows": None, "shadow__flip_rate": 0.5}, KEEP, "flip rate"),
     "few independent": ({"comparison__effective": 49.0}, NOT_ENOUGH, "effective samples"),
 }
 
@@ -118,7 +168,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_verdicts(case: str) -> None:
     changes, verdict, words = CASES[case]
-    got, reason = decide(criteria_of(found(**changes), LIMITS))
+    got, reason = judged(found(**changes))
     assert (got, words in reason) == (verdict, True), reason
 
 
@@ -127,20 +177,20 @@ def test_the_plan_alone_wants_no_evidence() -> None:
     thin = found(comparison__effective=3.0, comparison__sequential=NOTHING, comparison__coverage=0.1)
     criteria = criteria_of(thin, plan)
     assert {criterion.kind for criterion in criteria} == {"plan"}
-    assert decide(criteria)[0] == PROMOTE
-    assert decide(criteria_of(thin, LIMITS))[0] == NOT_ENOUGH
+    assert decide(criteria, thin)[0] == PROMOTE
+    assert judged(thin)[0] == NOT_ENOUGH
 
 
 def test_the_plan_alone_asks_no_reviewer() -> None:
     bad = found(reviews=reviews(50, (-0.9, -0.5), (-0.9, -0.5)))
-    assert decide(criteria_of(bad, EvaluateConfig(criteria="plan")))[0] == PROMOTE
-    assert decide(criteria_of(bad, LIMITS))[0] == KEEP
+    assert judged(bad, EvaluateConfig(criteria="plan"))[0] == PROMOTE
+    assert judged(bad)[0] == KEEP
 
 
 def test_reviews_in_the_record() -> None:
     def record(**changes: Any) -> dict[str, Any]:
         every = criteria_of(found(**changes), EvaluateConfig(min_reviewed=12))
-        return next(criterion.record() for criterion in every if criterion.name == "reviewed")
+        return next(criterion.model_dump(mode="json") for criterion in every if criterion.name == "reviewed")
 
     for missing in ({}, {"reviews": None}):
         none = record(**missing)
@@ -153,15 +203,13 @@ def test_reviews_in_the_record() -> None:
 
 
 def test_one_configured_ticker_may_be_the_only_one() -> None:
-    only = found()
-    del only["tickers"]["ETH"]
-    assert decide(criteria_of(only, LIMITS))[0] == PROMOTE
+    assert judged(found(tickers={"BTC": 9}))[0] == PROMOTE
 
 
 def test_records_carry_number_interval_and_limit() -> None:
-    gain = criteria_of(found(), LIMITS)[0].record()
+    gain = criteria_of(found(), LIMITS)[0].model_dump(mode="json")
     assert gain["value"] == 0.10
     assert gain["interval"] == [0.04, 0.16]
     assert gain["limit"] == 0.05
     assert gain["passed"] is True
-    assert criteria_of(found(comparison__accuracy_signals=NOTHING), LIMITS)[0].record()["interval"] is None
+    assert criteria_of(found(comparison__accuracy_signals=NOTHING), LIMITS)[0].interval is None

@@ -1,0 +1,47 @@
+"""The live page's chart as SVG points: running accuracy of both models with their bands."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from candletune.evaluation.over_time import Running
+
+_LEFT: Final = 40.0
+_WIDTH: Final = 670.0
+_FLOOR: Final = 200.0
+_HEIGHT: Final = 180.0
+"""The plot lies in a box of 720 x 224; a share of 0 is at the floor, of 1 at the floor minus the height."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChart:
+    """Points as SVG attributes, by side, and the axis labels with their heights."""
+
+    lines: dict[str, str]
+    bands: dict[str, str]
+    ticks: tuple[tuple[str, str], ...]
+    start: datetime
+    end: datetime
+
+
+def live_chart(series: Running | None) -> LiveChart | None:
+    """Both models' running accuracy; None with too few times for a line."""
+    if series is None:
+        return None
+    start, end = series.time[0], series.time[-1]
+    span = (end - start) / timedelta(seconds=1) or 1.0
+    x = [f"{_LEFT + _WIDTH * ((time - start) / timedelta(seconds=1)) / span:.1f}" for time in series.time]
+    lines, bands = {}, {}
+    for side, line in series.sides.items():
+        lines[side] = _points(x, line.value)
+        bands[side] = f"{_points(x, line.high)} {_points(x[::-1], line.low[::-1])}"
+    ticks = tuple((f"{share} %", _y(share / 100)) for share in (0, 25, 50, 75, 100))
+    return LiveChart(lines, bands, ticks, start, end)
+
+
+def _points(x: list[str], shares: list[float]) -> str:
+    return " ".join(f"{left},{_y(share)}" for left, share in zip(x, shares, strict=True))
+
+
+def _y(share: float) -> str:
+    return f"{_FLOOR - _HEIGHT * min(1.0, max(0.0, share)):.1f}"
