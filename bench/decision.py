@@ -12,10 +12,11 @@ import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from candletune.artifacts.metrics import GroupMetrics, GroupSide, Metrics, SideMetrics
 from candletune.config import EvaluateConfig
@@ -28,6 +29,7 @@ CHANGE = 1 / 6
 """Chance an hour that a model thinks anew: calls last six hours on average."""
 HOLD = 0.4
 Floats = NDArray[np.float64]
+Model = TypeVar("Model", bound=BaseModel)
 _ACTING = GroupSide(signals=1, accuracy_signals=None)
 TICKERS = {name: GroupMetrics(rows=1, active=_ACTING, shadow=_ACTING) for name in ("BTC", "ETH")}
 
@@ -86,7 +88,8 @@ def judge(forward: Floats, active: NDArray[np.int64], shadow: NDArray[np.int64],
     times = Times(signals, hits, (shadow * forward).sum(axis=1), HORIZON - 1, len(forward) / 24)
     limits = EvaluateConfig(resamples=resamples)
     # Only what the rule reads.
-    metrics = Metrics.model_construct(
+    metrics = partly(
+        Metrics,
         active=_side(active),
         shadow=_side(shadow),
         comparison=compare_times(times, limits, 7, agreement=None, coverage=1.0),
@@ -98,8 +101,14 @@ def judge(forward: Floats, active: NDArray[np.int64], shadow: NDArray[np.int64],
     return full, plan
 
 
+def partly(model: type[Model], **values: Any) -> Model:
+    """A model with only these fields."""
+    return model.model_construct(**values)
+
+
 def _side(value: NDArray[np.int64]) -> SideMetrics:
-    return SideMetrics.model_construct(
+    return partly(
+        SideMetrics,
         flip_rate=float((value[1:] != value[:-1]).mean()),
         shares={name: float((value == k).mean()) for name, k in (("BUY", 1), ("SELL", -1), ("HOLD", 0))},
         status={"ok": value.size, "invalid": 0, "skipped": 0, "error": 0},

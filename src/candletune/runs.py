@@ -46,8 +46,7 @@ class RunFolder:
         verdicts: every verdict, a file each.
         scored: rows joined with outcomes.
         calibration: temperatures by adapter.
-        verdicts: every verdict, none of which a later one overwrites.
-        shadow_metrics, shadow_verdict, shadow_scored, shadow_calibration: the same four of a shadow test's journal.
+        shadow_metrics, shadow_scored, shadow_calibration: the same three of a shadow test's journal.
         reviews: people's answers.
         review_sample: reasons to be reviewed.
         report: the report.
@@ -83,9 +82,7 @@ class RunFolder:
         self.verdicts = path / "evaluation/verdicts"
         self.scored = path / "evaluation/scored.parquet"
         self.calibration = path / "evaluation/calibration.json"
-        self.verdicts = path / "evaluation/verdicts"
         self.shadow_metrics = path / "evaluation/shadow_metrics.json"
-        self.shadow_verdict = path / "evaluation/shadow_verdict.json"
         self.shadow_scored = path / "evaluation/shadow_scored.parquet"
         self.shadow_calibration = path / "evaluation/shadow_calibration.json"
         self.reviews = path / "evaluation/reviews.jsonl"

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from candletune.config import Config
 from candletune.console import SilentReporter
+from candletune.files import write_text
 from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.stages.report import STAGE
@@ -125,20 +127,26 @@ def open_page(chromium: Any) -> Iterator[Any]:
 def axe() -> str:
     """axe-core's script from the npm registry, kept in the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "candletune"
-    script = cache / f"{AXE}.js"
-    if script.exists():
-        return script.read_text(encoding="utf-8")
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".{AXE}.lock"):  # test processes run side by side
+        script = cache / f"{AXE}.js"
+        if not script.exists():
+            write_text(script, fetch_axe(cache))
+    return script.read_text(encoding="utf-8")
+
+
+def fetch_axe(folder: Path) -> str:
+    """axe-core's script as the npm registry has it; skips where it can't be had."""
     if shutil.which("npm") is None:
         pytest.skip(f"npm is not installed, so {AXE} can't be had")
-    cache.mkdir(parents=True, exist_ok=True)
-    command = ["npm", "pack", AXE, "--silent", "--pack-destination", str(cache)]
+    command = ["npm", "pack", AXE, "--silent", "--pack-destination", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    packed = cache / f"{AXE.replace('@', '-')}.tgz"
+    packed = folder / f"{AXE.replace('@', '-')}.tgz"
     if done.returncode or not packed.exists():
         pytest.skip(f"{AXE} can't be had from the npm registry: {done.stderr.strip()[-200:]}")
     with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
         member = archive.extractfile("package/axe.min.js")
         assert member is not None
-        script.write_bytes(member.read())
+        text = member.read().decode("utf-8")
     packed.unlink()
-    return script.read_text(encoding="utf-8")
+    return text

@@ -15,6 +15,7 @@ from candletune.artifacts.metrics import (
 )
 from candletune.config import EvaluateConfig
 from candletune.evaluation.rule import KEEP, NOT_ENOUGH, PROMOTE, criteria_of, decide
+from partly import partly
 
 LIMITS = EvaluateConfig()
 
@@ -49,13 +50,14 @@ def found(**changes: Any) -> Metrics:
     for name in ("accuracy_signals", "sequential", "signed_return"):
         comparison[name] = Interval(**comparison[name])
     tickers = {
-        name: GroupMetrics.model_construct(shadow=GroupSide(signals=signals, accuracy_signals=None))
+        name: partly(GroupMetrics, shadow=GroupSide(signals=signals, accuracy_signals=None))
         for name, signals in value["tickers"].items()
     }
-    return Metrics.model_construct(
-        active=SideMetrics.model_construct(**value["active"]),
-        shadow=SideMetrics.model_construct(**value["shadow"]),
-        comparison=Comparison.model_construct(**comparison),
+    return partly(
+        Metrics,
+        active=partly(SideMetrics, **value["active"]),
+        shadow=partly(SideMetrics, **value["shadow"]),
+        comparison=partly(Comparison, **comparison),
         tickers=tickers,
         reviews=value["reviews"],
     )
@@ -69,7 +71,7 @@ def reviews(items: int, grounded: tuple[float, float], sensible: tuple[float, fl
     """A tally of so many items, with the ends of the two intervals that count; `clear` is always far worse."""
     bounds = {"grounded": grounded, "sensible": sensible, "clear": (-0.9, -0.7)}
     parts = {name: Interval(value=(low + high) / 2, low=low, high=high) for name, (low, high) in bounds.items()}
-    return ReviewSummary.model_construct(items=items, differences=parts)
+    return partly(ReviewSummary, items=items, differences=parts)
 
 
 NOTHING = {"value": None, "low": None, "high": None}

@@ -16,6 +16,7 @@ from candletune.report.figures import prices, running_difference
 from candletune.report.methods import method_sentence, methods_of
 from candletune.report.text import growth, interval, number, percent, points
 from candletune.report.verdict import verdict_view
+from partly import partly
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -105,7 +106,8 @@ def test_too_little_for_a_line() -> None:
 def with_accuracy(active: float | None, shadow: float | None, **shares: float) -> Metrics:
     """Metrics that hold what the sentences read."""
     sides = {
-        side: SideMetrics.model_construct(
+        side: partly(
+            SideMetrics,
             **dict.fromkeys(("accuracy_all", "balanced_accuracy", "mean_signed_return")),
             accuracy_signals=accuracy,
             signals=9,
@@ -114,10 +116,12 @@ def with_accuracy(active: float | None, shadow: float | None, **shares: float) -
         for side, accuracy in (("active", active), ("shadow", shadow))
     }
     nothing = Interval(value=None, low=None, high=None)
-    comparison = Comparison.model_construct(
-        accuracy_signals=nothing, sides={"active": nothing, "shadow": Interval(value=0.5, low=0.4, high=0.6)}
+    comparison = partly(
+        Comparison,
+        accuracy_signals=nothing,
+        sides={"active": nothing, "shadow": Interval(value=0.5, low=0.4, high=0.6)},
     )
-    return Metrics.model_construct(**sides, comparison=comparison, controls={"shadow": None})
+    return partly(Metrics, **sides, comparison=comparison, controls={"shadow": None})
 
 
 def test_models_without_a_call_are_said_in_words() -> None:
@@ -157,14 +161,15 @@ def test_simpler_method_that_does_as_well_is_named() -> None:
 def test_longest_run_does_not_cross_tickers() -> None:
     rows = scored(["BUY", "BUY", "SELL", "SELL", "SELL"], ["HOLD"] * 5, [0.0] * 5)
     other = rows.with_columns(ticker=pl.lit("ETH"))
-    entry = SideMetrics.model_construct(
+    entry = partly(
+        SideMetrics,
         shares={"BUY": 0.4, "SELL": 0.6, "HOLD": 0.0},
         status={"ok": 5, "invalid": 0, "skipped": 0, "error": 0},
         flip_rate=None,
         latency_ms=None,
         equity=Equity(net_return=0.0, buy_and_hold=0.0, max_drawdown=0.1, turnover=3.0),
     )
-    metrics = Metrics.model_construct(active=entry, shadow=entry)
+    metrics = partly(Metrics, active=entry, shadow=entry)
     table = {row["label"]: row for row in sections.failures(metrics, pl.concat([rows, other]))}
     assert table["longest run of one decision"]["active"] == "3 × SELL (BTC)"
     assert table["longest run of one decision"]["shadow"] == "5 × HOLD (BTC)"
@@ -236,7 +241,7 @@ def test_verdict_in_words() -> None:
 
 def test_control_is_told_in_words() -> None:
     control = ShiftControl(accuracy=0.4, chance=0.31, low=0.2, high=0.4, p_value=0.02, shifts=300)
-    text = sections.control_sentence(Metrics.model_construct(controls={"shadow": control}))
+    text = sections.control_sentence(partly(Metrics, controls={"shadow": control}))
     assert f"right 31.0{PERCENT} of the time" in text
     assert f"2.0{PERCENT} of the shifts do as well" in text
-    assert sections.control_sentence(Metrics.model_construct(controls={"shadow": None})) == ""
+    assert sections.control_sentence(partly(Metrics, controls={"shadow": None})) == ""

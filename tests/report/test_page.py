@@ -14,6 +14,7 @@ from candletune.errors import InputError
 from candletune.evaluation.over_time import equity_curves
 from candletune.files import read_json
 from candletune.runs import RunFolder
+from candletune.stages.evaluate import STAGE as EVALUATE
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
 from people_run import HOSTILE, make_run
@@ -114,3 +115,20 @@ def test_missing_parts_are_said_not_faked(tmp_path: Path, made: Made) -> None:
 def test_missing_evaluation_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"verdict\.json"):
         STAGE.work(Config(), RunFolder(tmp_path), SilentReporter())
+
+
+def test_a_shadow_weeks_report_lies_beside_the_replays(made: Made, tmp_path: Path) -> None:
+    config, run = made
+    before = run.report.read_bytes()
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_bytes(run.journal.read_bytes())
+    shadow = config.model_copy(
+        update={"evaluate": config.evaluate.model_copy(update={"journal": journal, "baselines": False})}
+    )
+    with run.lock():
+        run_stage(EVALUATE, shadow, run, SilentReporter())
+        run_stage(STAGE, shadow, run, SilentReporter())
+        assert run_stage(STAGE, config, run, SilentReporter()).skipped
+    assert run.report.read_bytes() == before
+    page = run.shadow_report.read_text(encoding="utf-8")
+    assert f"This page is about the journal {journal}" in page

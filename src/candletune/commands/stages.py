@@ -109,6 +109,9 @@ def evaluate(
 @click.command(epilog="Example: candletune report")
 @with_config
 @_force
-def report(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
+@click.option(
+    "--journal", type=click.Path(path_type=Path), help="Report on this journal's evaluation, into report/shadow.html."
+)
+def report(config_path: Path, assignments: tuple[str, ...], force: bool, journal: Path | None) -> None:
     """Write report/index.html."""
-    run_one("report", config_path, assignments, force)
+    run_one("report", config_path, assignments, force, {} if journal is None else {"evaluate.journal": journal})

@@ -1,6 +1,6 @@
 """What the shadow's journal shows so far, scored as `evaluate` scores it; nothing is refused, since one only looks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -117,24 +117,24 @@ def _candle_files(config: Config) -> list[Path]:
 def _look(config: Config, path: Path, *, has_candles: bool) -> LiveView:
     problems = Problems()
     frame = read_frame(path, problems=problems).sort("timestamp", "ticker")
-    known = {
-        "exists": True,
-        "revision": f"{len(frame)}-{path.stat().st_mtime_ns}",
-        "rows": len(frame),
-        "has_candles": has_candles,
-        "problems": problems,
-        "read": datetime.now(UTC),
-        "needed": config.evaluate.min_effective,
-        "confidence": config.evaluate.confidence,
-    }
+    view = LiveView(
+        path,
+        exists=True,
+        revision=f"{len(frame)}-{path.stat().st_mtime_ns}",
+        rows=len(frame),
+        has_candles=has_candles,
+        problems=problems,
+        read=datetime.now(UTC),
+        needed=config.evaluate.min_effective,
+        confidence=config.evaluate.confidence,
+    )
     if frame.is_empty():
-        return LiveView(path, **known)
+        return view
     rows = latest_models(frame)
     scored = score_rows(join_outcomes(rows, config, candles="optional"), config.evaluate.move)
     comparison = compare(scored, config)
-    return LiveView(
-        path,
-        **known,
+    return replace(
+        view,
         other_models=len(frame) - len(rows),
         late=int(rows["late"].sum()),
         decided=int(scored["forward_return"].is_not_null().sum()),

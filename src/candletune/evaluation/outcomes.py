@@ -15,12 +15,12 @@ from candletune.labels import forward_returns
 from candletune.market.candles import find_candle_file, load_candles, ticker_of
 
 REGIMES = ("calm", "middling", "wild")
-_OUTCOMES = {
+_OUTCOMES: dict[str, pl.DataType] = {
     "decision_time": pl.Datetime("us", "UTC"),
-    "forward_return": pl.Float64,
-    "past_return": pl.Float64,
-    "volatility": pl.Float64,
-    "ticker": pl.String,
+    "forward_return": pl.Float64(),
+    "past_return": pl.Float64(),
+    "volatility": pl.Float64(),
+    "ticker": pl.String(),
 }
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
@@ -12,12 +11,11 @@ from candletune.artifacts.replay import ReplaySummary
 from candletune.artifacts.verdict import JudgedModel, Source
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.decide import BARE_BASE
 from candletune.errors import InputError
 from candletune.files import read_json
 from candletune.journal import SIDES, Problems, Role, read_frame
 from candletune.runs import RunFolder
-
-BARE: Final = "bare base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[Role, 
     for role in Role:
         hashes = rows.filter(pl.col(f"{role.side}_status") == "ok")[f"{role.side}_adapter"].drop_nulls()
         digest = hashes[0] if len(hashes) else None
-        models[role] = JudgedModel(name=BARE if digest is None else digest[:12], adapter_sha256=digest)
+        models[role] = JudgedModel(name=BARE_BASE if digest is None else digest[:12], adapter_sha256=digest)
     return models
 
 
@@ -95,7 +93,7 @@ def latest_models(rows: pl.DataFrame) -> pl.DataFrame:
     """
     adapters = [
         pl.when(pl.col(f"{side}_status") == "ok")
-        .then(pl.col(f"{side}_adapter").fill_null(BARE))
+        .then(pl.col(f"{side}_adapter").fill_null(BARE_BASE))
         .forward_fill()
         .backward_fill()
         for side in SIDES

@@ -25,8 +25,12 @@ def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
 
 
 def run_pipeline(config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> dict[str, StageOutcome]:
-    """Run every stage in order; the caller holds the run folder's lock."""
+    """Run every stage in order; the caller holds the run folder's lock.
+
+    What is judged is the replay, even where `evaluate.journal` names a shadow test's journal for `evaluate`.
+    """
     config = prepare(config, run, reporter)
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": None})})
     outcomes: dict[str, StageOutcome] = {}
     for name in STAGES:
         outcome = run_stage(stage(name), config, run, reporter, force=force)

@@ -129,7 +129,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 
 def _item(row: Mapping[str, Any], prompts: Mapping[str, str]) -> Item:
-    reasons = {side: _reason(row, side) for side in SIDES}
+    reasons: dict[str, str] = {side: _reason(row, side) for side in SIDES}
     return Item(
         key=_key(row),
         ticker=row["ticker"],
