@@ -28,6 +28,7 @@ CONTEXT: dict[str, Any] = {
     "timeframe_summary": "4h bearish RSI 33 (-0.8%) | 1d bullish RSI 55 (+0.1%)",
     "headlines": "One | Two",
 }
+DEMANDED = "DECISION: [BUY/SELL/HOLD] - [reason]"
 FIELDS_SHOWN = """Asset: BTC
 Price: $64,250.50
 24h Change: -1.23%
@@ -83,17 +84,18 @@ def test_the_hash_is_of_the_text() -> None:
 
 def test_a_users_template(tmp_path: Path) -> None:
     path = tmp_path / "mine.j2"
-    path.write_text("{{ ticker }} {{ price_usd }} {{ rsi }} {% if ema_bullish %}up{% else %}down{% endif %}\n")
+    shown = "{{ ticker }} {{ price_usd }} {{ rsi }} {% if ema_bullish %}up{% else %}down{% endif %}"
+    path.write_text(f"{shown}\n{DEMANDED}\n")
     template = load_template(path)
-    assert template.render(CONTEXT) == "BTC 64,250.50 28.4 down"
+    assert template.render(CONTEXT) == f"BTC 64,250.50 28.4 down\n{DEMANDED}"
     assert template.sha256 != load_template().sha256
 
 
 def test_a_template_may_not_reach_outside(tmp_path: Path) -> None:
     path = tmp_path / "mine.j2"
     path.write_text("{{ ticker.__class__.__mro__ }} {{ price_usd }} {{ rsi }}")
-    with pytest.raises(InputError, match="cannot be rendered"):
-        load_template(path).render(CONTEXT)
+    with pytest.raises(InputError, match="line 1: no attribute __mro__"):
+        load_template(path)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,6 @@ FIELD = Field(
     name="asset",
     order=0,
     source="the base currency of the pair: BTC of BTC/USDT:USDT",
-    keys=(text_key("ticker", limit=24, column="asset", required=True),),
+    keys=(text_key("ticker", example="BTC", limit=24, column="asset", required=True),),
     display=_display,
 )

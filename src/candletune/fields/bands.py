@@ -76,7 +76,7 @@ FIELD = Field(
     name="bands",
     order=50,
     source="%B of the Bollinger bands (20, 2), by TA-Lib: 0 is the lower band, 1 the upper one; in words in the prompt",
-    keys=(text_key("bb_position"),),
+    keys=(text_key("bb_position", example="inside bands"),),
     columns=(CandleColumns(("bb_percent",), _compute), RowColumns(("bb_position",), _describe)),
     display=_display,
     fact=_fact,

@@ -43,7 +43,7 @@ FIELD = Field(
     source="the index published last, at most 2 days old (alternative.me, 0 to 100); else 50, Neutral",
     keys=(
         number_key("fear_greed", 0, 100, whole=True, placeholder=NEUTRAL_FEAR_GREED),
-        text_key("fear_greed_class", placeholder=fear_greed_class(NEUTRAL_FEAR_GREED)),
+        text_key("fear_greed_class", example="Neutral", placeholder=fear_greed_class(NEUTRAL_FEAR_GREED)),
     ),
     columns=(ContextColumns(("fear_greed", "fear_greed_class"), "fear_greed", _join),),
     display=_display,

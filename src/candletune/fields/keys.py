@@ -24,12 +24,14 @@ class Key:
         column: of the market row.
         placeholder: stands for a missing value in `raw`, as it does in the display.
         required: sent with every request.
+        example: a context's value of it, to try a template on.
     """
 
     name: str
     clean: Callable[[str, Any], Any]
     raw: Callable[[Any], Any]
     column: str
+    example: Any
     placeholder: Any = None
     required: bool = False
 
@@ -58,7 +60,8 @@ def number_key(
             raise InputError(f"context.{key}: expected a number from {low:g} to {high:g}, got {value!r}")
         return number
 
-    return Key(name, clean, round if whole else float, name, placeholder)
+    example = (low + high) / 2 if math.isfinite(high - low) else 1.0
+    return Key(name, clean, round if whole else float, name, example, placeholder)
 
 
 def price_key(name: str, column: str) -> Key:
@@ -70,7 +73,7 @@ def price_key(name: str, column: str) -> Key:
             raise InputError(f"context.{key}: expected a positive number, got {value!r}")
         return number
 
-    return Key(name, clean, float, column, required=True)
+    return Key(name, clean, float, column, 64250.5, required=True)
 
 
 def flag_key(name: str) -> Key:
@@ -83,12 +86,13 @@ def flag_key(name: str) -> Key:
             raise InputError(f"context.{key}: expected true or false, got {value!r}")
         return value
 
-    return Key(name, clean, bool, name)
+    return Key(name, clean, bool, name, example=True)
 
 
 def text_key(
     name: str,
     *,
+    example: str,
     limit: int = TEXT_LIMIT,
     column: str | None = None,
     placeholder: str | None = None,
@@ -104,7 +108,7 @@ def text_key(
         # The separator of timeframe summaries stays; everything else is treated as text from outside.
         return _SEPARATOR.join(clean_headline(part, limit=limit) for part in value.split("|"))
 
-    return Key(name, clean, str, column or name, placeholder, required)
+    return Key(name, clean, str, column or name, example, placeholder, required)
 
 
 def headlines_key(name: str) -> Key:
@@ -119,7 +123,7 @@ def headlines_key(name: str) -> Key:
         cleaned = [text for part in parts[:HEADLINES_LIMIT] if (text := clean_headline(part))]
         return _SEPARATOR.join(cleaned) or NO_HEADLINES
 
-    return Key(name, clean, lambda value: tuple(value.split(_SEPARATOR)), name, ())
+    return Key(name, clean, lambda value: tuple(value.split(_SEPARATOR)), name, "One title | Another", ())
 
 
 def _number(key: str, value: Any) -> float | None:

@@ -40,7 +40,7 @@ FIELD = Field(
     order=90,
     source="mean polarity of the headlines of the last `data.headline_hours`; else neutral, 0",
     keys=(
-        text_key("news_sentiment", placeholder=NEUTRAL_NEWS),
+        text_key("news_sentiment", example="positive", placeholder=NEUTRAL_NEWS),
         number_key("sentiment_confidence", 0, 1, placeholder=0.0),
     ),
     columns=(ContextColumns(("news_sentiment", "sentiment_confidence"), "headlines", _join),),

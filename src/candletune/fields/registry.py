@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final
 
 from candletune import fields as package
-from candletune.fields.field import CandleColumns, ContextColumns, Feature, Field, RowColumns
+from candletune.fields.field import CandleColumns, Context, ContextColumns, Feature, Field, RowColumns
 from candletune.fields.keys import Key
 
 _SUPPORT: Final = ("columns", "field", "keys", "registry", "wording")
@@ -30,6 +30,8 @@ FIELDS: Final = _find()
 KEYS: Final[tuple[Key, ...]] = tuple(key for field in FIELDS for key in field.keys)
 """What a context may carry."""
 KEY_NAMES: Final = tuple(key.name for key in KEYS)
+EXAMPLE: Final[Context] = {key.name: key.example for key in KEYS}
+"""A context that lacks nothing."""
 FEATURES: Final[tuple[Feature, ...]] = tuple(feature for field in FIELDS for feature in field.features)
 """What the baselines read."""
 
@@ -62,6 +64,8 @@ COLUMNS: Final = (
 """A whole market row's columns."""
 TEMPLATE_NAMES: Final = {name: field for field in FIELDS for name in field.display({})}
 """Name in a template -> its field."""
+RAW_NAMES: Final = {key.name: field for field in FIELDS for key in field.keys}
+"""Name of a raw value in a template -> its field."""
 
 _once("name", (field.name for field in FIELDS))
 _once("context key", KEY_NAMES)

@@ -60,7 +60,7 @@ FIELD = Field(
     order=70,
     source="RSI(14), EMA(9) over EMA(21) and last change of `data.context_timeframes`, resampled on the UTC grid, of "
     "the last candle that had closed",
-    keys=(text_key("timeframe_summary"),),
+    keys=(text_key("timeframe_summary", example="4h bullish RSI 61 (+0.8%) | 1d bearish RSI 44 (-0.2%)"),),
     columns=(RowColumns(("timeframe_summary",), _describe),),
     display=_display,
     fact=_fact,

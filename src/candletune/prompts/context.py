@@ -5,11 +5,19 @@ model is served exactly what it was trained on. What the keys are, and how each 
 the fields (`candletune.fields`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from candletune.errors import InputError
-from candletune.fields.registry import FIELDS, KEYS
+from candletune.fields.field import ContextColumns
+from candletune.fields.keys import absent
+from candletune.fields.registry import FIELDS, KEY_NAMES, KEYS
+from candletune.prompts.nearest import near_names
+
+_OWN_BOOKS = ("timestamp", "time", "timeframe", "interval", "exchange", "pair", "symbol")
+"""Keys that traders send along for themselves; they are no misspellings of ours."""
+LEAST_KNOWN = 0.05
+"""A source that told something in a smaller share of the training examples counts as absent from training."""
 
 
 def context_of(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,9 +28,14 @@ def context_of(row: Mapping[str, Any]) -> dict[str, Any]:
 def clean_context(given: Mapping[str, Any]) -> dict[str, Any]:
     """Validate a trader's JSON context; optional fields missing, null or "N/A" become None, text is cleaned.
 
+    Unknown keys are ignored (`unknown_keys` lists them), but for those that look like a misspelled known one.
+
     Raises:
         InputError: names the key, what was expected and what was given.
     """
+    for name in unknown_keys(given):
+        if near := _misspelled(name, given):
+            raise InputError(f"context.{name}: no such key; did you mean {near}? Send it by that name, or leave it out")
     for key in KEYS:
         if key.required and given.get(key.name) in (None, ""):
             raise InputError(f"context.{key.name}: missing; send it with every request")
@@ -32,3 +45,68 @@ def clean_context(given: Mapping[str, Any]) -> dict[str, Any]:
 def display_fields(context: Mapping[str, Any]) -> dict[str, Any]:
     """The template's fields, formatted; a missing one reads N/A (sentiment: its neutral placeholder)."""
     return {name: value for field in FIELDS for name, value in field.display(context).items()}
+
+
+def unknown_keys(given: Mapping[str, Any]) -> list[str]:
+    """Keys of a trader's context that no field has, in their order."""
+    return [name for name in given if name not in KEY_NAMES]
+
+
+def raw_values(context: Mapping[str, Any]) -> dict[str, Any]:
+    """What templates see as `raw`: numbers, flags, texts; None where missing (sentiment: its neutral placeholder)."""
+    return {key.name: key.raw_value(context.get(key.name)) for key in KEYS}
+
+
+def context_sources(contexts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """For each context file (`fear_greed`, `headlines`): the share of contexts it told something about.
+
+    Something is whatever differs from the neutral placeholder.
+    """
+    keys = _source_keys()
+    told = dict.fromkeys(keys, 0)
+    count = 0
+    for context in contexts:
+        count += 1
+        for source, names in keys.items():
+            told[source] += any(_informs(context, name) for name in names)
+    return {source: round(number / max(1, count), 4) for source, number in told.items()}
+
+
+def untrained_sources(context: Mapping[str, Any], trained: Mapping[str, float] | None) -> list[str]:
+    """A sentence for each source that speaks in a context and was a placeholder throughout training.
+
+    Args:
+        context: a clean one, as far as the template shows it.
+        trained: `context_sources` of the training examples; None when the adapter does not say.
+    """
+    if trained is None:
+        return []
+    sentences = []
+    for source, names in _source_keys().items():
+        speaking = [name for name in names if _informs(context, name)]
+        if speaking and trained.get(source, 0.0) < LEAST_KNOWN:
+            sentences.append(
+                f"context.{', '.join(speaking)}: the model was trained on placeholders here (data.{source} was not "
+                "set, or told nothing), so its answer to a real value means little"
+            )
+    return sentences
+
+
+def _source_keys() -> dict[str, list[str]]:
+    """Context source -> the keys that come from it."""
+    keys: dict[str, list[str]] = {}
+    for field in FIELDS:
+        for columns in field.columns:
+            if isinstance(columns, ContextColumns):
+                keys.setdefault(columns.source, []).extend(key.name for key in field.keys)
+    return keys
+
+
+def _informs(context: Mapping[str, Any], name: str) -> bool:
+    return next(key for key in KEYS if key.name == name).informs(context.get(name))
+
+
+def _misspelled(name: str, given: Mapping[str, Any]) -> str | None:
+    """The key that an unknown one means; None when it means none, or that key was sent as well."""
+    near = [] if name.lower() in _OWN_BOOKS else near_names(name, KEY_NAMES)
+    return near[0] if near and all(absent(given.get(other)) for other in near) else None

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from candletune.decisions import BUY, HOLD, SELL, Decision
+from candletune.errors import InputError
 from candletune.fields.field import Fact
 from candletune.prompts.context import display_fields
 from candletune.prompts.facts import facts_of, say
 
-# a, b speak for the label (in HOLD: whatever is named); o, p speak against it; n, m speak for neither side.
+# a, b speak for the label (in HOLD: whatever is named); o, p speak against it; n, m speak for neither side. The single
+# ones are for a template that shows one indicator only.
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "supported": (
         "{a} and {b} point to {direction}.",
@@ -59,6 +61,29 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
         "With {n} and {m}, the market looks coiled for {direction}.",
         "Between {n} and {m} little is decided, and {direction} is the better bet.",
         "{n} next to {m} leaves room for {direction}.",
+    ),
+    "single": (
+        "{a} favours {direction}.",
+        "{a} leans towards {direction}.",
+        "The one sign, {a}, points to {direction}.",
+        "{a} makes {direction} likely.",
+    ),
+    "single opposed": (
+        "Despite {a}, the risk lies in {direction}.",
+        "{a} may be priced in already, so {direction} can follow.",
+        "Against {a}, a reversal towards {direction} is the better bet.",
+        "{a} may be exhausted, opening {direction}.",
+    ),
+    "single quiet": (
+        "{a} settles nothing yet, but pressure builds for {direction}.",
+        "With {a}, the market looks coiled for {direction}.",
+        "{a} leaves room for {direction}.",
+    ),
+    "single hold": (
+        "{a} alone does not justify a position here.",
+        "{a} gives no reason to act.",
+        "With {a} and nothing else, a clear move is not indicated.",
+        "{a} leaves the market without an edge.",
     ),
     "mixed": (
         "{a} is offset by {o}, so there is no clear edge.",
@@ -107,16 +132,21 @@ def write_reason(context: Mapping[str, Any], label: Decision, rng: random.Random
     """A reason for the label that is true of the row.
 
     Args:
-        context: Signal-contract context with raw values; at least two of its indicators must be known.
+        context: Signal-contract context with raw values; at least one of its indicators must be known.
         label: the decision to reason for.
         rng: source of every choice.
 
     Returns:
         The template's name (for example `BUY/supported/3`) and the sentence.
+
+    Raises:
+        InputError: nothing is known that a reason could cite.
     """
     facts = facts_of(context, display_fields(context))
+    if not facts:
+        raise InputError("the template shows no indicator that is known; a reason needs one to cite")
     rng.shuffle(facts)
-    kind, slots = _hold_slots(facts, rng) if label == HOLD else _side_slots(facts, label, rng)
+    kind, slots = _slots(facts, label, rng)
     templates = _KINDS[kind]
     number = int(rng.random() * len(templates))
     words = {slot: say(fact, rng) for slot, fact in slots.items()}
@@ -136,6 +166,20 @@ def write_completion(context: Mapping[str, Any], label: Decision, rng: random.Ra
 def _by_side(facts: list[Fact]) -> tuple[list[Fact], list[Fact], list[Fact]]:
     bull, bear, neutral = ([fact for fact in facts if fact.side == side] for side in ("bull", "bear", "neutral"))
     return bull, bear, neutral
+
+
+def _slots(facts: list[Fact], label: Decision, rng: random.Random) -> tuple[str, dict[str, Fact]]:
+    if len(facts) == 1:
+        return _single_kind(facts[0], label), {"a": facts[0]}
+    return _hold_slots(facts, rng) if label == HOLD else _side_slots(facts, label, rng)
+
+
+def _single_kind(fact: Fact, label: Decision) -> str:
+    if label == HOLD:
+        return "single hold"
+    if fact.side == "neutral":
+        return "single quiet"
+    return "single" if (fact.side == "bull") == (label == BUY) else "single opposed"
 
 
 def _side_slots(facts: list[Fact], label: Decision, rng: random.Random) -> tuple[str, dict[str, Fact]]:
