@@ -177,7 +177,7 @@ CASES: dict[str, tuple[Break, str, int]] = {
     "polarity out of range": (
         text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00+00:00,b,x,7,s,T\n", NEWS), "polarity 7.0 at 2024-01-01", 3
     ),
-    "template syntax": (text("t.j2", "{{ ticker", PROMPT), "t.j2: not a valid Jinja2 template", 3),
+    "template syntax": (text("t.j2", "{{ ticker", PROMPT), "t.j2: line 1: not a valid Jinja2 template", 3),
     "template field": (
         text("t.j2", "{{ ticker }}{{ rsi }}{{ price_usd }}{{ moon }}", PROMPT), "t.j2: unknown field moon", 3
     ),

@@ -25,7 +25,7 @@ GIVEN: dict[str, Any] = {"ticker": "BTC", "price_usd": 64250.5}
     ],
 )  # fmt: skip
 def test_the_nearest_key(name: str, meant: str | None) -> None:
-    assert (near_names(name, KEY_NAMES) or [None])[0] == meant
+    assert next(iter(near_names(name, KEY_NAMES)), None) == meant
 
 
 def test_no_key_is_near_another() -> None:
@@ -34,6 +34,8 @@ def test_no_key_is_near_another() -> None:
     assert {name: others for name, others in near.items() if others} == {
         "fear_greed": {"fear_greed_class"},
         "fear_greed_class": {"fear_greed"},
+        "timeframe": {"timeframe_summary"},
+        "timeframe_summary": {"timeframe"},
     }
 
 
@@ -47,7 +49,7 @@ def test_a_misspelled_key_is_refused() -> None:
 
 
 def test_other_keys_are_listed_and_change_nothing() -> None:
-    more = {"volume": 3, "timeframe": "1h", "timestamp": "2025-01-01", "rsi_4h": 50, "ema_9": 1.0}
+    more = {"volume": 3, "interval": "1h", "timestamp": "2025-01-01", "rsi_4h": 50, "ema_9": 1.0}
     given = GIVEN | {"rsi": 28.4, "ema_bullish": True}
     assert clean_context(given | more) == clean_context(given)
     assert unknown_keys(given | more) == list(more)

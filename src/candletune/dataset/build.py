@@ -23,7 +23,7 @@ from candletune.decisions import DECISIONS, Decision
 from candletune.errors import CheckFailed
 from candletune.files import atomic_folder, write_json, write_text
 from candletune.hashes import sha256_path
-from candletune.prompts.context import context_of
+from candletune.prompts.context import context_of, context_sources
 from candletune.prompts.grounding import grounded
 from candletune.prompts.reasons import write_reason
 from candletune.prompts.template import Template, load_template
@@ -63,6 +63,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         "test_start": period.start.isoformat(),
         "test_start_default": period.by_default,
         "test_share": round(period.share, 4),
+        "context_sources": context_sources(map(context_of, meta.filter(split=TRAIN).iter_rows(named=True))),
     }
     manifest["audit"] = describe_dataset(config, meta, prompts)
     for problem in manifest["problems"]:
@@ -100,8 +101,10 @@ def render_examples(rows: pl.DataFrame, template: Template, seed: int) -> tuple[
         context = context_of(row)
         rng = random.Random(f"{seed}/{row['asset']}/{row['decision_time'].isoformat()}")  # noqa: S311
         label: Decision = row["label"]
-        name, reason = write_reason(context, label, rng)
-        if not grounded(reason, context):
+        # A reason cites only what the prompt shows: a model asked for more could but invent it.
+        visible = template.visible(context)
+        name, reason = write_reason(visible, label, rng)
+        if not grounded(reason, visible):
             raise CheckFailed(
                 f"{row['asset']} {row['decision_time']}: the reason {reason!r} is not true of the row; report this"
             )

@@ -28,10 +28,11 @@ def grounding(config: Config, scored: pl.DataFrame) -> Grounding | None:
         return None
     wanted = written.select(asset="ticker", decision_time="timestamp")
     try:
-        market = add_prompts(complete_rows(config, wanted), load_template(config.prompt.template))
+        template = load_template(config.prompt.template)
+        market = add_prompts(complete_rows(config, wanted), template)
     except (InputError, pl.exceptions.PolarsError):
         return None
-    contexts = {row["prompt_sha256"]: context_of(row) for row in market.iter_rows(named=True)}
+    contexts = {row["prompt_sha256"]: template.visible(context_of(row)) for row in market.iter_rows(named=True)}
     sides = {side: _side(written, side, contexts, config.evaluate.confidence) for side in SIDES}
     matched = int(written["prompt_sha256"].is_in(list(contexts)).sum())
     return Grounding(rows=len(written), matched=matched, active=sides["active"], shadow=sides["shadow"])

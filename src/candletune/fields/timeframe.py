@@ -20,7 +20,7 @@ FIELD = Field(
     name="timeframe",
     order=110,
     source="the candle the decision was made on: `data.timeframe`, or another of `dataset.timeframes`",
-    keys=(text_key("timeframe", limit=8),),
+    keys=(text_key("timeframe", example="1h", limit=8),),
     columns=(RowColumns(("timeframe",), _describe),),
     display=_display,
 )

@@ -14,7 +14,7 @@ from candletune.fields.keys import absent
 from candletune.fields.registry import FIELDS, KEY_NAMES, KEYS
 from candletune.prompts.nearest import near_names
 
-_OWN_BOOKS = ("timestamp", "time", "timeframe", "interval", "exchange", "pair", "symbol")
+_OWN_BOOKS = ("timestamp", "time", "interval", "exchange", "pair", "symbol")
 """Keys that traders send along for themselves; they are no misspellings of ours."""
 LEAST_KNOWN = 0.05
 """A source that told something in a smaller share of the training examples counts as absent from training."""

@@ -6,7 +6,7 @@ operation that makes a text from others checks the size of its result first, loo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
 from jinja2.environment import Template as CompiledTemplate
@@ -181,13 +181,15 @@ class _Checker(NodeTransformer):
 
     def _filter(
         self,
-        value: nodes.Expr,
+        value: nodes.Node,
         name: str,
         at: nodes.Node,
         arguments: Sequence[nodes.Expr] = (),
         named: Sequence[nodes.Keyword] = (),
     ) -> nodes.Filter:
-        made = nodes.Filter(value, f" {name}", list(arguments), list(named), None, None, lineno=at.lineno)
+        made = nodes.Filter(
+            cast("nodes.Expr", value), f" {name}", list(arguments), list(named), None, None, lineno=at.lineno
+        )
         made.set_environment(_ENVIRONMENT)
         return made
 

@@ -62,7 +62,7 @@ def _percent(text: str, values: Any) -> str:
             raise TemplateProblem(f"the format {spec[:20]!r} is wider than 999 characters")
     for value in values if isinstance(values, tuple) else (values,):
         scalar(value)
-    result = text % values
+    result = str(text % values)
     sized(len(result))
     return result
 

@@ -28,6 +28,7 @@ MANIFEST_KEYS = (
     "class_prior",
     "natural_prior",
     "decision_ids",
+    "context_sources",
 )
 
 
@@ -39,7 +40,8 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     base = resolve_base(config, reporter)
     shape = read_shape(base.path)
     folder = run.adapter
-    trained = read_json(folder / "candletune.json")
+    # Adapters of earlier versions do not say which context their training had.
+    trained = {"context_sources": None} | read_json(folder / "candletune.json")
     manifest = {"version": 1, **{key: trained[key] for key in MANIFEST_KEYS}, "adapter_sha256": sha256_path(folder)}
     gguf_folder = run.gguf
     make_folder(gguf_folder)

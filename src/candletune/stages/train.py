@@ -130,6 +130,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
                 "train_end": manifest["train_end"],
                 "class_prior": manifest["class_prior"],
                 "natural_prior": manifest["natural_prior"],
+                "context_sources": manifest.get("context_sources"),
                 "decision_ids": list(tokens.ids),
                 "seed": config.seed,
                 "train": config.train.model_dump(mode="json"),
