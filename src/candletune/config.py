@@ -11,7 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from candletune.config_source import explain, gather
 from candletune.errors import UsageError
@@ -285,6 +294,29 @@ class ReviewConfig(Table):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8378, description="port of the local app; 0: any free one")
 
 
+class RetrainConfig(Table):
+    """When `retrain` trains again."""
+
+    min_new_candles: Positive = Field(
+        500, description="candles of data.timeframe that every pair must have gained since the last training"
+    )
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class NotifyConfig(Table):
+    """Messages to people, through apprise; off without an address."""
+
+    urls: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+        (), description="apprise addresses such as tgram://TOKEN/CHAT; CANDLETUNE_NOTIFY_URLS adds to them"
+    )
+    events: tuple[Literal["training", "failure", "verdict", "fault", "promotion", "rollback", "drift"], ...] = Field(
+        ("training", "failure", "verdict", "fault", "promotion", "rollback", "drift"), description="what is told"
+    )
+
+
 class RunConfig(Table):
     """The run folder."""
 
@@ -311,6 +343,8 @@ class Config(Table):
     evaluate: EvaluateConfig = EvaluateConfig()
     live: LiveConfig = LiveConfig()
     review: ReviewConfig = ReviewConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     # Plain properties over a cached parse: pydantic's `model_copy` would carry a `cached_property` over to a copy
     # with another timeframe.

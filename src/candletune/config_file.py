@@ -10,10 +10,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from candletune.config import Config
+from candletune.config_source import SECRETS
 
 
 def commented_toml(values: Mapping[str, Any]) -> str:
-    """The whole configuration as TOML; keys at their default are commented out, those in `values` are set."""
+    """The whole configuration as TOML; keys at their default are commented out, those in `values` are set.
+
+    Secrets are never written.
+    """
+    values = {key: value for key, value in values.items() if key != SECRETS}
     lines = ["# candletune configuration. Every key shows its default; uncomment what you change.", ""]
     for name, field in Config.model_fields.items():
         if not _is_table(field):

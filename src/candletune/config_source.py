@@ -18,6 +18,8 @@ from pydantic.fields import FieldInfo
 
 from candletune.errors import UsageError
 
+SECRETS = "notify.urls"
+"""The key whose values are never shown."""
 FOLDER_OR_NAME = "base.model"
 """The one key whose text may be a folder or a name on the hub."""
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -63,7 +65,8 @@ def gather(
         parts, value = parse_assignment(text)
         for key, item in _flat(".".join(parts), value, fields):
             ready = _typed(item, text.partition("=")[2].strip(), fields.get(key))
-            _put(values, key, _local(ready, fields.get(key), key, here, f"--set {text}"), f"--set {text}")
+            given = f"--set {key}" if key.startswith(SECRETS) else f"--set {text}"
+            _put(values, key, _local(ready, fields.get(key), key, here, given), given)
             sources[key] = f"--set {key}"
     for key, value in overrides.items():
         _put(values, key, _local(value, fields.get(key), key, here, key), key)
@@ -239,7 +242,8 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
         if item["type"] == "extra_forbidden":
             text = f"{key}: unknown key{_nearest(item['loc'], model)}"
         else:
-            given = f", got {item['input']!r}" if key and not isinstance(item["input"], dict) else ""
+            shown = bool(key) and not isinstance(item["input"], dict) and not key.startswith(SECRETS)
+            given = f", got {item['input']!r}" if shown else ""
             text = f"{key}: {message}{given}" if key else message
         source = _blamed(key or message, gathered)
         problems.setdefault(source, []).append(text.removeprefix(f"{source.removeprefix('--set ')}: "))

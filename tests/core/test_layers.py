@@ -10,7 +10,7 @@ LAYERS = (
     ("__init__", "errors", "decisions", "config", "config_file", "config_source", "console", "process"),
     ("files", "hashes"),
     ("artifacts",),
-    ("runs",),
+    ("runs", "notify"),
     ("market",),
     ("labels",),
     ("splits",),

@@ -89,6 +89,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     from candletune.errors import UsageError
     from candletune.live.shadow import open_loop
     from candletune.live.signal import Trader
+    from candletune.notify import Event, Notifier
 
     if from_stdin and (exchange or once):
         raise UsageError("--stdin: takes contexts as they come; leave out --once and --exchange")
@@ -99,6 +100,8 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     trader = Trader(config)
     loop = open_loop(config, trader, emit=_say, reporter=reporter)
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
+    notifier = Notifier(config.notify, reporter.warn)
+    loop.fault = lambda text: notifier.tell(Event.FAULT, "fault of the candidate", text)
     try:
         if from_stdin:
             _follow_stdin(loop, config)
@@ -106,6 +109,15 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
             reporter.say(f"{_follow_candles(loop, config, once=once, exchange=exchange)} rows written")
     finally:
         trader.close()
+        notifier.close()
+
+
+def _tell(config: "Config", event: str, title: str, reason: str) -> None:
+    """Tell people who acts now (`notify.urls`)."""
+    from candletune.notify import Event, Notifier
+
+    with Notifier(config.notify, lambda text: click.echo(f"warning: {text}", err=True)) as notifier:
+        notifier.tell(Event(event), title, f"{title}\nreason: {reason}")
 
 
 def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchange: str | None) -> int:
@@ -184,7 +196,9 @@ def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) 
     """
     from candletune.live import promotion
 
-    model = promotion.promote(_load(config_path, assignments), force=force)
+    config = _load(config_path, assignments)
+    model = promotion.promote(config, force=force)
+    _tell(config, "promotion", f"promoted: {model.name}", force or "the verdict is promote")
     click.echo(f"active: {model.name} ({model.sha256}); `candletune rollback` goes back", err=True)
 
 
@@ -195,5 +209,7 @@ def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> No
     """Go back to the model that acted before the last promotion."""
     from candletune.live import promotion
 
-    model = promotion.rollback(_load(config_path, assignments, (("live.state",),)), reason=reason)
+    config = _load(config_path, assignments, (("live.state",),))
+    model = promotion.rollback(config, reason=reason)
+    _tell(config, "rollback", f"rolled back: {model.name} acts again", reason or "none given")
     click.echo(f"active: {model.name} ({model.sha256 or 'the base without an adapter'})", err=True)

@@ -64,6 +64,7 @@ class ShadowLoop:
         base_sha256: of the base GGUF, for the rows.
         emit: receives each active answer as soon as it exists.
         reporter: warnings about the candidate.
+        fault: told each new kind of fault of the candidate, once; must return at once.
         candidate_seconds: one answer of the candidate takes no longer; 0: until `behind` is true.
     """
 
@@ -81,7 +82,9 @@ class ShadowLoop:
         self.candidate_seconds = candidate_seconds or math.inf
         self.trader, self.journal, self.candidate = trader, journal, candidate
         self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
+        self.fault: Callable[[str], None] = lambda _: None
         self._said: set[str] = set()
+        self._faults: set[str] = set()
         self._asking = journal.path.with_name(journal.path.name + ".asking")
         self._killer = self._asking.read_text(encoding="utf-8") if self._asking.is_file() else ""
 
@@ -101,6 +104,7 @@ class ShadowLoop:
         written = 0
         for item, (active, side) in zip(fresh, answers, strict=True):
             shadow = Side("skipped", error="no time left for it") if behind() else self._ask_candidate(item, behind)
+            self._tell_fault(item.ticker, shadow)
             row = Row(
                 timestamp=item.timestamp,
                 ticker=item.ticker,
@@ -119,6 +123,12 @@ class ShadowLoop:
                 self.reporter.warn(str(error))
             remove(self._asking)
         return written
+
+    def _tell_fault(self, ticker: str, shadow: Side) -> None:
+        kind = f"{shadow.status}: {shadow.error or 'the answer does not parse'}"
+        if shadow.status in ("error", "invalid") and kind not in self._faults:
+            self._faults.add(kind)
+            self.fault(f"{ticker}: {kind}")
 
     def answer(self, item: Due) -> None:
         """Hand out the active answer alone: nothing is asked of the candidate, and nothing is logged."""

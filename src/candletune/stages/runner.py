@@ -22,6 +22,7 @@ from candletune.files import write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.prompts.template import load_template
 from candletune.runs import MANIFEST, RunFolder, versions
+from candletune.stages.announce import announced
 from candletune.stages.progress import keep_progress
 
 
@@ -108,21 +109,23 @@ def _run_or_skip(stage: Stage, config: Config, run: RunFolder, reporter: Reporte
     if not force and entry is not None and entry["fingerprint"] == mark and _outputs_intact(run, entry):
         return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
     start = time.monotonic()
-    with keep_progress(reporter, run, stage.name) as kept:
-        summary = stage.work(config, run, kept)
-    seconds = round(time.monotonic() - start, 3)
-    manifest = run.manifest()
-    manifest["stages"][stage.name] = {
-        "fingerprint": mark,
-        "inputs": inputs,
-        "settings": settings,
-        "outputs": {name: sha256_path(run.file(name)) for name in stage.outputs if run.file(name).exists()},
-        "summary": summary,
-        "seconds": seconds,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
-    write_json(run.file(MANIFEST), manifest)
+    with announced(stage.name, config, run, reporter) as ended:
+        with keep_progress(reporter, run, stage.name) as kept:
+            summary = stage.work(config, run, kept)
+        seconds = round(time.monotonic() - start, 3)
+        manifest = run.manifest()
+        manifest["stages"][stage.name] = {
+            "fingerprint": mark,
+            "inputs": inputs,
+            "settings": settings,
+            "outputs": {name: sha256_path(run.file(name)) for name in stage.outputs if run.file(name).exists()},
+            "summary": summary,
+            "seconds": seconds,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        write_json(run.file(MANIFEST), manifest)
+        ended(summary)
     return StageOutcome(stage.name, summary, skipped=False, seconds=seconds)
 
 
