@@ -15,7 +15,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from candletune.console import Pace, Reporter, Task
-from candletune.files import write_text
+from candletune.files import remove, write_text
 from candletune.runs import RunFolder
 
 EVERY = 2.0
@@ -134,4 +134,4 @@ def keep_progress(reporter: Reporter, run: RunFolder, stage: str) -> Iterator[Re
     try:
         yield ProgressReporter(reporter, run, stage)
     finally:
-        path.unlink(missing_ok=True)
+        remove(path)
