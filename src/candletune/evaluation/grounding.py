@@ -26,11 +26,11 @@ def grounding(config: Config, scored: pl.DataFrame) -> Grounding | None:
     written = scored.filter(pl.any_horizontal(pl.col(f"{side}_reasoning").is_not_null() for side in SIDES))
     if written.is_empty():
         return None
-    wanted = written.select(asset="ticker", decision_time="timestamp")
+    wanted = written.select(asset="ticker", timeframe=pl.lit(config.data.timeframe), decision_time="timestamp")
     try:
         template = load_template(config.prompt.template)
         market = add_prompts(complete_rows(config, wanted), template)
-    except (InputError, pl.exceptions.PolarsError):
+    except InputError:
         return None
     contexts = {row["prompt_sha256"]: template.visible(context_of(row)) for row in market.iter_rows(named=True)}
     sides = {side: _side(written, side, contexts, config.evaluate.confidence) for side in SIDES}
