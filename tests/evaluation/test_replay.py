@@ -19,11 +19,14 @@ from candletune.decisions import Decision
 from candletune.engines import Generation
 from candletune.errors import InputError
 from candletune.files import read_json, write_json
+from candletune.hashes import sha256_path
 from candletune.journal import read_frame
+from candletune.live.models import active_model
+from candletune.live.promotion import promote
 from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE as DATASET
 from candletune.stages.pipeline import prepare
-from candletune.stages.replay import replay
+from candletune.stages.replay import STAGE, replay
 from candletune.stages.runner import run_stage
 from people_run import config_of
 
@@ -129,6 +132,64 @@ def test_the_bare_base_as_incumbent(made: Made, monkeypatch: pytest.MonkeyPatch)
     assert summary["incumbent"] == {"name": "bare base", "adapter_sha256": None}
     assert rows["active_adapter"].null_count() == 120
     assert not run.file("replay", "untuned_base.parquet").exists()
+
+
+def promoted(made: Made) -> tuple[Config, str]:
+    """The configuration after the run's candidate was promoted, and that candidate's name."""
+    config, run = made
+    config = with_tables(config, run={"folder": run.path}, live={"state": run.file("live", "active.json")})
+    return config, promote(config, force="test").name
+
+
+def test_the_promoted_model_is_the_next_incumbent(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A monthly retrain is compared with what acts, not with the incumbent of the very first month."""
+    run = made[1]
+    config, first = promoted(made)
+    run.adapter_gguf.write_bytes(b"retrained")
+    summary, rows = go((config, run), monkeypatch, FakeEngine())
+    assert summary["incumbent"] == {"name": first, "adapter_sha256": active_model(config).sha256}
+    assert rows["active_adapter"][0] == active_model(config).sha256
+    assert summary["candidate"]["name"] != first
+    assert f"{summary['candidate']['name']} against {first} (active in live.state)" in summary["headline"]
+
+
+def test_looking_again_after_a_promotion_compares_the_same_two(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = go(made, monkeypatch, FakeEngine())[0]
+    inputs = {name: sha256_path(path) for name, path in STAGE.inputs(*made).items()}
+    config, name = promoted(made)
+    assert {key: sha256_path(path) for key, path in STAGE.inputs(config, made[1]).items()} == inputs
+    engine = FakeEngine()
+    after = go((config, made[1]), monkeypatch, engine)[0]
+    assert (after["incumbent"]["adapter_sha256"], after["candidate"]) == (
+        before["incumbent"]["adapter_sha256"],
+        before["candidate"] | {"name": name},
+    )
+
+
+def test_where_the_incumbent_is_named_is_said(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "against old (incumbent.adapter)" in go(made, monkeypatch, FakeEngine())[0]["headline"]
+    bare = with_tables(made[0], incumbent={"adapter": None}), made[1]
+    assert "against bare base (no incumbent.adapter)" in go(bare, monkeypatch, FakeEngine())[0]["headline"]
+
+
+def test_a_merged_candidate_is_a_model_of_its_own(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run = made
+    manifest = run.manifest()
+    manifest["stages"]["export"] = {"summary": {"kind": "merged"}}
+    write_json(run.file("manifest.json"), manifest)
+    run.merged_gguf.write_bytes(b"whole")
+    opened: dict[Path | None, FakeEngine] = {}
+
+    def open_engine(_config: Config, _run: RunFolder, path: Path | None) -> FakeEngine:
+        return opened.setdefault(path, FakeEngine())
+
+    monkeypatch.setattr(predictor_module, "open_engine", open_engine)
+    summary = replay(config, run, SilentReporter())
+    assert summary["candidate"]["adapter_sha256"] == sha256_path(run.merged_gguf)
+    assert set(opened) == {None, run.merged_gguf}
+    assert opened[run.merged_gguf].asked == {None: 120}
+    assert opened[None].asked == {"incumbent": 120, None: 120}  # the untuned base, as a baseline
+    assert all(engine.closed for engine in opened.values())
 
 
 def test_a_killed_replay_goes_on_where_it_was(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

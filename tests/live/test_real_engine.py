@@ -18,12 +18,16 @@ from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.decide import Model, bare_base, model_at
 from candletune.errors import InputError
+from candletune.files import write_json
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
+from candletune.hashes import sha256_path
 from candletune.journal import Journal, read_rows
+from candletune.live.promotion import promote, rollback
 from candletune.live.shadow import Due, ShadowLoop, open_loop
 from candletune.live.signal import Trader
+from candletune.runs import RunFolder
 
 pytestmark = pytest.mark.llamacpp
 QUIET = SilentReporter()
@@ -198,3 +202,69 @@ def test_the_programs(settings: list[str], tmp_path: Path) -> None:
     a, b = files(settings)
     assert (row["active"]["adapter_sha256"], row["shadow"]["adapter_sha256"]) == (a.sha256, b.sha256)
     assert (row["active"]["action"], row["shadow"]["status"]) == (alone["action"], "ok")
+
+
+@pytest.fixture
+def merged_run(settings: list[str], random_base: Path, tmp_path: Path) -> Config:
+    """A run that exported the candidate's LoRA first, and then the same adapter merged into the base."""
+    source = load_config(None, settings).run.folder / "gguf"
+    run = RunFolder(tmp_path / "run")
+    run.gguf.mkdir(parents=True)
+    for name in ("base.gguf", "custom-trading-lora.gguf"):
+        (run.gguf / name).write_bytes((source / name).read_bytes())
+    shape = read_shape(random_base)
+    adapter = read_adapter(make_adapter(random_base, tmp_path / "peft", seed=9), shape)
+    write_model(
+        random_base,
+        shape,
+        run.merged_gguf,
+        number_format="F32",
+        name="merged",
+        manifest={},
+        reporter=QUIET,
+        adapter=adapter,
+    )
+    summary = {"kind": "merged", "sha256": sha256_path(run.merged_gguf)}
+    write_json(run.file("manifest.json"), {"version": 1, "stages": {"export": {"summary": summary}}})
+    more = [
+        f"run.folder={run.path}",
+        f"live.state={tmp_path / 'active.json'}",
+        f"live.journal={tmp_path / 'log.jsonl'}",
+    ]
+    return load_config(None, [*settings, *more])
+
+
+def test_a_merged_candidate_is_asked_in_the_shadow_and_acts_when_promoted(merged_run: Config) -> None:
+    run = RunFolder(merged_run.run.folder)
+    digest = sha256_path(run.merged_gguf)
+    trader = Trader(merged_run)
+    lora = trader.predict(CONTEXT, model=model_at(run.adapter_gguf))
+    before = trader.predict(CONTEXT)
+    loop = open_loop(merged_run, trader, emit=lambda _: None, reporter=QUIET)
+    loop.cycle([Due(datetime(2025, 1, 1, tzinfo=UTC), "BTC", 1.0, CONTEXT)])
+    (row,) = read_rows(merged_run.live.journal)
+    assert (row["shadow"]["status"], row["shadow"]["adapter_sha256"]) == ("ok", digest)
+    assert lora.probabilities is not None
+    assert row["shadow"]["probabilities"] == pytest.approx(lora.probabilities, abs=1e-3)
+
+    promoted = promote(merged_run, force="test")
+    run.merged_gguf.unlink()  # the run folder may go; the copy acts
+    run.adapter_gguf.unlink()
+    acting = trader.predict(CONTEXT)  # the open trader follows
+    assert (acting.model, acting.adapter_sha256) == (promoted.name, digest)
+    assert acting.probabilities == row["shadow"]["probabilities"]
+    fresh = Trader(merged_run)
+    assert fresh.predict(CONTEXT).side().record() | {"latency_ms": 0} == acting.side().record() | {"latency_ms": 0}
+    assert fresh.predict(CONTEXT | {"_lora_override": promoted.name}).adapter_sha256 == digest
+    fresh.close()
+    rollback(merged_run)
+    assert trader.predict(CONTEXT).probabilities == before.probabilities
+    trader.close()
+
+
+def test_a_whole_model_is_no_override(settings: list[str], tmp_path: Path) -> None:
+    config = set_up(settings, tmp_path)
+    trader = Trader(config)
+    with pytest.raises(InputError, match="whole model, not a LoRA"):
+        trader.predict(CONTEXT | {"_lora_override": str(RunFolder(config.run.folder).base_gguf)})
+    trader.close()
