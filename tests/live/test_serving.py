@@ -87,6 +87,8 @@ def test_refusals_health_and_metrics(server: tuple[subprocess.Popen[str], int]) 
     metrics = get(port, "/metrics")[1]
     assert 'candletune_requests_total{status="ok"} 1' in metrics
     assert 'candletune_requests_total{status="error"} 4' in metrics
+    assert "candletune_queue_length 0" in metrics
+    assert 'candletune_request_seconds{quantile="0.99"} ' in metrics
 
 
 @pytest.mark.slow
@@ -127,7 +129,7 @@ def test_10000_requests_none_lost_none_mixed_memory_bounded_clean_end(
 def test_a_full_queue_turns_requests_away_at_once(tmp_path: Path) -> None:
     import asyncio
 
-    from candletune.web.serve import Desk
+    from candletune.web.serve import RequestQueue
 
     gate = threading.Event()
 
@@ -136,18 +138,18 @@ def test_a_full_queue_turns_requests_away_at_once(tmp_path: Path) -> None:
             gate.wait(30)
 
     config = load_config(None, [f"run.folder={tmp_path}", f"live.state={tmp_path / 'active.json'}"])
-    desk = Desk(Trader(config, engine=Slow()), 3)
+    requests = RequestQueue(Trader(config, engine=Slow()), 3)
 
     async def ask() -> list[tuple[int, dict[str, Any]]]:
         body = json.dumps(context(1)).encode()
-        waiting = [asyncio.create_task(desk.ask(body)) for _ in range(3)]
+        waiting = [asyncio.create_task(requests.ask(body)) for _ in range(3)]
         await asyncio.sleep(0)
-        away = [await desk.ask(body) for _ in range(2)]
+        away = [await requests.ask(body) for _ in range(2)]
         gate.set()
         return [*away, *await asyncio.gather(*waiting)]
 
     found = asyncio.run(ask())
     assert [status for status, _ in found] == [503, 503, 200, 200, 200]
     assert "wait already" in found[0][1]["error"]
-    assert 'candletune_requests_total{status="turned_away"} 2' in desk.metrics()
-    desk.close()
+    assert 'candletune_requests_total{status="turned_away"} 2' in requests.metrics()
+    requests.close()

@@ -88,7 +88,7 @@ def settings(tmp_path: Path) -> list[str]:
 
 
 def test_every_candle_once_though_the_exchange_fails(exchange: FakeExchange, tmp_path: Path) -> None:
-    from candletune.commands.live import _bring
+    from candletune.commands.live import _fetcher
 
     config = load_config(None, settings(tmp_path))
     reporter = SilentReporter()
@@ -119,7 +119,7 @@ def test_every_candle_once_though_the_exchange_fails(exchange: FakeExchange, tmp
     watch(
         config,
         loop,
-        bring=_bring(config, "fake"),
+        fetch=_fetcher(config, "fake"),
         clock=lambda: exchange.now,
         stop=lambda: exchange.now >= end,
         pause=later,

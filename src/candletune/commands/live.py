@@ -135,7 +135,7 @@ def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchang
         what = "the last one is" if once else f"the last {candles} are"
         loop.reporter.say(f"the candles are simulated: {what} answered, as if each had just closed")
         return play_simulated(config, loop, candles=candles, stop=ended.is_set)
-    return watch(config, loop, once=once, bring=_bring(config, exchange), stop=ended.is_set, pause=ended.wait)
+    return watch(config, loop, once=once, fetch=_fetcher(config, exchange), stop=ended.is_set, pause=ended.wait)
 
 
 def _say(answer: "Mapping[str, Any]") -> None:
@@ -172,18 +172,18 @@ def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
     loop.reporter.say(reader.summary())
 
 
-def _bring(config: "Config", exchange: str | None) -> Any:
+def _fetcher(config: "Config", exchange: str | None) -> Any:
     if exchange is None:
         return None
     from candletune.market.fetch_candles import fetch_pair, open_exchange
 
     client = open_exchange(exchange)
 
-    def bring() -> None:
+    def fetch() -> None:
         for pair in config.data.pairs:
             fetch_pair(client, config.data, pair)
 
-    return bring
+    return fetch
 
 
 @click.command(epilog="Example: candletune promote   or   candletune promote --force 'paper account only'")

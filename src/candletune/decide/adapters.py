@@ -19,7 +19,7 @@ class AdapterFacts:
 
     Attributes:
         class_prior: class shares (BUY, SELL, HOLD) of the training examples.
-        natural_prior: class shares in life, over the training period.
+        natural_prior: base rates over the training period.
         template_sha256: of the prompt template it was trained with.
         base_sha256: of the base it was trained on.
     """

@@ -1,13 +1,10 @@
-"""From the decision token's probabilities to the probabilities of the market: prior correction and calibration."""
+"""Calibration of decision probabilities, after the prior correction."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.decide.priors import correct_prior, shares_of
-
-__all__ = ["Calibration", "correct_prior", "fit_calibration", "shares_of"]
 Floats = NDArray[np.float64]
 _FLOOR = 1e-12
 
@@ -55,9 +52,9 @@ def fit_calibration(probabilities: Floats, outcomes: NDArray[np.int64]) -> Calib
     rows = np.arange(len(outcomes))
 
     def loss(log_temperature: float) -> float:
-        chances = Calibration(float(np.exp(log_temperature))).apply(probabilities)
-        return float(-np.log(np.maximum(chances[rows, outcomes], _FLOOR)).mean())
+        calibrated = Calibration(float(np.exp(log_temperature))).apply(probabilities)
+        return float(-np.log(np.maximum(calibrated[rows, outcomes], _FLOOR)).mean())
 
     bound = float(np.log(20.0))
-    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-4})
-    return Calibration(float(np.exp(found.x)), len(outcomes))
+    best = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-4})
+    return Calibration(float(np.exp(best.x)), len(outcomes))

@@ -206,11 +206,11 @@ class Predictor:
         usable = np.isfinite(scored).all(axis=1) & (scored >= 0).all(axis=1)
         usable &= np.isclose(scored.sum(axis=1), 1, atol=1e-3)
         probabilities, calibrated = self._posterior(model, np.where(usable[:, None], scored, 1 / len(DECISIONS)))
-        found = []
+        predictions = []
         for number, prompt in enumerate(prompts):
             known = Prediction("invalid", model.name, sha256_bytes(prompt.encode()), adapter_sha256=model.sha256)
             if not usable[number]:
-                found.append(replace(known, error="the model's probabilities are not numbers that add up to one"))
+                predictions.append(replace(known, error="the model's probabilities are not numbers that add up to one"))
                 continue
             known = replace(
                 known,
@@ -219,8 +219,8 @@ class Predictor:
             )
             action = DECISIONS[int(probabilities[number].argmax())]
             wanted = reasons is None or number in reasons
-            found.append(_with_reason(engine, known, prompt, action, seconds, wanted=wanted))
-        return found
+            predictions.append(_with_reason(engine, known, prompt, action, seconds, wanted=wanted))
+        return predictions
 
     def _posterior(self, model: Model, scored: Floats) -> tuple[Floats, Floats]:
         """Probabilities (n, 3) corrected from the class shares of training to natural ones, and calibrated."""

@@ -1,4 +1,4 @@
-"""From the class balance of training to that of life."""
+"""From the class shares of training to the base rates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def correct_prior(probabilities: Floats, trained: Sequence[float], natural: Sequ
     Args:
         probabilities: (n, 3) or (3,), rows summing to one, in DECISIONS order.
         trained: class shares of the training examples.
-        natural: class shares in life.
+        natural: class shares as they occur, the base rates.
     """
     weights = np.asarray(natural, dtype=np.float64) / np.asarray(trained, dtype=np.float64)
     weighted = np.asarray(probabilities, dtype=np.float64) * weights

@@ -189,8 +189,8 @@ def _flatten(frame: pl.DataFrame) -> pl.DataFrame:
     for name in SIDES:
         side = pl.col(name).struct
         columns += [side.field(key).alias(f"{name}_{key}") for key in ("action", "status", "reasoning")]
-        chances = side.field("probabilities").struct
-        columns += [chances.field(decision).alias(f"{name}_p_{decision.lower()}") for decision in DECISIONS]
+        probabilities = side.field("probabilities").struct
+        columns += [probabilities.field(decision).alias(f"{name}_p_{decision.lower()}") for decision in DECISIONS]
         columns.append(side.field("latency_ms").alias(f"{name}_latency_ms"))
         columns.append(side.field("adapter_sha256").alias(f"{name}_adapter"))
         columns.append(side.field("error").alias(f"{name}_error"))

@@ -79,8 +79,8 @@ class Journal:
         with self._open():
             return max(self._seen[ticker], default=None)
 
-    def _open(self) -> "_Held":
-        return _Held(self)
+    def _open(self) -> "_Locked":
+        return _Locked(self)
 
     def _write(self, handle: int, data: bytes) -> None:
         try:
@@ -136,7 +136,7 @@ class Journal:
         self.problems.add("torn", f"{self.path}: {len(torn)} bytes of an unfinished row moved to {self.torn_path}")
 
 
-class _Held:
+class _Locked:
     """The journal's locks held, its file open for appending, and its keys up to date."""
 
     def __init__(self, journal: Journal) -> None:

@@ -220,11 +220,11 @@ def due_decisions(config: Config, journal: Journal, now: datetime) -> list[Due]:
 
 def _files(config: Config) -> list[tuple[datetime, int]]:
     """When each pair's candle file was written, and its size."""
-    found = []
+    files = []
     for pair in config.data.pairs:
         stat = find_candle_file(config.data.folder, pair, config.data.timeframe).stat()
-        found.append((datetime.fromtimestamp(stat.st_mtime, UTC), stat.st_size))
-    return found
+        files.append((datetime.fromtimestamp(stat.st_mtime, UTC), stat.st_size))
+    return files
 
 
 def newest_candle(config: Config) -> datetime:
@@ -248,7 +248,7 @@ def watch(
     loop: ShadowLoop,
     *,
     once: bool = False,
-    bring: Callable[[], None] | None = None,
+    fetch: Callable[[], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     pause: Callable[[float], object] = time.sleep,
@@ -259,7 +259,7 @@ def watch(
         config: names files and poll interval.
         loop: asks and logs.
         once: one look, no waiting.
-        bring: called before each look, to fetch new candles from an exchange.
+        fetch: called before each look, to fetch new candles from an exchange.
         stop: asked between looks.
         clock: the time now, with a zone.
         pause: waits some seconds.
@@ -271,8 +271,8 @@ def watch(
     while True:
         due: list[Due] = []
         try:
-            if bring is not None:
-                bring()
+            if fetch is not None:
+                fetch()
             now, files = clock(), _files(config)
             if files != seen:  # reading all candles again is worth it only when one may have been added
                 due = due_decisions(config, loop.journal, now)

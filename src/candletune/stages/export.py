@@ -11,7 +11,7 @@ from candletune.config import Config
 from candletune.console import Reporter
 from candletune.files import make_folder, move, read_json, remove, remove_folder
 from candletune.gguf.adapter import write_adapter
-from candletune.gguf.catalogue import keep_older, record
+from candletune.gguf.catalogue import keep_older, record, versioned_name
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
 from candletune.gguf.quantize import quantize
@@ -84,11 +84,12 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
             "manifest": manifest,
         },
     )
-    size = target.stat().st_size / 2**20
+    size, name = target.stat().st_size / 2**20, versioned_name(target)
     return {
-        "headline": f"{kind} GGUF {target.name}, {size:.2f} MiB"
+        "headline": f"{kind} GGUF {target.name}, {size:.2f} MiB, named {name}"
         + (f"; the older version is {older.name}" if older else ""),
         "kind": kind,
+        "name": name,
         "file": f"gguf/{target.name}",
         "sha256": digest,
         "bytes": target.stat().st_size,

@@ -90,7 +90,8 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
 
 def _sides(predictor: Predictor, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
     """The model's answers to a part of the rows; `reasons` are numbers in it."""
-    return [found.side() for found in predictor.predict(model, part["prompt"].to_list(), reasons=reasons)]
+    predictions = predictor.predict(model, part["prompt"].to_list(), reasons=reasons)
+    return [prediction.side() for prediction in predictions]
 
 
 def _summary(rows: pl.DataFrame, models: Mapping[Role, Model], named_in: str, forced: bool) -> dict[str, Any]:
@@ -120,9 +121,9 @@ def _ask_untuned(path: Path, predictor: Predictor, rows: pl.DataFrame, reporter:
     actions: list[str | None] = []
     with reporter.task("replay: untuned base", len(prompts)) as task:
         for offset in range(0, len(prompts), BATCH):
-            found = predictor.predict(bare_base(), prompts[offset : offset + BATCH], reasons=())
-            actions += [prediction.action for prediction in found]
-            task.advance(len(found))
+            predictions = predictor.predict(bare_base(), prompts[offset : offset + BATCH], reasons=())
+            actions += [prediction.action for prediction in predictions]
+            task.advance(len(predictions))
     with atomic_path(path) as temporary:
         chosen.select(
             timestamp="decision_time", ticker="asset", action=pl.Series(actions, dtype=pl.String)
@@ -156,7 +157,7 @@ def _resume(path: Path, marker: Path, mark: str) -> int:
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     candidate = run.exported(run.stage_summary("export")["kind"] == "merged")
-    found = {
+    inputs = {
         "export": candidate,
         "base.gguf": base_gguf(config, run),
         "manifest": run.dataset_manifest,
@@ -168,7 +169,7 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
         "data.headlines": config.data.headlines,
         "prompt.template": config.prompt.template,
     }
-    return found | {name: path for name, path in optional.items() if path is not None}
+    return inputs | {name: path for name, path in optional.items() if path is not None}
 
 
 STAGE = Stage(

@@ -12,27 +12,32 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from candletune.errors import InputError
 from candletune.live.signal import Trader, answer_text
 from candletune.web.guard import Guard, allowed_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 STATUS = {0: 200, 2: 422, 3: 422, 4: 409}
 """HTTP status by exit code; anything else is 500."""
-KEPT = 4096
+LATENCIES = 4096
+"""Requests whose latency is remembered."""
 
 
-class Desk:
+class RequestQueue(Collector):
     """Takes requests in turn. At most `limit` wait; the next is turned away at once."""
 
     def __init__(self, trader: Trader, limit: int) -> None:
         self.trader, self.limit = trader, limit
         self.waiting = 0
         self.counts: Counter[str] = Counter()
-        self.seconds: deque[float] = deque(maxlen=KEPT)
+        self.seconds: deque[float] = deque(maxlen=LATENCIES)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     async def ask(self, body: bytes) -> tuple[int, dict[str, Any]]:
@@ -51,20 +56,26 @@ class Desk:
         self.counts[str(answer["status"])] += 1
         return STATUS.get(code, 500), answer
 
-    def metrics(self) -> str:
-        """Prometheus text: requests by status, queue length, latency quantiles of the last requests."""
-        lines = ["# TYPE candletune_requests_total counter"]
-        lines += [
-            f'candletune_requests_total{{status="{name}"}} {count}' for name, count in sorted(self.counts.items())
-        ]
-        lines += ["# TYPE candletune_queue_length gauge", f"candletune_queue_length {self.waiting}"]
-        taken = sorted(self.seconds)
-        if taken:
-            lines.append("# TYPE candletune_request_seconds summary")
+    def collect(self) -> "Iterator[Metric]":
+        """Requests by status, queue length, latency quantiles of the last requests; asked by `metrics`' registry."""
+        requests = CounterMetricFamily("candletune_requests", "requests by status of the answer", labels=["status"])
+        for name, count in sorted(self.counts.items()):
+            requests.add_metric([name], count)
+        yield requests
+        yield GaugeMetricFamily("candletune_queue_length", "requests waiting or at work", value=self.waiting)
+        seconds = sorted(self.seconds)
+        if seconds:
+            latency = Metric("candletune_request_seconds", f"seconds of the last {LATENCIES} requests", "summary")
             for quantile in (0.5, 0.99):
-                value = taken[min(len(taken) - 1, int(quantile * len(taken)))]
-                lines.append(f'candletune_request_seconds{{quantile="{quantile}"}} {value:.6f}')
-        return "\n".join(lines) + "\n"
+                value = seconds[min(len(seconds) - 1, int(quantile * len(seconds)))]
+                latency.add_sample("candletune_request_seconds", {"quantile": str(quantile)}, round(value, 6))
+            yield latency
+
+    def metrics(self) -> str:
+        """What `collect` gives, as Prometheus text."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry).decode()
 
     def close(self) -> None:
         """Finish what was begun, then free the model."""
@@ -74,19 +85,19 @@ class Desk:
 
 def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
     """The ASGI app: POST /signal, GET /health, /ready and /metrics."""
-    desk = Desk(trader, queue)
+    requests = RequestQueue(trader, queue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> "AsyncIterator[None]":
         yield
-        desk.close()
+        requests.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/signal")
     async def answer(request: Request) -> JSONResponse:
-        status, said = await desk.ask(await request.body())
-        return JSONResponse(said, status_code=status)
+        status, content = await requests.ask(await request.body())
+        return JSONResponse(content, status_code=status)
 
     @app.get("/health")
     async def health() -> JSONResponse:
@@ -102,7 +113,7 @@ def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(desk.metrics())
+        return PlainTextResponse(requests.metrics())
 
     return Guard(app, allowed_hosts(port))
 
