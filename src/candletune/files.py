@@ -177,6 +177,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(long_path(temporary), ignore_errors=True)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty folder where the system keeps temporary files; it is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="candletune-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
 def _take_place(new: Path, target: Path) -> None:
     """A folder cannot be renamed over another one: the older steps aside first, and back when that fails."""
     if not target.exists():

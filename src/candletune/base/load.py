@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from candletune.base.memory import Placement
 from candletune.config import TrainConfig
 from candletune.errors import InputError
 
@@ -28,17 +29,29 @@ def pick_device(wanted: str) -> str:
     return "cuda"
 
 
-def load_base(path: Path, config: TrainConfig, device: str) -> Any:
+def compute_type(config: TrainConfig, device: str) -> Any:
+    """The type that is computed in: bfloat16 on a card where that is configured, else float32."""
+    import torch
+
+    return torch.bfloat16 if device == "cuda" and config.bf16 else torch.float32
+
+
+def load_base(path: Path, config: TrainConfig, device: str, placement: Placement | None = None) -> Any:
     """The frozen base: NF4 linear layers, everything else in the compute type (bfloat16 on a GPU, float32 on a CPU).
+
+    Args:
+        path: Hugging Face folder.
+        config: names quantization and compute type.
+        device: `cuda` or `cpu`.
+        placement: where the layers of an unquantized base go that the device does not hold; none: all on the device.
 
     Raises:
         InputError: the folder does not hold a loadable causal model.
     """
-    import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils import logging
 
-    dtype = torch.bfloat16 if device == "cuda" and config.bf16 else torch.float32
+    dtype = compute_type(config, device)
     quantization = None
     if config.quantization != "none":
         quantization = BitsAndBytesConfig(
@@ -53,7 +66,9 @@ def load_base(path: Path, config: TrainConfig, device: str) -> Any:
             path,
             dtype=dtype,
             quantization_config=quantization,
-            device_map={"": 0 if device == "cuda" else "cpu"},
+            device_map={"": 0 if device == "cuda" else "cpu"} if placement is None else "auto",
+            max_memory=None if placement is None else placement.max_memory,
+            offload_folder=None if placement is None else placement.scratch,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from candletune.base.chat import common_prefix
+from candletune.base.memory import execution_device
 
 
 def hidden_states(decoder: Any, ids: Sequence[Sequence[int]], pad: int, *, share: bool = True) -> tuple[Tensor, int]:
@@ -26,7 +27,7 @@ def hidden_states(decoder: Any, ids: Sequence[Sequence[int]], pad: int, *, share
         Hidden states of shape (rows, longest - prefix, hidden) and the prefix length. At least one token a row stays
         outside the prefix, and one before it, so that a single row works too.
     """
-    device = next(decoder.parameters()).device
+    device = execution_device(decoder)
     shared = min(common_prefix(ids), min(len(row) for row in ids) - 1) if share and len(ids) > 1 else 0
     if decoder.training and any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules()):
         shared = 0  # a layer that is computed again is called without its cache

@@ -14,14 +14,14 @@ from candletune.base.chat import MISTRAL, PREFIX, ChatFormat, common_prefix, dec
 from candletune.config import EngineConfig
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Generation, Stopped, sampling
-from candletune.errors import InputError
+from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.log import captured
 
 SLOTS = 2
 """Adapters whose keys and values are kept side by side: incumbent and candidate take turns without reading again."""
-_ABORTED = 2
-"""What llama_decode returns when the abort callback ended it."""
+_ABORTED, _ALLOCATION_FAILED = 2, -2
+"""What llama_decode returns when the abort callback ended it, and when memory could not be had."""
 
 
 class LlamaCppEngine:
@@ -65,11 +65,21 @@ class LlamaCppEngine:
             llama_cpp.llama_backend_init()
             self._model = llama_cpp.llama_model_load_from_file(str(base).encode(), parameters)
             if not self._model:
+                if log.allocation_failed():
+                    size = base.stat().st_size / 2**30
+                    raise OutOfMemory(
+                        f"{base}: no memory for a model of {size:.1f} GiB ({log.last_error()}); lower "
+                        f"engine.gpu_layers (now {self.config.gpu_layers}; -1 puts all on the card), or set base.gguf "
+                        "to a quantized file"
+                    )
                 raise InputError(f"{base}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
             self._context = self._new_context()
             if not self._context:
                 self.close()
-                raise InputError(f"{base}: no memory for a context ({log.last_error()}); lower engine.context")
+                raise OutOfMemory(
+                    f"{base}: no memory for a context of {self.config.context} tokens ({log.last_error()}); lower "
+                    "engine.context or engine.gpu_layers"
+                )
 
     def _new_context(self) -> Any:
         parameters = llama_cpp.llama_context_default_params()
@@ -93,6 +103,11 @@ class LlamaCppEngine:
         with captured() as log:
             adapter = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
             if not adapter:
+                if log.allocation_failed():
+                    raise OutOfMemory(
+                        f"{path}: no memory for the adapter ({log.last_error()}); lower engine.gpu_layers or "
+                        "engine.context"
+                    )
                 raise InputError(f"{path}: llama.cpp refuses the adapter ({log.last_error()}); export it again")
         self._adapters[name] = adapter
 
@@ -239,6 +254,10 @@ class LlamaCppEngine:
         self._clear()
         if code == _ABORTED:
             raise Stopped
+        if code == _ALLOCATION_FAILED or log.allocation_failed():
+            raise OutOfMemory(
+                f"no memory to read {len(ids)} tokens ({log.last_error()}); lower engine.gpu_layers or engine.context"
+            )
         raise InputError(f"llama.cpp could not decode {len(ids)} tokens ({log.last_error()})")
 
     def _clear(self) -> None:

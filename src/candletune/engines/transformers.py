@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.base.chat import decision_tokens, encode_prompt
+from candletune.base.memory import Placement, device_budget, place, release
+from candletune.base.shape import read_shape
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.engines import Generation, Stopped
 from candletune.errors import InputError, UsageError
+from candletune.files import temporary_folder
 
 
 class TransformersEngine:
@@ -21,11 +25,13 @@ class TransformersEngine:
     Args:
         config: names base, chat format and device.
         base: Hugging Face folder.
-        quantization: `none` computes in float32 (bfloat16 on a GPU); `nf4` as in training.
+        quantization: `none` computes in float32 (bfloat16 on a GPU); `nf4` as in training. Unquantized layers that the
+            card (`train.vram_gib`, or what is free) does not hold wait in main memory, and what that does not hold in
+            the base's own files; every pass brings them.
     """
 
     def __init__(self, config: Config, base: Path, quantization: str = "none") -> None:
-        from candletune.base.load import load_base, pick_device
+        from candletune.base.load import compute_type, load_base, pick_device
         from candletune.base.tokenizer import chat_format, load_tokenizer
 
         if "unsloth" in sys.modules:
@@ -38,7 +44,15 @@ class TransformersEngine:
         self.chat = chat_format(config, self.tokenizer)
         self.tokens = decision_tokens(self.tokenizer.encode)
         self.max_tokens = config.engine.max_tokens
-        self._base = load_base(base, config.train.model_copy(update={"quantization": quantization}), self.device).eval()
+        settings = config.train.model_copy(update={"quantization": quantization})
+        self._resources = ExitStack()
+        scratch = self._resources.enter_context(temporary_folder())
+        self.placement: Placement | None = None
+        if quantization == "none":
+            budget = device_budget(config.train.vram_gib, self.device)
+            item = compute_type(settings, self.device).itemsize
+            self.placement = place(read_shape(base), item, self.device, budget, scratch)
+        self._base = load_base(base, settings, self.device, self.placement).eval()
         self._adapted: Any = None
         self._active: str | None = None
         self._names: set[str] = set()
@@ -50,8 +64,13 @@ class TransformersEngine:
 
         if not (path / "adapter_model.safetensors").is_file():
             raise InputError(f"{path}: no adapter_model.safetensors; run `candletune train` first")
+        spread: dict[str, Any] = {}
+        if self.placement is not None:  # PEFT places base and adapter again, and must know the same limits
+            spread = {"max_memory": dict(self.placement.max_memory), "offload_folder": str(self.placement.scratch)}
         if self._adapted is None:
-            self._adapted = PeftModel.from_pretrained(self._base, path, adapter_name=name, torch_device=self.device)
+            self._adapted = PeftModel.from_pretrained(
+                self._base, path, adapter_name=name, torch_device=self.device, **spread
+            )
         else:
             self._adapted.load_adapter(path, adapter_name=name, torch_device=self.device)
         self._adapted.eval()
@@ -105,6 +124,8 @@ class TransformersEngine:
     def close(self) -> None:
         """See the protocol."""
         self._base = self._adapted = None
+        release()
+        self._resources.close()
 
     def stop_when(self, asked: Callable[[], bool] | None) -> None:
         """See the protocol; asked before each call only."""

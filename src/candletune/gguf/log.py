@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 _ERROR = 4
+_ALLOCATION = ("failed to allocate", "unable to allocate", "out of memory", "cudamalloc failed", "alloc_tensor_range")
 
 
 class LlamaLog:
@@ -20,6 +21,10 @@ class LlamaLog:
         """Its last error line, else its last line, as one short line."""
         errors = [text for level, text in self.lines if level == _ERROR] or [text for _, text in self.lines]
         return " ".join(errors[-1].split())[:160] if errors else "llama.cpp gave no reason"
+
+    def allocation_failed(self) -> bool:
+        """Whether any of the lines says that memory could not be had."""
+        return any(sign in text.lower() for _, text in self.lines for sign in _ALLOCATION)
 
 
 @cache

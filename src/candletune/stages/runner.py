@@ -23,6 +23,7 @@ from candletune.hashes import fingerprint, sha256_path
 from candletune.prompts.template import load_template
 from candletune.runs import MANIFEST, RunFolder, versions
 from candletune.stages.announce import announced
+from candletune.stages.memory import stage_memory
 from candletune.stages.progress import keep_progress
 
 
@@ -110,7 +111,7 @@ def _run_or_skip(stage: Stage, config: Config, run: RunFolder, reporter: Reporte
         return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
     start = time.monotonic()
     with announced(stage.name, config, run, reporter) as ended:
-        with keep_progress(reporter, run, stage.name) as kept:
+        with keep_progress(reporter, run, stage.name) as kept, stage_memory(stage.name):
             summary = stage.work(config, run, kept)
         seconds = round(time.monotonic() - start, 3)
         manifest = run.manifest()

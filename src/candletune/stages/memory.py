@@ -1,0 +1,32 @@
+"""A stage's memory: given back at its end, and what to change when it was not enough, in one sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from candletune.base.memory import memory_explained, release
+
+OTHERWISE: Final = "close other programs"
+REMEDIES: Final = {
+    "dataset": "close other programs, or name fewer data.pairs",
+    "train": "close other programs, set train.batch_size=1, a lower train.max_sequence_length or a smaller base model",
+    "export": "close other programs; a plain LoRA needs the least, merging DoRA and the like the whole base",
+    "verify": "close other programs, set a lower engine.gpu_layers, base.gguf to a quantized file, or a lower "
+    "train.vram_gib (the reference is streamed beyond it)",
+    "replay": "close other programs, set a lower engine.gpu_layers or engine.context, or base.gguf to a quantized file",
+    "evaluate": "close other programs, or set a lower evaluate.resamples",
+}
+
+
+@contextmanager
+def stage_memory(stage: str) -> Iterator[None]:
+    """The block's "out of memory", from torch, llama.cpp or Python, becomes one line; what it held is given back.
+
+    Raises:
+        OutOfMemory: names the stage and the settings to change.
+    """
+    try:
+        with memory_explained(stage, REMEDIES.get(stage, OTHERWISE)):
+            yield
+    finally:
+        release()
