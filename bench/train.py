@@ -29,9 +29,11 @@ ROWS = {
     "unsloth-32": "Unsloth, 32 x 1, checkpointing",
     "unsloth-32-all": "Unsloth, 32 x 1, no checkpointing",
     "ours-8": "candletune, vram_gib = 8",
+    "ours-8-aten": "candletune, vram_gib = 8, private attention operators",
     "ours-8-no-dropout": "candletune, vram_gib = 8, dropout 0 (as Unsloth)",
     "ours-10": "candletune, vram_gib = 10",
     "ours-all": "candletune, no limit",
+    "ours-all-aten": "candletune, no limit, private attention operators",
     "ours-all-no-dropout": "candletune, no limit, dropout 0 (as Unsloth)",
 }
 Step = Callable[[list[Any]], Any]
@@ -41,7 +43,7 @@ def read_examples(base: Path, dataset: Path) -> list[Any]:
     """Tokenize a dataset's messages as `candletune train` does."""
     from candletune.base.chat import MISTRAL, decision_tokens
     from candletune.base.tokenizer import load_tokenizer
-    from candletune.training.tokens import tokenize
+    from candletune.training.examples import tokenize
 
     tokenizer = load_tokenizer(base)
     pairs = [
@@ -61,12 +63,14 @@ def read_examples(base: Path, dataset: Path) -> list[Any]:
 
 def cached_examples(base: Path, dataset: Path, cache: Path) -> list[Any]:
     """The examples, tokenized once for all rows."""
-    from candletune.training.tokens import Weighted
+    from candletune.training.examples import TokenizedExample
 
     if not cache.exists():
         cache.write_text(json.dumps([asdict(example) for example in read_examples(base, dataset)]))
-    found = json.loads(cache.read_text())
-    return [Weighted(tuple(e["ids"]), e["prompt_length"], e["decision_index"], tuple(e["weights"])) for e in found]
+    return [
+        TokenizedExample(tuple(e["ids"]), e["prompt_length"], e["decision_index"], tuple(e["weights"]))
+        for e in json.loads(cache.read_text())
+    ]
 
 
 def padded(rows: list[Any]) -> dict[str, Any]:
@@ -143,19 +147,20 @@ def unsloth(base: Path, *, micro: int, checkpointing: bool) -> tuple[Any, Step]:
     return model, step
 
 
-def ours(base: Path, examples: list[Any], *, vram_gib: float | None, dropout: float) -> tuple[Any, Step]:
-    """candletune's fast path under a memory budget."""
+def ours(base: Path, examples: list[Any], *, vram_gib: float | None, dropout: float, aten: bool) -> tuple[Any, Step]:
+    """candletune's fast engine under a memory budget; `aten`: with PyTorch's private attention operators."""
     import torch
 
-    from candletune.base.load import load_base
     from candletune.config import TrainConfig
-    from candletune.training.fast.engine import open_fast
-    from candletune.training.model import add_adapter
+    from candletune.training.engine import EngineSetup
+    from candletune.training.engines import load_model, open_engine
+    from candletune.training.fast import attention
 
-    config = TrainConfig(backend="fast", vram_gib=vram_gib, dropout=dropout)
-    model = add_adapter(load_base(base, config, "cuda"), config, 0).train()
-    engine = open_fast(model, config, examples, batch=BATCH, say=print)
-    assert engine is not None
+    if aten:
+        attention.public_varlen = lambda: None  # type: ignore[assignment]
+    config = TrainConfig(backend="fast", vram_gib=vram_gib, dropout=dropout, effective_batch=BATCH)
+    model = load_model(base, config, "cuda", 0).train()
+    engine = open_engine(model, EngineSetup(config, examples, 11, print))
     print(engine.plan.describe(), file=sys.stderr)
 
     def step(rows: list[Any]) -> None:
@@ -172,13 +177,12 @@ def prepare(row: str, base: Path, examples: list[Any]) -> tuple[Any, Step]:
     if row.startswith("unsloth"):
         return unsloth(base, micro=int(row.split("-")[1]), checkpointing=not row.endswith("all"))
     limit = None if row.startswith("ours-all") else float(row.split("-")[1])
-    return ours(base, examples, vram_gib=limit, dropout=0.0 if row.endswith("no-dropout") else 0.05)
+    dropout = 0.0 if row.endswith("no-dropout") else 0.05
+    return ours(base, examples, vram_gib=limit, dropout=dropout, aten=row.endswith("aten"))
 
 
 def measure(row: str, wanted: argparse.Namespace) -> dict[str, Any]:
     """Time one row in this process."""
-    if row.startswith("unsloth"):
-        pass  # before transformers, which it changes
     import bitsandbytes
     import torch
 
@@ -215,7 +219,7 @@ def measure(row: str, wanted: argparse.Namespace) -> dict[str, Any]:
 
 def run_rows(wanted: argparse.Namespace) -> list[dict[str, Any]]:
     """Each row in its own process; one that fails is reported and the others go on."""
-    found = []
+    rows = []
     (wanted.out / "examples.json").unlink(missing_ok=True)
     for row in wanted.rows.split(","):
         command = [sys.executable, __file__, str(wanted.base), str(wanted.dataset), "--one", row]
@@ -226,22 +230,22 @@ def run_rows(wanted: argparse.Namespace) -> list[dict[str, Any]]:
             (wanted.out / f"{row}.log").write_text(result.stdout + result.stderr)
             print(f"{row}: failed: {' '.join(result.stderr.split())[-300:]}", flush=True)
             continue
-        found.append(json.loads(lines[-1]))
+        rows.append(json.loads(lines[-1]))
         note = " ".join(line for line in result.stderr.splitlines() if "estimated peak" in line)
-        print(json.dumps(found[-1]), note, flush=True)
-    return found
+        print(json.dumps(rows[-1]), note, flush=True)
+    return rows
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: step time, peak, and the ratio to Unsloth's best within 8 GiB and without a limit."""
-    peers = [row for row in found if row["row"].startswith("unsloth")]
+    peers = [row for row in rows if row["row"].startswith("unsloth")]
     small = min((row["spread_s"][0] for row in peers if row["peak_gib"] <= 8), default=None)
     large = min((row["spread_s"][0] for row in peers), default=None)
     lines = [
         "| what | s / step | tokens / s | peak GiB | ratio to Unsloth's fastest step |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for row in found:
+    for row in rows:
         best = small if row["peak_gib"] <= 8 else large
         ratio = f"{row['step_s'] / best:.2f}" if best else "-"
         lines.append(
@@ -263,9 +267,9 @@ def main() -> None:
     if wanted.one:
         print(json.dumps(measure(wanted.one, wanted)))
         return
-    found = run_rows(wanted)
-    (wanted.out / "bench.json").write_text(json.dumps(found, indent=1))
-    print(table(found))
+    rows = run_rows(wanted)
+    (wanted.out / "bench.json").write_text(json.dumps(rows, indent=1))
+    print(table(rows))
 
 
 if __name__ == "__main__":

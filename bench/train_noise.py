@@ -2,7 +2,7 @@
 """How far two bfloat16 computations of the same gradient lie apart, on a CPU in under a minute.
 
 A random 36-layer Mistral of hidden size 512. Cosine similarities of all LoRA gradients: the reference (Transformers +
-PEFT) in float32 and bfloat16, the fast path in both, and the reference in bfloat16 with its other attention kernel.
+PEFT) in float32 and bfloat16, the fast engine in both, and the reference in bfloat16 with its other attention kernel.
 
 Usage: python bench/train_noise.py
 """
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import MistralConfig, MistralForCausalLM
 
+from candletune.training.examples import TokenizedExample
 from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.plan import Plan
-from candletune.training.tokens import Weighted
 
 VOCABULARY, SHARED, OWN, ANSWER, ROWS = 2000, 40, 60, 20, 6
 
@@ -49,26 +49,26 @@ def build(dtype: torch.dtype) -> Any:
     return model.train()
 
 
-def examples() -> list[Weighted]:
+def examples() -> list[TokenizedExample]:
     """Random rows with a shared beginning."""
     draw = random.Random(0)  # noqa: S311
     lead = [draw.randrange(10, VOCABULARY) for _ in range(SHARED)]
     rows = []
     for _ in range(ROWS):
         ids = lead + [draw.randrange(10, VOCABULARY) for _ in range(OWN + ANSWER)]
-        rows.append(Weighted(tuple(ids), SHARED + OWN, SHARED + OWN + 1, (1.0,) * ANSWER))
+        rows.append(TokenizedExample(tuple(ids), SHARED + OWN, SHARED + OWN + 1, (1.0,) * ANSWER))
     return rows
 
 
 def gradient(model: Any, loss: Tensor) -> Tensor:
     """All LoRA gradients in one float64 vector."""
     torch.autograd.backward(loss)
-    found = torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
+    grads = torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
-    return found
+    return grads
 
 
-def plain(model: Any, rows: list[Weighted]) -> Tensor:
+def plain(model: Any, rows: list[TokenizedExample]) -> Tensor:
     """The reference's loss over all rows (they are equally long)."""
     ids = torch.tensor([row.ids for row in rows])
     logits = model(input_ids=ids).logits.float()[:, SHARED + OWN - 1 : -1]
@@ -77,18 +77,18 @@ def plain(model: Any, rows: list[Weighted]) -> Tensor:
 
 def main() -> None:
     """Print the similarities."""
-    rows, found = examples(), {}
+    rows, grads = examples(), {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         model = build(dtype)
-        found[f"reference {name}"] = gradient(model, plain(model, rows))
+        grads[f"reference {name}"] = gradient(model, plain(model, rows))
         engine = FastEngine(model, Plan(ROWS, 0, False, False, False, 4096), say=print)
-        found[f"fast {name}"] = gradient(model, engine.loss(rows)[0])
+        grads[f"fast {name}"] = gradient(model, engine.loss(rows)[0])
     model.get_base_model().set_attn_implementation("eager")
-    found["reference bfloat16, eager attention"] = gradient(model, plain(model, rows))
-    names = list(found)
+    grads["reference bfloat16, eager attention"] = gradient(model, plain(model, rows))
+    names = list(grads)
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
-            print(f"{first:20} | {second:36} {float(cosine_similarity(found[first], found[second], dim=0)):.5f}")
+            print(f"{first:20} | {second:36} {float(cosine_similarity(grads[first], grads[second], dim=0)):.5f}")
 
 
 if __name__ == "__main__":

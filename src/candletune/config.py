@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -49,7 +50,17 @@ def _utc(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _training_engine(value: str) -> str:
+    """Engines are the files of training/engines; their names are read without importing them."""
+    folder = Path(__file__).parent / "training" / "engines"
+    names = ["auto", *sorted(module.name for module in iter_modules([str(folder)]))]
+    if value not in names:
+        raise ValueError(f"expected one of {', '.join(names)}, got {value!r}")
+    return value
+
+
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
+TrainingEngineName = Annotated[str, AfterValidator(_training_engine)]
 UtcTime = Annotated[datetime | None, AfterValidator(_utc)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -171,7 +182,7 @@ class TrainConfig(Table):
     )
     vram_gib: float | None = Field(None, gt=0, description="memory budget; none: what the card has free")
     gpus: int = Field(0, ge=0, description="GPUs that share each step (fast path); 0: all visible")
-    backend: Literal["auto", "fast", "reference", "unsloth"] = Field("auto", description="training engine")
+    backend: TrainingEngineName = Field("auto", description="training engine: auto, fast, reference, unsloth")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pytest
 import torch
 
 from candletune.base.chat import decision_tokens, encode_prompt
-from candletune.base.load import load_base
 from candletune.base.tokenizer import load_tokenizer
 from candletune.config import Config, TrainConfig, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
-from candletune.training.model import add_adapter
-from candletune.training.recipe import latest_checkpoint, prepare_checkpoints, train_adapter
-from candletune.training.tokens import Weighted, tokenize
-from candletune.training.watch import Held, Watcher, trim_metrics
+from candletune.training.checkpoints import latest_checkpoint, prepare_checkpoints, step_of
+from candletune.training.engine import EngineSetup
+from candletune.training.engines import load_model, open_engine
+from candletune.training.evaluation import EvalSet
+from candletune.training.examples import TokenizedExample, tokenize
+from candletune.training.metrics import trim_metrics
+from candletune.training.recipe import TrainingResult, train_adapter
+from candletune.training.watch import TrainingFiles, Watcher
 
 SETTINGS = (
     "train.max_steps=6",
@@ -56,48 +60,37 @@ class Bench:
         prompts = [
             tuple(encode_prompt(self.tokenizer.encode, text, self.tokenizer.bos, chat)) for text in texts[0][:16]
         ]
-        self.held = Held(prompts, [row % 3 for row in range(16)], self.examples[40:])
-        self.warnings: list[str] = []
+        self.held_out = EvalSet(prompts, [row % 3 for row in range(16)], self.tokens, self.examples[40:])
+        self.reporter = SilentReporter()
 
     def train(
         self,
         config: TrainConfig,
         folder: Path,
         *,
-        examples: Sequence[Weighted] | None = None,
+        examples: Sequence[TokenizedExample] | None = None,
         watcher: type[Watcher] = Watcher,
         threads: int = 1,
-    ) -> tuple[dict[str, Any], dict[str, torch.Tensor], list[dict[str, Any]]]:
+    ) -> tuple[TrainingResult, dict[str, torch.Tensor], list[dict[str, Any]]]:
         """Returns what train_adapter says, the adapter's weights, and the metrics' rows."""
         torch.set_num_threads(threads)
         checkpoints = folder / "checkpoints"
         resume = prepare_checkpoints(checkpoints, "mark")
         if resume is not None:
-            trim_metrics(folder / "metrics.jsonl", int(resume.name.rpartition("-")[2]))
-        model = add_adapter(load_base(self.base, config, "cpu"), config, seed=5)
-        with SilentReporter().task("train") as task:
+            trim_metrics(folder / "metrics.jsonl", step_of(resume))
+        model = load_model(self.base, config, "cpu", 5)
+        chosen = self.examples[:40] if examples is None else examples
+        engine = open_engine(model, EngineSetup(config, chosen, self.tokenizer.pad, self.reporter.warn))
+        with self.reporter.task("train") as task:
             watching = watcher(
-                task=task,
-                metrics=folder / "metrics.jsonl",
-                held=self.held,
-                tokens=self.tokens,
-                pad=self.tokenizer.pad,
-                warn=self.warnings.append,
-                every=config.eval_steps,
-                patience=config.patience,
-                folder=checkpoints,
-            )
-            done = train_adapter(
-                model,
-                self.examples[:40] if examples is None else examples,
+                engine,
+                self.held_out,
                 config,
-                folder=checkpoints,
-                resume=resume,
-                watcher=watching,
-                device="cpu",
-                seed=5,
-                pad=self.tokenizer.pad,
+                files=TrainingFiles(folder / "metrics.jsonl", checkpoints),
+                task=task,
+                reporter=self.reporter,
             )
+            done = train_adapter(model, chosen, config, watcher=watching, resume=resume, seed=5)
         weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         return done, weights, rows
@@ -122,7 +115,7 @@ def losses(rows: list[dict[str, Any]]) -> list[float]:
 def test_loss_is_pinned_and_falls(bench: Bench, tmp_path: Path) -> None:
     """A changed default, mask or weight would move these; the tolerance leaves room for other CPUs' rounding."""
     done, _, rows = bench.train(settings("train.max_steps=12"), tmp_path)
-    assert done["steps"] == 12
+    assert done.steps == 12
     found = losses(rows)
     assert found[0] == pytest.approx(math.log(1024), rel=0.05), "random weights know nothing of 1024 tokens"
     assert found[-1] < 0.8 * found[0]
@@ -190,7 +183,7 @@ def test_ctrl_c_saves_first(bench: Bench, tmp_path: Path) -> None:
     _, whole, _ = bench.train(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         bench.train(config, tmp_path / "cut", watcher=PressingWatcher)
-    assert any("saving a checkpoint" in text for text in bench.warnings)
+    assert any("saving a checkpoint" in text for text in bench.reporter.warnings)
     assert (tmp_path / "cut" / "checkpoints" / "checkpoint-3").is_dir()
     _, again, _ = bench.train(config, tmp_path / "cut")
     assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
@@ -216,9 +209,7 @@ def test_checkpoints_of_other_data_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_batch(bench: Bench, tmp_path: Path) -> None:
-    broken = [
-        Weighted(e.ids, e.prompt_length, e.decision_index, (math.inf, *e.weights[1:])) for e in bench.examples[:40]
-    ]
+    broken = [replace(example, weights=(math.inf, *example.weights[1:])) for example in bench.examples[:40]]
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 1"):
         bench.train(settings(), tmp_path, examples=broken)
 
@@ -229,8 +220,8 @@ def test_early_stopping_keeps_the_best(bench: Bench, tmp_path: Path) -> None:
     done, _, rows = bench.train(config, tmp_path)
     found = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row}
     best = min(found, key=lambda step: found[step])
-    assert done["best_step"] == best
-    assert done["steps"] == best + 3 < 30
+    assert done.best_step == best
+    assert done.steps == best + 3 < 30
 
 
 def test_the_last_adapter_is_kept_when_it_is_the_best(bench: Bench, tmp_path: Path) -> None:
@@ -238,7 +229,7 @@ def test_the_last_adapter_is_kept_when_it_is_the_best(bench: Bench, tmp_path: Pa
     plain = bench.train(settings("train.patience=0"), tmp_path / "off")
     done, weights, rows = bench.train(settings("train.eval_steps=4", "train.patience=3"), tmp_path / "on")
     assert [row["step"] for row in rows if "eval_loss" in row] == [4, 6]
-    assert done["best_step"] == 6 and plain[0]["best_step"] is None
+    assert done.best_step == 6 and plain[0].best_step is None
     for name, weight in plain[1].items():
         assert torch.equal(weight, weights[name]), name
 
@@ -252,24 +243,24 @@ def test_early_stopping_resumed_ends_as_uninterrupted(bench: Bench, tmp_path: Pa
     class Dying(Watcher):
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
             super().on_step_end(args, state, control, model=model, **rest)
-            if state.global_step == min(cut, whole["steps"] - 1):
+            if state.global_step == min(cut, whole.steps - 1):
                 raise Stop
 
     with pytest.raises(Stop):
         bench.train(settings(*more), tmp_path / "cut", watcher=Dying)
     again, resumed, _ = bench.train(settings(*more), tmp_path / "cut")
-    assert (again["steps"], again["best_step"]) == (whole["steps"], whole["best_step"])
+    assert (again.steps, again.best_step) == (whole.steps, whole.best_step)
     assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
     after, forced, _ = bench.train(settings(*more), tmp_path / "cut")  # what --force does behind a finished training
-    assert after["best_step"] == whole["best_step"]
+    assert after.best_step == whole.best_step
     assert all(torch.equal(weight, forced[name]) for name, weight in weights.items())
 
 
 def test_the_alarm_sounds_when_one_class_takes_over(bench: Bench, tmp_path: Path) -> None:
-    bench.warnings.clear()
+    bench.reporter.warnings.clear()
     only = [e for e in bench.examples[:40] if e.ids[e.decision_index] == bench.examples[0].ids[e.decision_index]]
     bench.train(settings("train.max_steps=12", "train.eval_steps=11"), tmp_path, examples=only)
-    assert any("collapsing to one class" in text for text in bench.warnings)
+    assert any("collapsing to one class" in text for text in bench.reporter.warnings)
 
 
 def test_tensorboard_gets_the_same_numbers(bench: Bench, tmp_path: Path) -> None:

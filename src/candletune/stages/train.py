@@ -26,19 +26,17 @@ ADAPTER_MANIFEST = "candletune.json"
 def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """The stage's work; returns the summary."""
     from candletune.base.find import resolve_base
-    from candletune.base.load import load_base, pick_device
+    from candletune.base.load import pick_device
     from candletune.base.tokenizer import chat_format, load_tokenizer
     from candletune.gguf.model import check_architecture
-    from candletune.training.model import add_adapter
-    from candletune.training.recipe import (
-        prepare_checkpoints,
-        recipe_mark,
-        step_of,
-        steps_of,
-        train_adapter,
-    )
-    from candletune.training.tokens import soften, tokenize
-    from candletune.training.watch import Held, Watcher, trim_metrics
+    from candletune.training.checkpoints import prepare_checkpoints, recipe_fingerprint, step_of
+    from candletune.training.engine import EngineSetup
+    from candletune.training.engines import load_model, open_engine
+    from candletune.training.evaluation import EvalSet
+    from candletune.training.examples import soften, tokenize
+    from candletune.training.metrics import trim_metrics
+    from candletune.training.recipe import steps_of, train_adapter
+    from candletune.training.watch import TrainingFiles, Watcher
 
     base = resolve_base(config, reporter)
     check_architecture(base.path, writes_base=config.base.gguf is None or config.export.kind == "merged")
@@ -68,52 +66,37 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         ]
     chosen = [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "train"]
     natural = pl.read_parquet(run.natural_eval)
-    held = Held(
+    held_out = EvalSet(
         [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]],
         [DECISIONS.index(label) for label in natural["label"]],
+        tokens,
         [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "eval"],
     )
     dataset_sha256 = sha256_path(run.jsonl)
-    mark = recipe_mark(config.train, dataset_sha256, base.sha256, config.seed)
-    checkpoints = run.checkpoints
-    resume = prepare_checkpoints(checkpoints, mark)
+    fingerprint = recipe_fingerprint(config.train, dataset_sha256, base.sha256, config.seed)
+    resume = prepare_checkpoints(run.checkpoints, fingerprint)
     metrics = run.train_metrics
     if resume is None:
         remove(metrics)
     else:
         reporter.say(f"resuming from {resume.name}")
         trim_metrics(metrics, step_of(resume))
-    if config.train.backend == "unsloth":
-        from candletune.training.unsloth import open_unsloth
-
-        model = open_unsloth(base.path, config.train, device, config.seed)
-    else:
-        model = add_adapter(load_base(base.path, config.train, device), config.train, config.seed)
-    with reporter.task("training", steps_of(config.train, len(chosen))) as task:
-        watcher = Watcher(
-            task=task,
-            metrics=metrics,
-            held=held,
-            tokens=tokens,
-            pad=tokenizer.pad,
-            warn=reporter.warn,
-            say=reporter.say,
-            every=config.train.eval_steps,
-            patience=config.train.patience,
-            folder=checkpoints,
-        )
-        done = train_adapter(
-            model,
-            chosen,
-            config.train,
-            folder=checkpoints,
-            resume=resume,
-            watcher=watcher,
-            device=device,
-            seed=config.seed,
-            pad=tokenizer.pad,
-        )
-    final = watcher.evaluation(model, done["steps"])
+    model = load_model(base.path, config.train, device, config.seed)
+    engine = open_engine(model, EngineSetup(config.train, chosen, tokenizer.pad, reporter.warn))
+    try:
+        with reporter.task("training", steps_of(config.train, len(chosen))) as task:
+            watcher = Watcher(
+                engine,
+                held_out,
+                config.train,
+                files=TrainingFiles(metrics, run.checkpoints),
+                task=task,
+                reporter=reporter,
+            )
+            done = train_adapter(model, chosen, config.train, watcher=watcher, resume=resume, seed=config.seed)
+        final = watcher.evaluation(done.steps)
+    finally:
+        engine.close()
     manifest = read_json(run.dataset_manifest)
     with atomic_folder(run.adapter) as folder:
         model.save_pretrained(folder, safe_serialization=True)
@@ -138,9 +121,9 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
             },
         )
     summary = {
-        "headline": f"{done['steps']} steps, loss {done['train_loss']:.3f}, decision accuracy at the natural prior "
+        "headline": f"{done.steps} steps, loss {done.train_loss:.3f}, decision accuracy at the natural prior "
         f"{final.get('accuracy', 0.0):.1%} (balanced {final.get('balanced_accuracy', 0.0):.1%})",
-        **done,
+        **done.summary(),
         "device": device,
         "shortened": shortened,
         "eval": final,

@@ -1,1 +1,1 @@
-"""Tokens and masks, the base model, the QLoRA recipe, and the tiny local base."""
+"""Training: examples with loss weights, the adapter, the recipe, what watches it, and the engines that compute it."""

@@ -9,10 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from candletune.base.prefix import hidden_states
 from candletune.base.probabilities import decoder_and_head
-from candletune.training.tokens import Weighted
+from candletune.training.examples import TokenizedExample
 
 
-def answer_loss(model: Any, batch: Sequence[Weighted], pad: int, *, share: bool = True) -> tuple[Tensor, float]:
+def answer_loss(model: Any, batch: Sequence[TokenizedExample], pad: int, *, share: bool = True) -> tuple[Tensor, float]:
     """Sum of weighted token losses over a batch, and the sum of the weights.
 
     Logits are made only where an answer token is predicted: a 131,072-word vocabulary over whole prompts is gigabytes.
@@ -25,15 +25,15 @@ def answer_loss(model: Any, batch: Sequence[Weighted], pad: int, *, share: bool 
     """
     decoder, head = decoder_and_head(model)
     states, shared = hidden_states(decoder, [example.ids for example in batch], pad, share=share)
-    rows, places, targets, weights = zip(*_asked(batch), strict=True)
+    rows, positions, targets, weights = zip(*_terms(batch), strict=True)
     device = states.device
     weight = torch.tensor(weights, device=device)
-    logits = head(states[torch.tensor(rows, device=device), torch.tensor(places, device=device) - shared]).float()
+    logits = head(states[torch.tensor(rows, device=device), torch.tensor(positions, device=device) - shared]).float()
     losses = cross_entropy(logits, torch.tensor(targets, device=device), reduction="none")
     return (losses * weight).sum(), float(weight.sum())
 
 
-def _asked(batch: Sequence[Weighted]) -> Iterator[tuple[int, int, int, float]]:
+def _terms(batch: Sequence[TokenizedExample]) -> Iterator[tuple[int, int, int, float]]:
     """(row, position of the prediction, target id, weight); a soft decision asks each of its ids for a share."""
     for row, example in enumerate(batch):
         for offset, weight in enumerate(example.weights):

@@ -1,8 +1,8 @@
-"""The recipe: Hugging Face Trainer over weighted examples, resuming only where data and configuration are the same."""
+"""The recipe: Hugging Face's Trainer over tokenized examples, whatever the engine that gives their loss."""
 
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,35 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from candletune.config import TrainConfig
 from candletune.errors import InputError
-from candletune.files import make_folder, read_json, remove_folder, write_json
-from candletune.hashes import fingerprint
-from candletune.training.fast.engine import GradientEngine, open_fast
-from candletune.training.loss import answer_loss
-from candletune.training.tokens import Weighted
+from candletune.training.adapter import trained_device
+from candletune.training.engine import TrainingEngine
+from candletune.training.examples import TokenizedExample
 from candletune.training.watch import Watcher, interruptible
 
-_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training came to.
 
-def micro_batch(config: TrainConfig, device: str) -> int:
-    """Examples a forward pass: as configured, else the whole effective batch on a CPU and a quarter of it on a GPU."""
-    if config.batch_size:
-        return config.batch_size
-    return config.effective_batch if device == "cpu" else max(1, config.effective_batch // 4)
+    Attributes:
+        steps: optimizer steps.
+        best_step: step of the adapter that was kept with early stopping, else None.
+        train_loss: mean loss over the steps.
+        batch_size: examples a pass, in the end.
+        backend: the engine's name.
+        plan: the engine's way of working; empty when it planned nothing.
+    """
+
+    steps: int
+    best_step: int | None
+    train_loss: float
+    batch_size: int
+    backend: str
+    plan: str
+
+    def summary(self) -> dict[str, Any]:
+        """For train/summary.json."""
+        return asdict(self)
 
 
 def steps_of(config: TrainConfig, examples: int) -> int:
@@ -36,16 +50,16 @@ def steps_of(config: TrainConfig, examples: int) -> int:
     return max(1, -int(-config.epochs * examples // config.effective_batch))
 
 
-class WeightedTrainer(Trainer):
-    """Trainer whose loss is the weighted mean over the answer tokens of the whole effective batch.
+class EngineTrainer(Trainer):
+    """Trainer whose loss is the engine's: the weighted mean over the answer tokens of the whole effective batch.
 
     Each micro-batch contributes its weighted sum over the weight of all of them, so the gradient does not depend on how
     an effective batch is cut.
     """
 
-    def __init__(self, *args: Any, pad: int, engine: GradientEngine | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, engine: TrainingEngine, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.pad, self.engine = pad, engine
+        self.engine = engine
         self.model_accepts_loss_kwargs = True
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
@@ -69,11 +83,8 @@ class WeightedTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The micro-batch's share of the weighted mean loss."""
-        examples: list[Weighted] = inputs["examples"]
-        if self.engine is not None:
-            total, weight = self.engine.loss(examples)
-        else:
-            total, weight = answer_loss(self.accelerator.unwrap_model(model), examples, self.pad)
+        examples: list[TokenizedExample] = inputs["examples"]
+        total, weight = self.engine.loss(examples)
         share: Tensor = total / (num_items_in_batch if num_items_in_batch is not None else weight)
         if not torch.isfinite(share):
             raise InputError(
@@ -87,74 +98,74 @@ class WeightedTrainer(Trainer):
         return inputs
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step, by number (950 is before 1000); unfinished ones do not count."""
-    found = [
-        (int(match[1]), path)
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if (match := _CHECKPOINT.match(path.name)) and (path / "trainer_state.json").is_file()
-    ]
-    return max(found)[1] if found else None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step a checkpoint was written after."""
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def prepare_checkpoints(folder: Path, mark: str) -> Path | None:
-    """The checkpoint to resume from; checkpoints of other data or another configuration are removed."""
-    marker = folder / "candletune.json"
-    if folder.exists() and (not marker.exists() or read_json(marker).get("fingerprint") != mark):
-        remove_folder(folder)
-    make_folder(folder)
-    write_json(marker, {"fingerprint": mark})
-    return latest_checkpoint(folder)
-
-
-def recipe_mark(config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int) -> str:
-    """What a checkpoint belongs to."""
-    return fingerprint([config.model_dump(mode="json"), dataset_sha256, base_sha256, seed])
-
-
 def train_adapter(
     model: Any,
-    examples: Sequence[Weighted],
+    examples: Sequence[TokenizedExample],
     config: TrainConfig,
     *,
-    folder: Path,
-    resume: Path | None,
     watcher: Watcher,
-    device: str,
+    resume: Path | None,
     seed: int,
-    pad: int,
-) -> dict[str, Any]:
-    """Train; returns steps and the final training loss. The model's adapter holds the result."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    engine: GradientEngine | None
-    if config.backend == "unsloth":
-        from candletune.training.unsloth import UnslothEngine
+) -> TrainingResult:
+    """Train; the model's adapter holds the result.
 
-        engine = UnslothEngine(model, config, pad=pad, say=watcher.warn)
-    else:
-        engine = open_fast(model, config, examples, batch=config.effective_batch, say=watcher.warn)
-    micro = config.effective_batch if engine else micro_batch(config, device)
-    watcher.engine = engine
-    if engine is not None and device == "cuda":
-        watcher.say(engine.plan.describe())
+    Args:
+        model: the base with its adapter, under the watcher's engine.
+        examples: training examples.
+        config: training settings.
+        watcher: follows the training; its engine gives the loss.
+        resume: checkpoint to go on from.
+        seed: of the examples' order and of dropout.
+
+    Raises:
+        InputError: a loss that is not finite, or too little memory.
+    """
+    from transformers.trainer_callback import PrinterCallback
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    engine = watcher.engine
+    device = trained_device(model).type
+    if device == "cuda" and engine.plan.describe():
+        watcher.reporter.say(engine.plan.describe())
     set_seed(seed)
-    arguments = TrainingArguments(
+    steps = steps_of(config, len(examples))
+    trainer = EngineTrainer(
+        model=model,
+        args=trainer_arguments(config, engine, watcher.files.checkpoints, steps=steps, device=device, seed=seed),
+        train_dataset=list(examples),
+        data_collator=lambda rows: {"examples": rows},
+        callbacks=[watcher],
+        engine=engine,
+    )
+    trainer.remove_callback(PrinterCallback)
+    with interruptible(watcher):
+        output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    return TrainingResult(
+        steps=int(output.global_step),
+        best_step=watcher.keep_best(model, int(output.global_step)),
+        train_loss=float(output.training_loss),
+        batch_size=engine.plan.micro_batch,
+        backend=engine.name,
+        plan=engine.plan.describe(),
+    )
+
+
+def trainer_arguments(
+    config: TrainConfig, engine: TrainingEngine, folder: Path, *, steps: int, device: str, seed: int
+) -> TrainingArguments:
+    """The plan's table in the Trainer's words."""
+    return TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=-(-config.effective_batch // micro),
-        max_steps=steps_of(config, len(examples)),
+        per_device_train_batch_size=engine.call_size,
+        gradient_accumulation_steps=-(-config.effective_batch // engine.call_size),
+        max_steps=steps,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup,
         optim=config.optimizer,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing and device == "cuda" and engine is None,
+        gradient_checkpointing=engine.checkpointing,
         bf16=config.bf16 and device == "cuda",
         use_cpu=device == "cpu",
         logging_steps=1,
@@ -169,28 +180,3 @@ def train_adapter(
         seed=seed,
         data_seed=seed,
     )
-    trainer = WeightedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=list(examples),
-        data_collator=lambda rows: {"examples": rows},
-        callbacks=[watcher],
-        pad=pad,
-        engine=engine,
-    )
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-    with interruptible(watcher):
-        output = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-    if engine is not None:
-        micro = engine.plan.micro_batch
-    best = watcher.keep_best(model, int(output.global_step))
-    return {
-        "steps": int(output.global_step),
-        "best_step": best,
-        "train_loss": float(output.training_loss),
-        "batch_size": micro,
-        "backend": "reference" if engine is None else "unsloth" if config.backend == "unsloth" else "fast",
-        "plan": "" if engine is None else engine.plan.describe(),
-    }

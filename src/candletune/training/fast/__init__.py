@@ -1,1 +1,36 @@
-"""The hand-written GPU pass: packed rows, kernels, memory plan."""
+"""The fast engine: a step's loss and LoRA gradients by hand, over packed rows, by a memory plan.
+
+Modules, in the order data passes through them::
+
+    plan       how much a step may hold, and the fastest way of working that fits
+    packing    rows of a micro-batch laid end to end, what they all begin with stored once
+    weights    frozen matrices stacked, 4-bit ones expanded a layer at a time
+    layer      one decoder layer forward and backward, with the derivation of its gradients
+    attention  causal attention over the packed segments
+    ops        elementwise arithmetic as plain functions; kernels: the same in Triton
+    offload    activations that wait in host memory
+    engine     the pass over all layers, embedding and head, and a step's micro-batches
+    parallel   the same step shared with worker processes, one a GPU
+
+Symbols, used in every docstring and comment of this package::
+
+    T    packed tokens of a micro-batch          P   tokens of the shared prefix
+    A    target positions: packed tokens whose   S   keys behind `Segments.gather`: every row's
+         next token the loss asks for                copy of the prefix and its own tokens
+    h    hidden size                             f   feed-forward size
+    H, K query heads, key and value heads        d   head size
+    r    LoRA rank                               V   vocabulary
+
+Shapes::
+
+    hidden       (T, h)        the residual stream at a layer's input
+    qkv          (T, (H+2K) d) projections of queries, keys and values, side by side
+    queries      (T, H, d)     rotated; (A, H, d) in the last layer
+    keys, values (T, K, d)     as packed; (S, K, d) once gathered for attention
+    attn_out     (T, H d)      what the output projection reads
+    mid          (T, h)        the residual stream between attention and feed-forward
+    gate_up      (T, 2f)       projections of gate and up, side by side
+    lora_a       (T, r)        dropout(x) @ A^T, a pair's narrow product
+    grad_lora    (T, r)        its gradient
+    target_index (A,)          packed positions of the A target tokens
+"""

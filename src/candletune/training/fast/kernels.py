@@ -1,8 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-"""Triton kernels of the fast path's elementwise arithmetic: each reads and writes its tensors once.
+"""Triton kernels of the elementwise arithmetic: each reads and writes its tensors once.
 
-torch.compile's versions of the same functions took two to five times as long (concatenations became masked loads,
-and a batch's changing length became a division for each element).
+Every public function here equals the function of the same name in `ops`, to rounding; the test that says so is
+`tests/training/fast/test_kernels.py::test_kernel_equals_its_plain_function[NAME]`, and `test_kernel_compiles[NAME]`
+compiles it for Ampere and Hopper. torch.compile's versions of the same functions took two to five times as long
+(concatenations became masked loads, and a batch's changing length became a division for each element).
 """
 
 import torch
@@ -10,11 +12,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_COLUMNS = 1024
+_BLOCK = 1024
 
 
 @triton.jit
-def _norm(source, weight, target, width, eps, BLOCK: tl.constexpr):
+def _rms_norm(source, weight, target, width, eps, BLOCK: tl.constexpr):
+    """One row a program: `ops.rms_norm`."""
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK)
     real = place < width
@@ -26,46 +29,49 @@ def _norm(source, weight, target, width, eps, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _norm_backward(grad, source, weight, residual, target, width, eps, BLOCK: tl.constexpr):
+def _rms_norm_backward(grad, source, weight, residual, target, width, eps, BLOCK: tl.constexpr):
+    """One row a program: `ops.rms_norm_backward`, the residual's gradient added on the way out."""
     row = tl.program_id(0).to(tl.int64)
     place = tl.arange(0, BLOCK)
     real = place < width
     wide = tl.load(source + row * width + place, mask=real, other=0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(wide * wide, axis=0) / width + eps)
     unit = wide * scale
-    pulled = tl.load(grad + row * width + place, mask=real, other=0.0).to(tl.float32)
-    pulled *= tl.load(weight + place, mask=real, other=0.0).to(tl.float32)
-    inner = scale * (pulled - unit * (tl.sum(pulled * unit, axis=0) / width))
+    grad_unit = tl.load(grad + row * width + place, mask=real, other=0.0).to(tl.float32)
+    grad_unit *= tl.load(weight + place, mask=real, other=0.0).to(tl.float32)
+    inner = scale * (grad_unit - unit * (tl.sum(grad_unit * unit, axis=0) / width))
     inner += tl.load(residual + row * width + place, mask=real, other=0.0).to(tl.float32)
     tl.store(target + row * width + place, inner, mask=real)
 
 
 @triton.jit
-def _gate(both, target, width, BLOCK: tl.constexpr):
+def _swiglu(gate_up, target, width, BLOCK: tl.constexpr):
+    """One row and BLOCK columns a program: `ops.swiglu`."""
     row = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = place < width
-    first = tl.load(both + row * 2 * width + place, mask=real, other=0.0).to(tl.float32)
-    second = tl.load(both + row * 2 * width + width + place, mask=real, other=0.0).to(tl.float32)
-    tl.store(target + row * width + place, first * tl.sigmoid(first) * second, mask=real)
+    gate = tl.load(gate_up + row * 2 * width + place, mask=real, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * width + width + place, mask=real, other=0.0).to(tl.float32)
+    tl.store(target + row * width + place, gate * tl.sigmoid(gate) * up, mask=real)
 
 
 @triton.jit
-def _gate_backward(grad, both, width, BLOCK: tl.constexpr):
+def _swiglu_backward(grad, gate_up, width, BLOCK: tl.constexpr):
+    """One row and BLOCK columns a program: `ops.swiglu_backward`, written over `gate_up`."""
     row = tl.program_id(0).to(tl.int64)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = place < width
-    first = tl.load(both + row * 2 * width + place, mask=real, other=0.0).to(tl.float32)
-    second = tl.load(both + row * 2 * width + width + place, mask=real, other=0.0).to(tl.float32)
+    gate = tl.load(gate_up + row * 2 * width + place, mask=real, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * width + width + place, mask=real, other=0.0).to(tl.float32)
     wide = tl.load(grad + row * width + place, mask=real, other=0.0).to(tl.float32)
-    share = tl.sigmoid(first)
-    tl.store(both + row * 2 * width + place, wide * second * share * (1 + first * (1 - share)), mask=real)
-    tl.store(both + row * 2 * width + width + place, wide * first * share, mask=real)
+    share = tl.sigmoid(gate)
+    tl.store(gate_up + row * 2 * width + place, wide * up * share * (1 + gate * (1 - share)), mask=real)
+    tl.store(gate_up + row * 2 * width + width + place, wide * gate * share, mask=real)
 
 
 @triton.jit
-def _turn(
-    flat,
+def _rope(
+    qkv,
     queries,
     keys,
     values,
@@ -78,11 +84,11 @@ def _turn(
     GROUP: tl.constexpr,
     JOIN: tl.constexpr,
 ):
-    """One token, GROUP heads: between the flat (queries, keys, values) row and rotated separate tensors, or back."""
+    """One token and GROUP heads a program: `ops.split_rope`, or with JOIN its transpose `ops.join_rope`."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * GROUP
     lane = tl.arange(0, GROUP)[:, None] * (2 * HALF) + tl.arange(0, HALF)[None]
-    flat += row * stride + head * (2 * HALF)
+    qkv += row * stride + head * (2 * HALF)
     if head < heads:
         split = queries + (row * heads + head) * (2 * HALF)
     elif head < heads + kv_heads:
@@ -93,27 +99,27 @@ def _turn(
         first = tl.load(split + lane).to(tl.float32)
         second = tl.load(split + lane + HALF).to(tl.float32)
     else:
-        first = tl.load(flat + lane).to(tl.float32)
-        second = tl.load(flat + lane + HALF).to(tl.float32)
+        first = tl.load(qkv + lane).to(tl.float32)
+        second = tl.load(qkv + lane + HALF).to(tl.float32)
     if head < heads + kv_heads:
         table = row * (2 * HALF) + tl.arange(0, HALF)[None]
         c = tl.load(cos + table).to(tl.float32)
         s = tl.load(sin + table).to(tl.float32)
         if JOIN:
             s = -s
-        turned = first * c - second * s
+        rotated = first * c - second * s
         second = second * c + first * s
-        first = turned
+        first = rotated
     if JOIN:
-        tl.store(flat + lane, first)
-        tl.store(flat + lane + HALF, second)
+        tl.store(qkv + lane, first)
+        tl.store(qkv + lane + HALF, second)
     else:
         tl.store(split + lane, first)
         tl.store(split + lane + HALF, second)
 
 
 @triton.jit
-def _drop(
+def _dropout(
     source,
     total,
     target,
@@ -125,6 +131,7 @@ def _drop(
     BLOCK: tl.constexpr,
     ADD: tl.constexpr,
 ):
+    """One row and BLOCK columns a program: `ops.dropout`, or with ADD `ops.add_dropout`."""
     row = tl.program_id(0)
     place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = place < width
@@ -141,68 +148,68 @@ def _drop(
     tl.store(target + spot, value, mask=real)
 
 
-def norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """See fast_ops.norm."""
+def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Equals `ops.rms_norm`."""
     hidden = hidden.contiguous()
     out = torch.empty_like(hidden)
     width = hidden.shape[1]
-    _norm[(len(hidden),)](hidden, weight, out, width, eps, BLOCK=triton.next_power_of_2(width), num_warps=8)
+    _rms_norm[(len(hidden),)](hidden, weight, out, width, eps, BLOCK=triton.next_power_of_2(width), num_warps=8)
     return out
 
 
-def norm_backward(grad: Tensor, hidden: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
-    """See fast_ops.norm_backward."""
+def rms_norm_backward(grad: Tensor, hidden: Tensor, weight: Tensor, eps: float, residual: Tensor) -> Tensor:
+    """Equals `ops.rms_norm_backward`."""
     grad, hidden, residual = grad.contiguous(), hidden.contiguous(), residual.contiguous()
     out = torch.empty_like(hidden)
     width = hidden.shape[1]
     block = triton.next_power_of_2(width)
-    _norm_backward[(len(hidden),)](grad, hidden, weight, residual, out, width, eps, BLOCK=block, num_warps=8)
+    _rms_norm_backward[(len(hidden),)](grad, hidden, weight, residual, out, width, eps, BLOCK=block, num_warps=8)
     return out
 
 
-def gate(both: Tensor) -> Tensor:
-    """See fast_ops.gate."""
-    width = both.shape[1] // 2
-    out = both.new_empty(len(both), width)
-    _gate[(len(both), triton.cdiv(width, _COLUMNS))](both.contiguous(), out, width, BLOCK=_COLUMNS)
+def swiglu(gate_up: Tensor) -> Tensor:
+    """Equals `ops.swiglu`."""
+    width = gate_up.shape[1] // 2
+    out = gate_up.new_empty(len(gate_up), width)
+    _swiglu[(len(gate_up), triton.cdiv(width, _BLOCK))](gate_up.contiguous(), out, width, BLOCK=_BLOCK)
     return out
 
 
-def gate_backward(grad: Tensor, both: Tensor) -> Tensor:
-    """See fast_ops.gate_backward; the gradient takes the place of `both`."""
+def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
+    """Equals `ops.swiglu_backward`; the gradient takes the place of `gate_up`."""
     width = grad.shape[1]
-    _gate_backward[(len(both), triton.cdiv(width, _COLUMNS))](grad.contiguous(), both, width, BLOCK=_COLUMNS)
-    return both
+    _swiglu_backward[(len(gate_up), triton.cdiv(width, _BLOCK))](grad.contiguous(), gate_up, width, BLOCK=_BLOCK)
+    return gate_up
 
 
-def split_turned(flat: Tensor, heads: int, kv_heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """See fast_ops.split_turned."""
-    width = flat.shape[1] // (heads + 2 * kv_heads)
-    parts = [flat.new_empty(len(flat), count, width) for count in (heads, kv_heads, kv_heads)]
-    _launch_turn(flat, parts, cos, sin, join=False)
+def split_rope(qkv: Tensor, heads: int, kv_heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Equals `ops.split_rope`."""
+    width = qkv.shape[1] // (heads + 2 * kv_heads)
+    parts = [qkv.new_empty(len(qkv), count, width) for count in (heads, kv_heads, kv_heads)]
+    _launch_rope(qkv, parts, cos, sin, join=False)
     return parts[0], parts[1], parts[2]
 
 
-def join_turned(queries: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """See fast_ops.join_turned."""
+def join_rope(queries: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Equals `ops.join_rope`."""
     parts = [queries.contiguous(), keys.contiguous(), values.contiguous()]
-    flat = queries.new_empty(len(queries), sum(part.shape[1] for part in parts) * queries.shape[2])
-    _launch_turn(flat, parts, cos, sin, join=True)
-    return flat
+    qkv = queries.new_empty(len(queries), sum(part.shape[1] for part in parts) * queries.shape[2])
+    _launch_rope(qkv, parts, cos, sin, join=True)
+    return qkv
 
 
-def _launch_turn(flat: Tensor, parts: list[Tensor], cos: Tensor, sin: Tensor, *, join: bool) -> None:
+def _launch_rope(qkv: Tensor, parts: list[Tensor], cos: Tensor, sin: Tensor, *, join: bool) -> None:
     heads, kv_heads, width = parts[0].shape[1], parts[1].shape[1], parts[0].shape[2]
     group = 8
     while heads % group or kv_heads % group:
         group //= 2
-    grid = (len(flat), (heads + 2 * kv_heads) // group)
-    _turn[grid](
-        flat,
+    grid = (len(qkv), (heads + 2 * kv_heads) // group)
+    _rope[grid](
+        qkv,
         *parts,
         cos.contiguous(),
         sin.contiguous(),
-        flat.stride(0),
+        qkv.stride(0),
         heads,
         kv_heads,
         HALF=width // 2,
@@ -212,19 +219,19 @@ def _launch_turn(flat: Tensor, parts: list[Tensor], cos: Tensor, sin: Tensor, *,
     )
 
 
-def dropped(hidden: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
-    """See fast_ops.dropped."""
+def dropout(hidden: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
+    """Equals `ops.dropout`."""
     hidden = hidden.contiguous()
     out = torch.empty_like(hidden)
     width = hidden.shape[1]
-    grid = (len(hidden), triton.cdiv(width, _COLUMNS))
-    _drop[grid](hidden, hidden, out, seed, width, start, rate, 1 / (1 - rate), BLOCK=_COLUMNS, ADD=False)
+    grid = (len(hidden), triton.cdiv(width, _BLOCK))
+    _dropout[grid](hidden, hidden, out, seed, width, start, rate, 1 / (1 - rate), BLOCK=_BLOCK, ADD=False)
     return out
 
 
-def add_dropped(total: Tensor, part: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
-    """See fast_ops.add_dropped; the sum takes the place of `total`."""
+def add_dropout(total: Tensor, part: Tensor, rate: float, seed: Tensor, start: int) -> Tensor:
+    """Equals `ops.add_dropout`; the sum takes the place of `total`."""
     width = part.shape[1]
-    grid = (len(part), triton.cdiv(width, _COLUMNS))
-    _drop[grid](part.contiguous(), total, total, seed, width, start, rate, 1 / (1 - rate), BLOCK=_COLUMNS, ADD=True)
+    grid = (len(part), triton.cdiv(width, _BLOCK))
+    _dropout[grid](part.contiguous(), total, total, seed, width, start, rate, 1 / (1 - rate), BLOCK=_BLOCK, ADD=True)
     return total

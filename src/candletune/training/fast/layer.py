@@ -1,8 +1,29 @@
 """One decoder layer, forward and backward by hand.
 
-Frozen weights need only the gradient of their input, so a layer keeps either just its input and computes the rest
-again, or everything its backward needs. The second half of the feed-forward part is never computed twice: no gradient
-needs its result.
+Symbols and shapes: see the package. Forward, for hidden x (T, h)::
+
+    q, k, v  = rope(linear(norm(x)))         mid  = x + linear_o(attention(q, k, v))
+    gate, up = linear(norm(mid))             y    = mid + linear_down(silu(gate) * up)
+
+Derivation. Every product is z = x W^T + s D(x) A^T B^T, with W frozen, A (r, inputs) and B (outputs, r) trained,
+s = alpha / r and D the dropout mask with its factor. Write lora_a = D(x) A^T and let g = dL/dz come from above. Then::
+
+    dL/dB = s g^T lora_a                     grad_lora = s g B             (the gradient of lora_a)
+    dL/dA = grad_lora^T D(x)                 dL/dx     = g W + D(grad_lora A)
+
+W needs no gradient, so nothing of size (outputs, inputs) is made, and D is its own transpose (a diagonal matrix). LoRA
+gradients are sums over tokens, so they are added up chunk by chunk in float32 (`GradientSums`). The residual stream
+passes its gradient on unchanged: with g = dL/dy,
+
+    dL/dmid = g + norm'(mid)^T linear_gate_up^T swiglu'(gate, up)^T linear_down^T g
+    dL/dx   = dL/dmid + norm'(x)^T linear_qkv^T rope^T attention'^T linear_o^T dL/dmid
+
+and the two sums are made inside `rms_norm_backward`. `swiglu'`, `norm'` and `rope^T` are derived in `ops`.
+
+What need not be computed. linear_down's result enters no gradient (only its input and its LoRA pair do), so computing
+a layer again stops before it. The last layer's output is asked for at the A target positions only: its queries, output
+projection and feed-forward part have A rows, its keys and values T, and its input's gradient is scattered back. The
+first layer's input is the embedding, which is frozen, so its gradient is not made.
 """
 
 from collections.abc import Callable
@@ -11,53 +32,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from candletune.training.fast.attention import Saved, attend, attend_backward
+from candletune.training.fast.attention import SavedAttention, attend, attend_and_save, attend_backward
 from candletune.training.fast.ops import Ops
 from candletune.training.fast.packing import Segments
-from candletune.training.fast.weights import Layer, Lora
+from candletune.training.fast.weights import Layer, LoraPair, Stack
 
 
-@dataclass(frozen=True, slots=True)
-class Micro:
-    """What all layers of one micro-batch share.
-
-    Attributes:
-        ops: elementwise functions.
-        cos: rotary table (tokens, d).
-        sin: rotary table (tokens, d).
-        heads: query heads.
-        kv_heads: key and value heads.
-        seeds: a dropout seed for each LoRA pair, int32; None: no dropout (evaluation).
-        pieces: (start, stop) rows of the feed-forward part that are computed at once.
-        aside: how many of the first pieces wait in host memory where a layer does not keep everything.
-    """
-
-    ops: Ops
-    cos: Tensor
-    sin: Tensor
-    heads: int
-    kv_heads: int
-    seeds: Tensor | None
-    pieces: tuple[tuple[int, int], ...]
-    aside: int = 0
-
-
-@dataclass(slots=True)
-class Kept:
-    """What a layer's backward needs; the optional parts are computed again where they are None."""
-
-    hidden: Tensor | None
-    projected: dict[int, Tensor] = field(default_factory=dict)
-    queries: Tensor | None = None
-    keys: Tensor | None = None
-    values: Tensor | None = None
-    mixed: Tensor | None = None
-    attention: Saved = ()
-    middle: Tensor | None = None
-    both: list[Tensor] = field(default_factory=list)
-
-
-class Gradients:
+class GradientSums:
     """Float32 sums of LoRA gradients, by the parameter's identity."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
@@ -67,289 +48,316 @@ class Gradients:
         """Add one micro-batch's or chunk's part."""
         self.sums[id(parameter)].add_(grad)
 
+    def of(self, parameters: list[Tensor]) -> list[Tensor]:
+        """The sums in the order of `parameters`."""
+        return [self.sums[id(parameter)] for parameter in parameters]
 
-def product(
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What all layers of one micro-batch share.
+
+    Attributes:
+        ops: elementwise functions.
+        cos: rotary table (T, d).
+        sin: rotary table (T, d).
+        heads: H, query heads.
+        kv_heads: K, key and value heads.
+        seeds: a dropout seed for each LoRA pair, int32; None: no dropout (evaluation).
+        chunks: (start, stop) rows of the feed-forward part that are computed at once.
+        offloaded: how many of the first chunks wait in host memory where a layer does not keep everything.
+        sums: where LoRA gradients go; None without a backward pass.
+    """
+
+    ops: Ops
+    cos: Tensor
+    sin: Tensor
+    heads: int
+    kv_heads: int
+    seeds: Tensor | None
+    chunks: tuple[tuple[int, int], ...]
+    offloaded: int = 0
+    sums: GradientSums | None = None
+
+    def dropout(self, inputs: Tensor, pair: LoraPair, start: int) -> Tensor:
+        """D(x) for a pair's inputs whose first row is number `start`."""
+        if self.seeds is None or pair.dropout == 0:
+            return inputs
+        return self.ops.dropout(inputs, pair.dropout, self.seeds[pair.number], start)
+
+    def add_dropout(self, total: Tensor, grad_lora: Tensor, a: Tensor, pair: LoraPair, start: int) -> Tensor:
+        """total + D(grad_lora A); `total` may be overwritten."""
+        if self.seeds is None or pair.dropout == 0:
+            return total.addmm_(grad_lora, a)
+        return self.ops.add_dropout(total, grad_lora @ a, pair.dropout, self.seeds[pair.number], start)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPass:
+    """One layer's part in one micro-batch: what its forward and its backward both read.
+
+    Attributes:
+        layer: norms and sizes.
+        stacks: its products, expanded.
+        batch: what all layers share.
+        segments: attention segments; in the last layer their queries are the target positions.
+        target_index: positions whose output is wanted (the last layer); None: all.
+    """
+
+    layer: Layer
+    stacks: dict[str, Stack]
+    batch: MicroBatch
+    segments: Segments
+    target_index: Tensor | None = None
+
+    @property
+    def chunks(self) -> tuple[tuple[int, int], ...]:
+        """Rows of the feed-forward part computed at once; the last layer has few."""
+        return self.batch.chunks if self.target_index is None else ((0, len(self.target_index)),)
+
+
+@dataclass(slots=True)
+class SavedActivations:
+    """What a layer's backward needs; the optional parts are computed again where they are None.
+
+    Attributes:
+        hidden: (T, h), the layer's input.
+        lora_a: each LoRA pair's narrow product by its number, (T, r); of chunks the first only.
+        attention: queries, keys, values and the attention between them.
+        attn_out: (T, H d).
+        mid: (T, h).
+        gate_up: (chunk, 2f) a chunk.
+    """
+
+    hidden: Tensor | None
+    lora_a: dict[int, Tensor] = field(default_factory=dict)
+    attention: SavedAttention | None = None
+    attn_out: Tensor | None = None
+    mid: Tensor | None = None
+    gate_up: list[Tensor] = field(default_factory=list)
+
+
+def linear_forward(
     inputs: Tensor,
-    weight: Tensor,
-    loras: list[Lora],
-    micro: Micro,
-    kept: Kept,
+    stack: Stack,
+    batch: MicroBatch,
+    saved: SavedActivations,
     *,
     start: int = 0,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """inputs @ weight^T plus the LoRA pairs' parts (and a residual), shape (n, outputs)."""
+    """x W^T plus the LoRA pairs' parts (and a residual), shape (rows, outputs); `start` numbers the first row."""
+    weight = stack.weight
     out = inputs @ weight.t() if residual is None else torch.addmm(residual, inputs, weight.t())
-    for lora in loras:
-        narrow = kept.projected.get(lora.number) if start == 0 else None
-        if narrow is None:
-            narrow = _dropped(inputs, lora, micro, start) @ lora.a.to(inputs.dtype).t()
+    for pair in stack.loras:
+        lora_a = saved.lora_a.get(pair.number) if start == 0 else None
+        if lora_a is None:
+            lora_a = batch.dropout(inputs, pair, start) @ pair.a.to(inputs.dtype).t()
         if start == 0:
-            kept.projected[lora.number] = narrow
-        out[:, lora.start : lora.stop].addmm_(narrow, lora.b.to(inputs.dtype).t(), alpha=lora.scale)
+            saved.lora_a[pair.number] = lora_a
+        out[:, pair.start : pair.stop].addmm_(lora_a, pair.b.to(inputs.dtype).t(), alpha=pair.scale)
     return out
 
 
-def product_backward(
-    grad: Tensor,
-    inputs: Tensor,
-    weight: Tensor,
-    loras: list[Lora],
-    micro: Micro,
-    kept: Kept,
-    sums: Gradients,
-    *,
-    start: int = 0,
-    wanted: bool = True,
-) -> Tensor | None:
-    """Adds the LoRA gradients; returns the gradient of the inputs when it is wanted."""
-    back = grad @ weight if wanted else None
-    for lora in loras:
-        a, b = lora.a.to(inputs.dtype), lora.b.to(inputs.dtype)
-        part = grad[:, lora.start : lora.stop]
-        pulled = (part @ b) * lora.scale
-        shown = _dropped(inputs, lora, micro, start)
-        narrow = kept.projected.get(lora.number) if start == 0 else None
-        if narrow is None:
-            narrow = shown @ a.t()
-        sums.add(lora.b, (part.t() @ narrow) * lora.scale)
-        sums.add(lora.a, pulled.t() @ shown)
-        if back is not None:
-            back = _add_dropped(back, pulled, a, lora, micro, start)
+def linear_backward(
+    grad: Tensor, inputs: Tensor, stack: Stack, batch: MicroBatch, saved: SavedActivations, *, start: int = 0
+) -> Tensor:
+    """Adds the LoRA gradients and returns the gradient of the inputs, (rows, inputs)."""
+    back = grad @ stack.weight
+    for pair in stack.loras:
+        grad_lora = lora_backward(grad, inputs, pair, batch, saved, start=start)
+        back = batch.add_dropout(back, grad_lora, pair.a.to(inputs.dtype), pair, start)
     return back
 
 
+def lora_backward(
+    grad: Tensor, inputs: Tensor, pair: LoraPair, batch: MicroBatch, saved: SavedActivations, *, start: int = 0
+) -> Tensor:
+    """Adds one pair's gradients and returns grad_lora, (rows, r)."""
+    assert batch.sums is not None  # noqa: S101
+    a, b = pair.a.to(inputs.dtype), pair.b.to(inputs.dtype)
+    grad_part = grad[:, pair.start : pair.stop]
+    grad_lora = (grad_part @ b) * pair.scale
+    dropped = batch.dropout(inputs, pair, start)
+    lora_a = saved.lora_a.get(pair.number) if start == 0 else None
+    if lora_a is None:
+        lora_a = dropped @ a.t()
+    batch.sums.add(pair.b, (grad_part.t() @ lora_a) * pair.scale)
+    batch.sums.add(pair.a, grad_lora.t() @ dropped)
+    return grad_lora
+
+
 def forward_layer(
+    step: LayerPass,
     hidden: Tensor,
-    layer: Layer,
-    weights: dict[str, Tensor],
-    micro: Micro,
-    where: Segments,
     *,
-    picked: Tensor | None = None,
     keep: bool = False,
-    stash: Callable[[int, Tensor], None] | None = None,
-) -> tuple[Tensor, Kept]:
+    offload: Callable[[int, Tensor], None] | None = None,
+) -> tuple[Tensor, SavedActivations]:
     """Run a layer.
 
     Args:
-        hidden: (tokens, hidden size).
-        layer: the layer.
-        weights: its stacks.
-        micro: shared tables.
-        where: attention segments; their queries are the picked tokens if given.
-        picked: tokens whose output is wanted (the last layer), all when None.
+        step: the layer's part in the micro-batch.
+        hidden: (T, h).
         keep: keep what backward needs instead of only the input.
-        stash: takes the first pieces' gate and up projections where they are not kept.
+        offload: takes the first chunks' gate and up projections where they are not kept.
 
     Returns:
-        The output, (tokens or picked, hidden size), and what is kept.
+        The output, (T or A, h), and what is kept.
     """
-    kept = Kept(hidden)
-    _attention_half(hidden, layer, weights, micro, where, picked, kept)
-    middle = kept.middle
-    assert middle is not None  # noqa: S101
-    inner = micro.ops.norm(middle, layer.norms[1], layer.eps)
-    out = torch.empty_like(middle)
-    for number, (start, stop) in enumerate(_pieces(micro, picked)):
-        both = product(inner[start:stop], weights["both"], layer.loras["both"], micro, kept, start=start)
-        shown = micro.ops.gate(both)
+    batch, eps = step.batch, step.layer.eps
+    saved = SavedActivations(hidden)
+    mid = _attention_half(step, hidden, saved, keep=keep)
+    inner = batch.ops.rms_norm(mid, step.layer.norms[1], eps)
+    out = torch.empty_like(mid)
+    for number, (start, stop) in enumerate(step.chunks):
+        gate_up = linear_forward(inner[start:stop], step.stacks["gate_up"], batch, saved, start=start)
+        activated = batch.ops.swiglu(gate_up)
         if keep:
-            kept.both.append(both)
-        elif stash is not None and number < micro.aside:
-            stash(number, both)
-        del both
-        residual = middle[start:stop]
-        out[start:stop] = product(
-            shown, weights["down"], layer.loras["down"], micro, kept, start=start, residual=residual
+            saved.gate_up.append(gate_up)
+        elif offload is not None and number < batch.offloaded:
+            offload(number, gate_up)
+        del gate_up
+        out[start:stop] = linear_forward(
+            activated, step.stacks["down"], batch, saved, start=start, residual=mid[start:stop]
         )
-    return out, kept if keep else Kept(hidden, kept.projected)
+    return out, saved if keep else SavedActivations(hidden, saved.lora_a)
 
 
 def backward_layer(
+    step: LayerPass,
     grad: Tensor,
-    kept: Kept,
-    layer: Layer,
-    weights: dict[str, Tensor],
-    micro: Micro,
-    where: Segments,
-    sums: Gradients,
+    saved: SavedActivations,
     *,
-    picked: Tensor | None = None,
     first: bool = False,
-    fetch: Callable[[int], Tensor] | None = None,
+    reload: Callable[[int], Tensor] | None = None,
 ) -> Tensor | None:
     """Add the layer's LoRA gradients and return the gradient of its input (None for the first layer).
 
     Args:
+        step: the layer's part in the micro-batch, as in forward.
         grad: gradient of the output.
-        kept: from `forward_layer`; emptied as it is used.
-        layer: the layer.
-        weights: its stacks.
-        micro: shared tables.
-        where: attention segments.
-        sums: where LoRA gradients go.
-        picked: as in forward.
+        saved: from `forward_layer`; emptied as it is used.
         first: nothing trained lies below, so the input's gradient is not computed.
-        fetch: gives back what `stash` took.
+        reload: gives back what `offload` took.
     """
-    hidden = kept.hidden
+    hidden, batch = saved.hidden, step.batch
     assert hidden is not None  # noqa: S101
-    if kept.queries is None:
-        _attention_half(hidden, layer, weights, micro, where, picked, kept)
-    grad = _feed_forward_backward(grad, kept, layer, weights, micro, sums, picked, fetch)
-    assert kept.mixed is not None and kept.queries is not None  # noqa: S101
-    assert kept.keys is not None and kept.values is not None  # noqa: S101
-    back = product_backward(grad, kept.mixed, weights["o"], layer.loras["o"], micro, kept, sums)
-    assert back is not None  # noqa: S101
-    kept.mixed = None
-    width = kept.queries.shape[-1]
-    moved = attend_backward(
-        back.view(-1, micro.heads, width),
-        kept.queries,
-        where.spread(kept.keys),
-        where.spread(kept.values),
-        kept.attention,
-        where,
-        width**-0.5,
-    )
-    del back
-    kept.queries = kept.keys = kept.values = None
-    kept.attention = ()
-    inputs = micro.ops.norm(hidden, layer.norms[0], layer.eps)
-    queries, keys, values = moved[0], where.collect(moved[1]), where.collect(moved[2])
-    del moved
-    if picked is not None:
-        return _picked_backward(grad, queries, keys, values, hidden, inputs, layer, weights, micro, kept, sums, picked)
-    flat = micro.ops.join_turned(queries, keys, values, micro.cos, micro.sin)
-    del queries, keys, values
-    down = product_backward(flat, inputs, weights["qkv"], layer.loras["qkv"], micro, kept, sums, wanted=not first)
-    return None if down is None else micro.ops.norm_backward(down, hidden, layer.norms[0], layer.eps, grad)
+    if saved.attention is None:
+        _attention_half(step, hidden, saved, keep=True)
+    grad = _feed_forward_backward(step, grad, saved, reload)
+    attention, attn_out = saved.attention, saved.attn_out
+    assert attention is not None and attn_out is not None  # noqa: S101
+    saved.attention = saved.attn_out = None
+    grad_attn = linear_backward(grad, attn_out, step.stacks["o"], batch, saved)
+    del attn_out
+    grads = attend_backward(grad_attn.view(len(grad_attn), batch.heads, -1), attention)
+    del grad_attn, attention
+    inputs = batch.ops.rms_norm(hidden, step.layer.norms[0], step.layer.eps)
+    if step.target_index is not None:
+        grad_inputs, grad = _last_qkv_backward(step, grad, grads, inputs, saved)
+    else:
+        grad_qkv = batch.ops.join_rope(*grads, batch.cos, batch.sin)
+        del grads
+        if first:
+            for pair in step.stacks["qkv"].loras:
+                lora_backward(grad_qkv, inputs, pair, batch, saved)
+            return None
+        grad_inputs = linear_backward(grad_qkv, inputs, step.stacks["qkv"], batch, saved)
+    return batch.ops.rms_norm_backward(grad_inputs, hidden, step.layer.norms[0], step.layer.eps, grad)
 
 
-def _pieces(micro: Micro, picked: Tensor | None) -> tuple[tuple[int, int], ...]:
-    """Rows of the feed-forward part computed at once; the last layer has few."""
-    return micro.pieces if picked is None else ((0, len(picked)),)
-
-
-def _attention_half(
-    hidden: Tensor,
-    layer: Layer,
-    weights: dict[str, Tensor],
-    micro: Micro,
-    where: Segments,
-    picked: Tensor | None,
-    kept: Kept,
-) -> None:
-    """Norm, projections, attention and output projection; fills `kept` up to `middle`."""
-    inputs = micro.ops.norm(hidden, layer.norms[0], layer.eps)
-    width = weights["qkv"].shape[0] // (micro.heads + 2 * micro.kv_heads)
-    if picked is None:
-        flat = product(inputs, weights["qkv"], layer.loras["qkv"], micro, kept)
-        kept.queries, kept.keys, kept.values = micro.ops.split_turned(
-            flat, micro.heads, micro.kv_heads, micro.cos, micro.sin
-        )
+def _attention_half(step: LayerPass, hidden: Tensor, saved: SavedActivations, *, keep: bool) -> Tensor:
+    """Norm, projections, attention and output projection: `mid`; with `keep`, what backward needs goes to `saved`."""
+    batch, qkv = step.batch, step.stacks["qkv"]
+    inputs = batch.ops.rms_norm(hidden, step.layer.norms[0], step.layer.eps)
+    if step.target_index is None:
+        flat = linear_forward(inputs, qkv, batch, saved)
+        queries, keys, values = batch.ops.split_rope(flat, batch.heads, batch.kv_heads, batch.cos, batch.sin)
         del flat
         residual = hidden
     else:
-        split = micro.heads * width
-        own, others = _split_loras(layer.loras["qkv"], split)
-        above = product(inputs[picked], weights["qkv"][:split], own, micro, kept)
-        rest = product(inputs, weights["qkv"][split:], others, micro, kept)
-        kept.queries = micro.ops.split_turned(above, micro.heads, 0, micro.cos[picked], micro.sin[picked])[0]
-        _, kept.keys, kept.values = micro.ops.split_turned(rest, 0, micro.kv_heads, micro.cos, micro.sin)
-        residual = hidden[picked]
-    mixed, kept.attention = attend(kept.queries, where.spread(kept.keys), where.spread(kept.values), where, width**-0.5)
-    kept.mixed = mixed.flatten(1)
-    kept.middle = product(kept.mixed, weights["o"], layer.loras["o"], micro, kept, residual=residual)
+        queries, keys, values = _last_qkv(step, inputs, step.target_index, saved)
+        residual = hidden[step.target_index]
+    if keep:
+        saved.attention = attend_and_save(queries, keys, values, step.segments)
+        out = saved.attention.out.detach()
+    else:
+        out = attend(queries, keys, values, step.segments)
+    attn_out = out.flatten(1)
+    mid = linear_forward(attn_out, step.stacks["o"], batch, saved, residual=residual)
+    if keep:
+        saved.attn_out, saved.mid = attn_out, mid
+    return mid
 
 
 def _feed_forward_backward(
-    grad: Tensor,
-    kept: Kept,
-    layer: Layer,
-    weights: dict[str, Tensor],
-    micro: Micro,
-    sums: Gradients,
-    picked: Tensor | None,
-    fetch: Callable[[int], Tensor] | None,
+    step: LayerPass, grad: Tensor, saved: SavedActivations, reload: Callable[[int], Tensor] | None
 ) -> Tensor:
-    """Gradient of the residual stream in the layer's middle."""
-    middle = kept.middle
-    assert middle is not None  # noqa: S101
-    inner = micro.ops.norm(middle, layer.norms[1], layer.eps)
+    """Gradient of `mid`."""
+    batch, mid = step.batch, saved.mid
+    assert mid is not None  # noqa: S101
+    norm, eps = step.layer.norms[1], step.layer.eps
+    inner = batch.ops.rms_norm(mid, norm, eps)
     back = torch.empty_like(inner)
-    for number, (start, stop) in enumerate(_pieces(micro, picked)):
+    for number, (start, stop) in enumerate(step.chunks):
         rows = slice(start, stop)
-        if kept.both:
-            both = kept.both[number]
-            kept.both[number] = grad.new_empty(0)
-        elif fetch is not None and number < micro.aside:
-            both = fetch(number)
+        if saved.gate_up:
+            gate_up = saved.gate_up[number]
+            saved.gate_up[number] = grad.new_empty(0)
+        elif reload is not None and number < batch.offloaded:
+            gate_up = reload(number)
         else:
-            both = product(inner[rows], weights["both"], layer.loras["both"], micro, kept, start=start)
-        shown = micro.ops.gate(both) if layer.loras["down"] else both
-        pulled = product_backward(
-            grad[rows], shown, weights["down"], layer.loras["down"], micro, kept, sums, start=start
-        )
-        assert pulled is not None  # noqa: S101
-        pulled = micro.ops.gate_backward(pulled, both)
-        del both, shown
-        found = product_backward(
-            pulled, inner[rows], weights["both"], layer.loras["both"], micro, kept, sums, start=start
-        )
-        assert found is not None  # noqa: S101
-        back[rows] = found
-    kept.middle = None
-    return micro.ops.norm_backward(back, middle, layer.norms[1], layer.eps, grad)
+            gate_up = linear_forward(inner[rows], step.stacks["gate_up"], batch, saved, start=start)
+        down = step.stacks["down"]
+        activated = batch.ops.swiglu(gate_up) if down.loras else gate_up
+        grad_activated = linear_backward(grad[rows], activated, down, batch, saved, start=start)
+        grad_gate_up = batch.ops.swiglu_backward(grad_activated, gate_up)
+        del gate_up, activated, grad_activated
+        back[rows] = linear_backward(grad_gate_up, inner[rows], step.stacks["gate_up"], batch, saved, start=start)
+    saved.mid = None
+    return batch.ops.rms_norm_backward(back, mid, norm, eps, grad)
 
 
-def _picked_backward(
+def _last_qkv(
+    step: LayerPass, inputs: Tensor, target_index: Tensor, saved: SavedActivations
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The last layer's queries at the target positions (A, H, d), keys and values at all (T, K, d)."""
+    batch = step.batch
+    query_stack, key_stack = _split_qkv(step)
+    flat = linear_forward(inputs[target_index], query_stack, batch, saved)
+    rest = linear_forward(inputs, key_stack, batch, saved)
+    queries = batch.ops.split_rope(flat, batch.heads, 0, batch.cos[target_index], batch.sin[target_index])[0]
+    _, keys, values = batch.ops.split_rope(rest, 0, batch.kv_heads, batch.cos, batch.sin)
+    return queries, keys, values
+
+
+def _last_qkv_backward(
+    step: LayerPass,
     grad: Tensor,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    hidden: Tensor,
+    grads: tuple[Tensor, Tensor, Tensor],
     inputs: Tensor,
-    layer: Layer,
-    weights: dict[str, Tensor],
-    micro: Micro,
-    kept: Kept,
-    sums: Gradients,
-    picked: Tensor,
-) -> Tensor:
-    """The last layer's way back through its projections: queries at the picked tokens, keys and values at all."""
-    split = queries.shape[1] * queries.shape[2]
-    own, others = _split_loras(layer.loras["qkv"], split)
+    saved: SavedActivations,
+) -> tuple[Tensor, Tensor]:
+    """The transpose of `_last_qkv`: gradients of the normalised input and of the residual stream, (T, h) each."""
+    batch, target_index = step.batch, step.target_index
+    assert target_index is not None  # noqa: S101
+    queries, keys, values = grads
+    query_stack, key_stack = _split_qkv(step)
     none = queries.new_empty(len(queries), 0, queries.shape[2])
-    flat = micro.ops.join_turned(queries, none, none, micro.cos[picked], micro.sin[picked])
-    above = product_backward(flat, inputs[picked], weights["qkv"][:split], own, micro, kept, sums)
+    flat = batch.ops.join_rope(queries, none, none, batch.cos[target_index], batch.sin[target_index])
+    at_targets = linear_backward(flat, inputs[target_index], query_stack, batch, saved)
     none = keys.new_empty(len(keys), 0, keys.shape[2])
-    rest = micro.ops.join_turned(none, keys, values, micro.cos, micro.sin)
-    down = product_backward(rest, inputs, weights["qkv"][split:], others, micro, kept, sums)
-    assert above is not None and down is not None  # noqa: S101
-    down[picked] += above
-    residual = torch.zeros_like(hidden)
-    residual[picked] = grad
-    return micro.ops.norm_backward(down, hidden, layer.norms[0], layer.eps, residual)
+    rest = batch.ops.join_rope(none, keys, values, batch.cos, batch.sin)
+    everywhere = linear_backward(rest, inputs, key_stack, batch, saved)
+    everywhere[target_index] += at_targets
+    residual = torch.zeros_like(inputs)
+    residual[target_index] = grad
+    return everywhere, residual
 
 
-def _split_loras(loras: list[Lora], split: int) -> tuple[list[Lora], list[Lora]]:
-    """Pairs of the queries, and of keys and values with rows counted from the first key."""
-    own = [lora for lora in loras if lora.stop <= split]
-    rest = [
-        Lora(x.a, x.b, x.start - split, x.stop - split, x.scale, x.dropout, x.number) for x in loras if x.start >= split
-    ]
-    return own, rest
-
-
-def _dropped(inputs: Tensor, lora: Lora, micro: Micro, start: int) -> Tensor:
-    if micro.seeds is None or lora.dropout == 0:
-        return inputs
-    return micro.ops.dropped(inputs, lora.dropout, micro.seeds[lora.number], start)
-
-
-def _add_dropped(back: Tensor, pulled: Tensor, a: Tensor, lora: Lora, micro: Micro, start: int) -> Tensor:
-    if micro.seeds is None or lora.dropout == 0:
-        return back.addmm_(pulled, a)
-    return micro.ops.add_dropped(back, pulled @ a, lora.dropout, micro.seeds[lora.number], start)
+def _split_qkv(step: LayerPass) -> tuple[Stack, Stack]:
+    """The queries' part of the first product, and that of keys and values."""
+    qkv, batch = step.stacks["qkv"], step.batch
+    head_size = qkv.weight.shape[0] // (batch.heads + 2 * batch.kv_heads)
+    return qkv.split(batch.heads * head_size)

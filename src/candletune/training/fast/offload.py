@@ -7,17 +7,18 @@ import psutil
 import torch
 from torch import Tensor
 
-from candletune.training.fast.plan import LEAVING, Shape
+from candletune.training.fast.plan import IN_FLIGHT, ModelShape
 
 Key = tuple[int, int]
 """Layer and part of it."""
-COPIED = 2**26
+TEST_COPY = 2**26
+"""Bytes of the timed copy."""
 LAYER_OVER_PRODUCTS = 1.2
 """A layer's forward pass takes this many times as long as its matrix products (measured at 8B)."""
 
 
-class Shelf:
-    """Holds tensors outside the GPU; copies run in a stream of their own.
+class ActivationOffload:
+    """Activation offload: tensors wait in pinned host memory; copies run in a stream of their own.
 
     Pinned buffers grow to the largest micro-batch and are used again. No tensor is handed to the allocator while a
     copy still uses it: the computing stream waits for the copy first, which orders everything that comes later.
@@ -28,11 +29,11 @@ class Shelf:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._buffers: dict[Key, Tensor] = {}
         self._sizes: dict[Key, int] = {}
-        self._leaving: deque[tuple[torch.cuda.Event, Tensor]] = deque()
-        self._coming: dict[Key, tuple[torch.cuda.Event | None, Tensor]] = {}
+        self._outgoing: deque[tuple[torch.cuda.Event, Tensor]] = deque()
+        self._incoming: dict[Key, tuple[torch.cuda.Event | None, Tensor]] = {}
 
-    def put(self, key: Key, value: Tensor) -> None:
-        """Take a tensor (rows, features); rows may differ from call to call."""
+    def store(self, key: Key, value: Tensor) -> None:
+        """Copy a tensor (rows, features) out; rows may differ from call to call."""
         self._sizes[key] = len(value)
         buffer = self._buffers.get(key)
         if buffer is None or len(buffer) < len(value):
@@ -44,30 +45,30 @@ class Shelf:
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             buffer[: len(value)].copy_(value, non_blocking=True)
-            self._leaving.append((self.stream.record_event(), value))
-        if len(self._leaving) > LEAVING - 1:
-            self._let_go()
+            self._outgoing.append((self.stream.record_event(), value))
+        if len(self._outgoing) > IN_FLIGHT - 1:
+            self._release_oldest()
 
-    def ask(self, key: Key) -> None:
+    def prefetch(self, key: Key) -> None:
         """Start bringing a tensor back."""
         if key not in self._sizes:
             return
         part = self._buffers[key][: self._sizes.pop(key)]
         value = torch.empty(part.shape, dtype=part.dtype, device=self.device)
         if self.stream is None:
-            self._coming[key] = (None, value.copy_(part))
+            self._incoming[key] = (None, value.copy_(part))
             return
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             value.copy_(part, non_blocking=True)
-            self._coming[key] = (self.stream.record_event(), value)
+            self._incoming[key] = (self.stream.record_event(), value)
 
-    def take(self, key: Key) -> Tensor:
+    def load(self, key: Key) -> Tensor:
         """The tensor, on the device."""
-        while self._leaving:
-            self._let_go()
-        self.ask(key)
-        event, value = self._coming.pop(key)
+        while self._outgoing:
+            self._release_oldest()
+        self.prefetch(key)
+        event, value = self._incoming.pop(key)
         if event is not None:
             torch.cuda.current_stream(self.device).wait_event(event)
         return value
@@ -76,17 +77,17 @@ class Shelf:
         """Forget what is held; the buffers stay."""
         if self.stream is not None:
             self.stream.synchronize()
-        self._leaving.clear()
+        self._outgoing.clear()
         self._sizes.clear()
-        self._coming.clear()
+        self._incoming.clear()
 
-    def _let_go(self) -> None:
-        event, value = self._leaving.popleft()
+    def _release_oldest(self) -> None:
+        event, value = self._outgoing.popleft()
         torch.cuda.current_stream(self.device).wait_event(event)
         del value
 
 
-def host_share(shape: Shape, tokens: int, device: torch.device) -> float:
+def offload_share(shape: ModelShape, tokens: int, device: torch.device) -> float:
     """Share of a layer's gate and up projections that can reach host memory while the layer computes.
 
     Measured on the spot: a matrix product of the model's size against a copy to pinned memory. The layer's input goes
@@ -99,13 +100,13 @@ def host_share(shape: Shape, tokens: int, device: torch.device) -> float:
     """
     if device.type != "cuda":
         return 0.0
-    kind = torch.bfloat16 if shape.item == 2 else torch.float32
-    left = torch.randn(4096, shape.hidden, device=device, dtype=kind)
-    right = torch.randn(shape.feed_forward, shape.hidden, device=device, dtype=kind)
-    there = torch.empty(COPIED, dtype=torch.uint8, pin_memory=True)
-    here = torch.empty_like(there, device=device)
+    dtype = torch.bfloat16 if shape.item == 2 else torch.float32
+    left = torch.randn(4096, shape.hidden, device=device, dtype=dtype)
+    right = torch.randn(shape.feed_forward, shape.hidden, device=device, dtype=dtype)
+    on_host = torch.empty(TEST_COPY, dtype=torch.uint8, pin_memory=True)
+    on_device = torch.empty_like(on_host, device=device)
     product = _seconds(lambda: left @ right.t()) / (4096 * shape.hidden * shape.feed_forward)
-    copy = _seconds(lambda: there.copy_(here, non_blocking=True)) / COPIED
+    copy = _seconds(lambda: on_host.copy_(on_device, non_blocking=True)) / TEST_COPY
     spare = LAYER_OVER_PRODUCTS * product * shape.layer_weights / copy - shape.hidden * shape.item
     row = 2 * shape.feed_forward * shape.item
     room: float = psutil.virtual_memory().available / 2 / (shape.layers * tokens) - shape.hidden * shape.item

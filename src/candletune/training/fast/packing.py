@@ -1,7 +1,8 @@
 """Where every token of a micro-batch lies when the shared prefix is stored once and nothing is padded.
 
 Packed order: the prefix all rows begin with, then each row's own tokens, row after row. A row's last token (EOS)
-predicts nothing and is left out. Linear layers see one (tokens, features) matrix; only attention needs to know rows.
+predicts nothing and is left out. Linear layers see one (T, features) matrix; only attention needs to know rows.
+Symbols: see the package.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from candletune.base.chat import common_prefix
-from candletune.training.tokens import Weighted
+from candletune.training.examples import TokenizedExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,138 +26,129 @@ class Segments:
         keys: key tokens a segment, prefix included.
         cu_queries: cumulated queries, int32, shape (segments + 1,).
         cu_keys: cumulated keys, int32, shape (segments + 1,).
-        gather: packed index of each key, or None where the keys are the packed tokens as they lie.
-        own: place among the gathered keys of each packed token behind the prefix.
-        shared: places of every segment's copy of the prefix, shape (copies, prefix).
+        key_index: packed index of each of the S keys, or None where the keys are the packed tokens as they lie.
+        own_index: place among the S keys of each packed token behind the prefix, shape (T - P,).
+        prefix_index: places of every segment's copy of the prefix, shape (copies, P).
     """
 
     queries: tuple[int, ...]
     keys: tuple[int, ...]
     cu_queries: Tensor
     cu_keys: Tensor
-    gather: Tensor | None
-    own: Tensor | None
-    shared: Tensor | None
+    key_index: Tensor | None
+    own_index: Tensor | None
+    prefix_index: Tensor | None
 
-    def spread(self, packed: Tensor) -> Tensor:
-        """Keys or values of the packed tokens, laid out segment by segment."""
-        return packed if self.gather is None else packed[self.gather]
+    def gather(self, packed: Tensor) -> Tensor:
+        """Keys or values of the packed tokens (T, K, d), laid out segment by segment (S, K, d)."""
+        return packed if self.key_index is None else packed[self.key_index]
 
-    def collect(self, spread: Tensor) -> Tensor:
-        """The transpose of `spread`: the prefix's gradient is the sum over its copies (in float32, a fixed order)."""
-        if self.own is None or self.shared is None:
-            return spread
-        prefix = spread[self.shared].sum(dim=0, dtype=torch.float32).to(spread.dtype)
-        return torch.cat([prefix, spread[self.own]])
+    def reduce(self, gathered: Tensor) -> Tensor:
+        """The transpose of `gather`: the prefix's gradient is the sum over its copies (in float32, a fixed order)."""
+        if self.own_index is None or self.prefix_index is None:
+            return gathered
+        prefix = gathered[self.prefix_index].sum(dim=0, dtype=torch.float32).to(gathered.dtype)
+        return torch.cat([prefix, gathered[self.own_index]])
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PackedBatch:
     """A packed micro-batch.
 
     Attributes:
-        ids: packed token ids (host), shape (tokens,).
-        positions: their positions, shape (tokens,).
-        prefix: tokens shared by all rows, stored once.
-        body: attention of every layer but the last.
-        last: attention of the last layer, whose queries are the picked tokens only.
-        picked: packed indices of the tokens whose next token is asked for.
+        ids: packed token ids (host), shape (T,).
+        positions: their positions, shape (T,).
+        prefix: P, tokens shared by all rows, stored once.
+        segments: attention of every layer but the last.
+        last_segments: attention of the last layer, whose queries are the target positions only.
+        target_index: packed indices of the tokens whose next token is asked for, shape (A,).
     """
 
     ids: NDArray[np.int64]
     positions: Tensor
     prefix: int
-    body: Segments
-    last: Segments
-    picked: Tensor
+    segments: Segments
+    last_segments: Segments
+    target_index: Tensor
 
     @property
     def tokens(self) -> int:
-        """Packed tokens."""
+        """T, packed tokens."""
         return len(self.ids)
 
 
-def pack(rows: Sequence[Sequence[int]], asked: Sequence[int], device: torch.device) -> Layout:
+def pack(rows: Sequence[Sequence[int]], targets: Sequence[int], device: torch.device) -> PackedBatch:
     """Pack rows of ids.
 
     Args:
         rows: ids to compute states for (a training row without its last token).
-        asked: how many of a row's last tokens need an output, at least 1.
+        targets: how many of a row's last tokens need an output, at least 1.
         device: where the index tensors go.
     """
     prefix = 0
     if len(rows) > 1:
-        prefix = min(common_prefix(rows), min(len(row) - want for row, want in zip(rows, asked, strict=True)))
+        prefix = min(common_prefix(rows), min(len(row) - count for row, count in zip(rows, targets, strict=True)))
     own = [len(row) - prefix for row in rows]
     ids = np.concatenate([np.asarray(rows[0][:prefix], np.int64), *(np.asarray(r[prefix:], np.int64) for r in rows)])
     positions = np.concatenate([np.arange(prefix), *(np.arange(prefix, len(row)) for row in rows)])
     ends = prefix + np.cumsum(own)
-    picked = np.concatenate([np.arange(end - want, end) for end, want in zip(ends, asked, strict=True)])
-    return Layout(
+    target_index = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, targets, strict=True)])
+    return PackedBatch(
         ids=ids,
         positions=torch.from_numpy(positions).to(device),
         prefix=prefix,
-        body=_segments(own, own, prefix, device, lead=prefix > 0),
-        last=_segments(own, asked, prefix, device, lead=False),
-        picked=torch.from_numpy(picked).to(device),
+        segments=_segments(own, own, prefix, device, lead=prefix > 0),
+        last_segments=_segments(own, targets, prefix, device, lead=False),
+        target_index=torch.from_numpy(target_index).to(device),
     )
 
 
-def rows_of(examples: Sequence[Weighted]) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Rows and asked counts of training examples: every answer token is predicted from the token before it."""
+def training_rows(examples: Sequence[TokenizedExample]) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Rows and target counts of training examples: every answer token is predicted from the token before it."""
     return [example.ids[:-1] for example in examples], [len(example.weights) for example in examples]
 
 
-def answers_of(examples: Sequence[Weighted]) -> tuple[list[int], list[int], list[float]]:
-    """What is asked of the picked tokens: index among them, target id and weight of each term of the loss.
+def loss_terms(examples: Sequence[TokenizedExample]) -> tuple[list[int], list[int], list[float]]:
+    """What is asked of the A target positions: index among them, target id and weight of each term of the loss.
 
-    A soft decision asks one token for shares of several ids.
+    A soft decision asks one position for shares of several ids.
     """
-    places, targets, weights = [], [], []
+    positions, targets, weights = [], [], []
     index = 0
     for example in examples:
         for offset, weight in enumerate(example.weights):
-            position = example.prompt_length + offset
-            asked: Sequence[tuple[int, float]] = ((example.ids[position], 1.0),)
-            if example.soft and position == example.decision_index:
-                asked = example.soft
-            for token, share in asked:
-                places.append(index)
+            place = example.prompt_length + offset
+            shares: Sequence[tuple[int, float]] = ((example.ids[place], 1.0),)
+            if example.soft and place == example.decision_index:
+                shares = example.soft
+            for token, share in shares:
+                positions.append(index)
                 targets.append(token)
                 weights.append(weight * share)
             index += 1
-    return places, targets, weights
+    return positions, targets, weights
 
 
-def packed_tokens(examples: Sequence[Weighted]) -> int:
-    """How many packed tokens a micro-batch of these examples has."""
-    rows, asked = rows_of(examples)
-    prefix = 0
-    if len(rows) > 1:
-        prefix = min(common_prefix(rows), min(len(row) - want for row, want in zip(rows, asked, strict=True)))
-    return prefix + sum(len(row) - prefix for row in rows)
-
-
-def _segments(own: Sequence[int], asked: Sequence[int], prefix: int, device: torch.device, *, lead: bool) -> Segments:
+def _segments(own: Sequence[int], targets: Sequence[int], prefix: int, device: torch.device, *, lead: bool) -> Segments:
     """Segments of all rows; `lead` puts the prefix itself in front as a segment of its own."""
-    queries = [*([prefix] if lead else []), *asked]
+    queries = [*([prefix] if lead else []), *targets]
     keys = [*([prefix] if lead else []), *(prefix + count for count in own)]
-    places = np.cumsum([0, *keys])
+    key_starts = np.cumsum([0, *keys])
 
     def index(values: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(values).to(device)
 
-    gather = own_places = shared = None
+    key_index = own_index = prefix_index = None
     if prefix:
         starts = prefix + np.cumsum([0, *own])
         parts = [np.arange(prefix)] if lead else []
         for start, count in zip(starts, own, strict=False):
             parts += [np.arange(prefix), np.arange(start, start + count)]
-        gather = index(np.concatenate(parts))
-        first = places[1:-1] if lead else places[:-1]
-        own_places = index(
+        key_index = index(np.concatenate(parts))
+        first = key_starts[1:-1] if lead else key_starts[:-1]
+        own_index = index(
             np.concatenate([np.arange(s + prefix, s + prefix + n) for s, n in zip(first, own, strict=True)])
         )
-        shared = index(places[:-1, None] + np.arange(prefix)[None])
+        prefix_index = index(key_starts[:-1, None] + np.arange(prefix)[None])
     cumulated = [index(np.cumsum([0, *counts]).astype(np.int64)).to(torch.int32) for counts in (queries, keys)]
-    return Segments(tuple(queries), tuple(keys), cumulated[0], cumulated[1], gather, own_places, shared)
+    return Segments(tuple(queries), tuple(keys), cumulated[0], cumulated[1], key_index, own_index, prefix_index)

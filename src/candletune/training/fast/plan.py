@@ -1,4 +1,7 @@
-"""Preflight: how much memory a step will take, and the fastest way of working that fits the budget."""
+"""Preflight: how much memory a step will take, and the fastest way of working that fits the budget.
+
+Symbols: see the package.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +16,8 @@ MARGIN = 1.02
 """Estimates are multiplied by this: allocator rounding and small tensors."""
 CARD_RESERVE = 0.25 * GIB
 """Left alone of what a card or a cap has: fragments and CUDA's own workspaces."""
-LEAVING = 4
-"""Feed-forward pieces on their way to host memory at once, with the one being computed."""
+IN_FLIGHT = 4
+"""Feed-forward chunks on their way to host memory at once, with the one being computed."""
 RECOMPUTED, FEED_FORWARD_SHARE = 0.74, 0.52
 """Share of a forward pass that recomputing a layer costs, and of the forward pass that gate and up cost (at 8B)."""
 FOUR_BIT_BYTES = 0.516
@@ -26,7 +29,7 @@ EXPANSION = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """Sizes of a causal model; `item` is the compute type's bytes, `expand` whether weights are 4-bit."""
 
     hidden: int
@@ -47,28 +50,87 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Footprint:
+    """What is on the device whatever the plan: bytes of weights, embedding included, and trained parameters."""
+
+    model: float
+    trained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The examples that a plan is made for.
+
+    Attributes:
+        lengths: tokens to compute and answer tokens of each example.
+        prefix: P, tokens that all examples share.
+        batch: examples an optimizer step on this device.
+    """
+
+    lengths: Sequence[tuple[int, int]]
+    prefix: int
+    batch: int
+
+    def largest(self, micro_batch: int) -> "BatchSize":
+        """Sizes that random micro-batches stay under."""
+        rows = min(micro_batch, len(self.lengths))
+        tokens = self.prefix + _most([length - self.prefix for length, _ in self.lengths], rows)
+        targets = _most([count for _, count in self.lengths], rows)
+        return BatchSize(tokens, tokens + self.prefix * rows, targets)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSize:
+    """T, S and A of a micro-batch: packed tokens, gathered keys, target positions."""
+
+    tokens: int
+    keys: int
+    targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a plan may use.
+
+    Attributes:
+        budget: bytes allowed.
+        micro_batch: micro-batch to use; 0: whichever is fastest.
+        recompute: whether layers may compute again what they did not keep.
+        host: whether host memory may be used.
+        offload_share: share of the feed-forward rows that host memory takes without slowing anything.
+    """
+
+    budget: float
+    micro_batch: int = 0
+    recompute: bool = True
+    host: bool = True
+    offload_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a step is worked through.
 
     Attributes:
         micro_batch: examples a pass.
         full_layers: layers that keep everything backward needs; the others compute it again.
-        offload: whether the other layers' inputs wait in host memory.
+        offload_inputs: whether the other layers' inputs wait in host memory.
         host_embedding: whether the embedding table lies in host memory.
         resident: whether all layers' weights stay expanded.
         chunk: most rows of the feed-forward part computed at once.
-        aside: share of the other layers' feed-forward rows that wait in host memory instead of being computed again.
+        offload_share: share of the other layers' feed-forward rows that wait in host memory instead of being computed
+            again.
         peak: estimated bytes, model included.
         budget: bytes allowed.
     """
 
     micro_batch: int
     full_layers: int
-    offload: bool
+    offload_inputs: bool
     host_embedding: bool
     resident: bool
     chunk: int
-    aside: float = 0.0
+    offload_share: float = 0.0
     peak: float = 0.0
     budget: float = 0.0
 
@@ -79,8 +141,8 @@ class Plan:
             text
             for on, text in (
                 (self.resident, "weights kept expanded"),
-                (self.offload, "checkpoints in host memory"),
-                (self.aside > 0, f"{self.aside:.0%} of the feed-forward rows in host memory"),
+                (self.offload_inputs, "checkpoints in host memory"),
+                (self.offload_share > 0, f"{self.offload_share:.0%} of the feed-forward rows in host memory"),
                 (self.host_embedding, "embedding in host memory"),
             )
             if on
@@ -91,174 +153,128 @@ class Plan:
         )
 
 
-def preview(found: Mapping[str, Any], config: TrainConfig, budget: float) -> Plan:
+def preview(base: Mapping[str, Any], config: TrainConfig, budget: float) -> Plan:
     """The plan that training would make, before any weight is loaded.
 
     Args:
-        found: the base's config.json.
+        base: the base's config.json.
         config: training settings.
         budget: bytes allowed.
 
     Raises:
         InputError: not even one example fits.
     """
-    heads, hidden = int(found["num_attention_heads"]), int(found["hidden_size"])
-    shape = Shape(
+    heads, hidden = int(base["num_attention_heads"]), int(base["hidden_size"])
+    shape = ModelShape(
         hidden=hidden,
-        feed_forward=int(found["intermediate_size"]),
+        feed_forward=int(base["intermediate_size"]),
         heads=heads,
-        kv_heads=int(found.get("num_key_value_heads") or heads),
-        head_size=int(found.get("head_dim") or hidden // heads),
-        layers=int(found["num_hidden_layers"]),
-        vocabulary=int(found["vocab_size"]),
+        kv_heads=int(base.get("num_key_value_heads") or heads),
+        head_size=int(base.get("head_dim") or hidden // heads),
+        layers=int(base["num_hidden_layers"]),
+        vocabulary=int(base["vocab_size"]),
         item=2 if config.bf16 else 4,
         expand=config.quantization != "none",
     )
     bytes_a_weight = FOUR_BIT_BYTES if shape.expand else shape.item
-    tables = 1 if found.get("tie_word_embeddings") else 2
-    model = shape.layers * shape.layer_weights * bytes_a_weight + tables * embedding_bytes(shape)
-    trained = config.lora_rank * len(config.target_modules) * shape.layers * (hidden + shape.feed_forward)
-    return choose(
-        shape,
-        [TYPICAL] * config.effective_batch,
-        TYPICAL_PREFIX,
-        model=model,
-        trained=trained,
-        batch=config.effective_batch,
-        budget=budget,
-        wanted=config.batch_size,
+    tables = 1 if base.get("tie_word_embeddings") else 2
+    footprint = Footprint(
+        model=shape.layers * shape.layer_weights * bytes_a_weight + tables * embedding_bytes(shape),
+        trained=config.lora_rank * len(config.target_modules) * shape.layers * (hidden + shape.feed_forward),
     )
+    workload = Workload([TYPICAL] * config.effective_batch, TYPICAL_PREFIX, config.effective_batch)
+    return choose_plan(shape, workload, footprint, Limits(budget, config.batch_size))
 
 
-def pieces(tokens: int, chunk: int, aside: float) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Cut the tokens into pieces of at most `chunk` rows, none much smaller than another.
+def chunks_of(tokens: int, chunk: int, share: float) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Cut the tokens into chunks of at most `chunk` rows, none much smaller than another.
 
     Args:
         tokens: rows to cut.
-        chunk: most rows of a piece.
-        aside: share of the rows that are to lie in the first pieces.
+        chunk: most rows of a chunk.
+        share: share of the rows that are to lie in the first chunks.
 
     Returns:
-        (start, stop) of each piece, and how many first pieces hold the share.
+        (start, stop) of each chunk, and how many first chunks hold the share.
     """
-    found: list[tuple[int, int]] = []
-    first = round(tokens * aside)
+    chunks: list[tuple[int, int]] = []
+    first = round(tokens * share)
     count = 0
     for start, stop in ((0, first), (first, tokens)):
         parts = -(-(stop - start) // chunk)
         edges = [start + (stop - start) * k // max(parts, 1) for k in range(parts + 1)]
-        found += list(pairwise(edges))
+        chunks += list(pairwise(edges))
         if start == 0 and stop == first:
             count = parts
-    return tuple(found), count
+    return tuple(chunks), count
 
 
-def embedding_bytes(shape: Shape) -> int:
+def embedding_bytes(shape: ModelShape) -> int:
     """Size of the embedding table."""
     return shape.vocabulary * shape.hidden * shape.item
 
 
-def estimate(shape: Shape, plan: Plan, *, model: float, trained: int, tokens: int, spread: int, picked: int) -> float:
-    """Bytes at the peak of a step.
-
-    Args:
-        shape: the model's.
-        plan: way of working.
-        model: bytes of weights on the device, embedding included.
-        trained: trained parameters.
-        tokens: packed tokens of the largest micro-batch.
-        spread: keys of all its segments.
-        picked: answer tokens of it.
-    """
-    item, hidden = shape.item, shape.hidden
+def estimate(shape: ModelShape, plan: Plan, footprint: Footprint, size: BatchSize) -> float:
+    """Bytes at the peak of a step whose largest micro-batch has the given size."""
+    item, hidden, tokens = shape.item, shape.hidden, size.tokens
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    fixed = model - (embedding_bytes(shape) if plan.host_embedding else 0)
-    fixed += trained * (4 + 4 + 2)
+    fixed = footprint.model - (embedding_bytes(shape) if plan.host_embedding else 0)
+    fixed += footprint.trained * (4 + 4 + 2)
     expanded = shape.layer_weights * item
     fixed += expanded * (shape.layers if plan.resident else 1)
-    whole = max(plan.full_layers - 1, 0)  # the last layer is always kept: it works at the picked tokens only
+    whole = max(plan.full_layers - 1, 0)  # the last layer is always kept: it works at the target positions only
     light = shape.layers - 1 - whole
     inputs = tokens * hidden * item
     attention = tokens * (2 * queries + 2 * keys + hidden) * item
-    held: float = whole * (inputs + attention + tokens * 2 * shape.feed_forward * item)
-    held += 2 * inputs
-    held += 3 * inputs if plan.offload and light else light * inputs
+    saved: float = whole * (inputs + attention + tokens * 2 * shape.feed_forward * item)
+    saved += 2 * inputs
+    saved += 3 * inputs if plan.offload_inputs and light else light * inputs
     chunk = min(plan.chunk, tokens)
     row = 2 * shape.feed_forward * item
-    leaving = attention + 2 * inputs + LEAVING * min(chunk, tokens * plan.aside) * row
-    feed_forward = attention + 4 * inputs + chunk * 1.5 * row + tokens * plan.aside * row
-    mixing = attention + 3 * inputs + 4 * spread * keys * item + 2 * spread * queries * item
-    mixing += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
-    head = min(picked, 256) * shape.vocabulary * (2 * item + 12) + 4 * picked * hidden * item
-    return MARGIN * (fixed + held + max(leaving, feed_forward, mixing, head))
+    outgoing = attention + 2 * inputs + IN_FLIGHT * min(chunk, tokens * plan.offload_share) * row
+    feed_forward = attention + 4 * inputs + chunk * 1.5 * row + tokens * plan.offload_share * row
+    attending = attention + 3 * inputs + 4 * size.keys * keys * item + 2 * size.keys * queries * item
+    attending += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
+    head = min(size.targets, 256) * shape.vocabulary * (2 * item + 12) + 4 * size.targets * hidden * item
+    return MARGIN * (fixed + saved + max(outgoing, feed_forward, attending, head))
 
 
-def choose(
-    shape: Shape,
-    lengths: Sequence[tuple[int, int]],
-    prefix: int,
-    *,
-    model: float,
-    trained: int,
-    batch: int,
-    budget: float,
-    wanted: int = 0,
-    recompute: bool = True,
-    host: bool = True,
-    aside: float = 0.0,
-) -> Plan:
+def choose_plan(shape: ModelShape, workload: Workload, footprint: Footprint, limits: Limits) -> Plan:
     """The plan of least work that fits.
 
     Each micro-batch size is tried with nothing, the embedding, and the checkpoints too in host memory; what is left of
     the budget is spent on layers that need not be computed again.
 
-    Args:
-        shape: the model's.
-        lengths: tokens to compute and answer tokens of each example.
-        prefix: tokens all examples share.
-        model: bytes of weights on the device.
-        trained: trained parameters.
-        batch: examples an optimizer step on this device.
-        budget: bytes allowed.
-        wanted: micro-batch to use; 0: whichever is fastest.
-        recompute: whether layers may compute again what they did not keep.
-        host: whether host memory may be used.
-        aside: share of the feed-forward rows that host memory takes without slowing anything.
-
     Raises:
         InputError: not even one example fits.
     """
-    own = [length - prefix for length, _ in lengths]
 
-    def sized(plan: Plan) -> Plan:
-        rows = min(plan.micro_batch, len(own))
-        tokens = prefix + _most(own, rows)
-        picked = _most([count for _, count in lengths], rows)
-        spread = tokens + prefix * rows
-        peak = estimate(shape, plan, model=model, trained=trained, tokens=tokens, spread=spread, picked=picked)
-        return replace(plan, peak=peak, budget=budget)
+    def estimated(plan: Plan) -> Plan:
+        peak = estimate(shape, plan, footprint, workload.largest(plan.micro_batch))
+        return replace(plan, peak=peak, budget=limits.budget)
 
-    sizes = [min(wanted or batch, batch)]
-    while sizes[-1] > 1 and not wanted:
+    batch, recompute = workload.batch, limits.recompute
+    sizes = [min(limits.micro_batch or batch, batch)]
+    while sizes[-1] > 1 and not limits.micro_batch:
         sizes.append(-(-sizes[-1] // 2))
-    ways = [(False, False, 0.0), (True, False, 0.0), (True, True, 0.0), (True, True, aside)] if host else [(False,) * 3]
+    host_uses = [(False, False, 0.0)]
+    if limits.host:
+        host_uses += [(True, False, 0.0), (True, True, 0.0), (True, True, limits.offload_share)]
     start = 0 if recompute else shape.layers
     plans = [
-        sized(
-            Plan(micro, start, offload and recompute, embedding, False, chunk=4096, aside=share if recompute else 0.0)
-        )
+        estimated(Plan(micro, start, inputs and recompute, embedding, False, 4096, share if recompute else 0.0))
         for micro in sizes
-        for embedding, offload, share in ways
+        for embedding, inputs, share in host_uses
     ]
-    fitting = [_spend(plan, sized, shape) for plan in plans if plan.peak <= budget]
+    fitting = [_spend_rest(plan, estimated, shape) for plan in plans if plan.peak <= limits.budget]
     if not fitting:
         least = min(plans, key=lambda plan: plan.peak)
         raise InputError(
             f"GPU memory: training needs about {least.peak / GIB:.1f} GiB at micro-batch {least.micro_batch}, "
-            f"{budget / GIB:.1f} are free; close other programs, set train.batch_size lower or use a smaller base model"
+            f"{limits.budget / GIB:.1f} are free; close other programs, set train.batch_size lower or use a smaller "
+            "base model"
         )
-    mean = sum(own) / len(own)
-    return min(fitting, key=lambda plan: work_of(plan, shape, batch, prefix, mean))
+    return min(fitting, key=lambda plan: work_of(plan, shape, workload))
 
 
 def _most(counts: Sequence[int], rows: int) -> int:
@@ -268,25 +284,27 @@ def _most(counts: Sequence[int], rows: int) -> int:
     return min(sum(sorted(counts, reverse=True)[:rows]), round(rows * mean + 4 * deviation * float(rows**0.5)))
 
 
-def work_of(plan: Plan, shape: Shape, batch: int, prefix: int, mean: float) -> float:
+def work_of(plan: Plan, shape: ModelShape, workload: Workload) -> float:
     """Work of a step in tokens and layers' forward passes; equal work prefers less in host memory."""
-    passes = -(-batch // plan.micro_batch)
+    passes = -(-workload.batch // plan.micro_batch)
+    own = sum(length - workload.prefix for length, _ in workload.lengths) / len(workload.lengths)
     light = shape.layers - plan.full_layers
-    again = light * (RECOMPUTED - FEED_FORWARD_SHARE * plan.aside)
+    again = light * (RECOMPUTED - FEED_FORWARD_SHARE * plan.offload_share)
     expansion = 0 if plan.resident or not shape.expand else EXPANSION
-    work = passes * shape.layers * expansion + (passes * prefix + batch * mean) * (2 * shape.layers + again)
-    return work * (1 + 1e-4 * (plan.host_embedding + plan.offload))
+    work: float = passes * shape.layers * expansion
+    work += (passes * workload.prefix + workload.batch * own) * (2 * shape.layers + again)
+    return work * (1 + 1e-4 * (plan.host_embedding + plan.offload_inputs))
 
 
-def _spend(plan: Plan, sized: Callable[[Plan], Plan], shape: Shape) -> Plan:
+def _spend_rest(plan: Plan, estimated: Callable[[Plan], Plan], shape: ModelShape) -> Plan:
     """Use what is left of the budget: layers kept whole, then expanded weights."""
     while plan.full_layers < shape.layers:
-        more = sized(replace(plan, full_layers=plan.full_layers + 1))
+        more = estimated(replace(plan, full_layers=plan.full_layers + 1))
         if more.peak > plan.budget:
             return plan
         plan = more
     if shape.expand:
-        resident = sized(replace(plan, resident=True))
+        resident = estimated(replace(plan, resident=True))
         if resident.peak <= plan.budget:
             return resident
     return plan

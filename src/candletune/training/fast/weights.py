@@ -1,6 +1,6 @@
-"""The frozen weights as the fast path uses them: related matrices stacked, 4-bit ones expanded one layer at a time."""
+"""The frozen weights as the fast engine uses them: related matrices stacked, 4-bit ones expanded a layer at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,14 +9,14 @@ from torch import Tensor
 STACKS = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
     "o": ("o_proj",),
-    "both": ("gate_proj", "up_proj"),
+    "gate_up": ("gate_proj", "up_proj"),
     "down": ("down_proj",),
 }
 """Matrices that read the same input are one product."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lora:
+class LoraPair:
     """One LoRA pair on the rows `start:stop` of a stack.
 
     Attributes:
@@ -39,11 +39,40 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True)
+class Stack:
+    """One frozen product and its LoRA pairs.
+
+    Attributes:
+        weight: (outputs, inputs), expanded.
+        loras: the pairs on its rows.
+    """
+
+    weight: Tensor
+    loras: list[LoraPair]
+
+    def split(self, row: int) -> "tuple[Stack, Stack]":
+        """The rows before `row` and those from it on, each with its own pairs (none may lie across)."""
+        before = [pair for pair in self.loras if pair.stop <= row]
+        behind = [
+            replace(pair, start=pair.start - row, stop=pair.stop - row) for pair in self.loras if pair.start >= row
+        ]
+        return Stack(self.weight[:row], before), Stack(self.weight[row:], behind)
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
-    """One decoder layer: its modules, norms and LoRA pairs by stack."""
+    """One decoder layer taken apart.
+
+    Attributes:
+        linears: frozen modules by stack.
+        loras: LoRA pairs by stack.
+        norms: weights of the norms before attention and before the feed-forward part, (h,) each.
+        eps: of both norms.
+        sizes: output rows by stack.
+    """
 
     linears: dict[str, list[Any]]
-    loras: dict[str, list[Lora]]
+    loras: dict[str, list[LoraPair]]
     norms: tuple[Tensor, Tensor]
     eps: float
     sizes: dict[str, int]
@@ -62,7 +91,7 @@ def read_layer(block: Any, first_number: int) -> Layer:
         first_number: number of its first LoRA pair.
     """
     linears: dict[str, list[Any]] = {}
-    loras: dict[str, list[Lora]] = {}
+    loras: dict[str, list[LoraPair]] = {}
     sizes = {}
     number = first_number
     for stack, names in STACKS.items():
@@ -76,7 +105,7 @@ def read_layer(block: Any, first_number: int) -> Layer:
                 adapter = module.active_adapters[0]
                 drop = module.lora_dropout[adapter]
                 loras[stack].append(
-                    Lora(
+                    LoraPair(
                         a=module.lora_A[adapter].weight,
                         b=module.lora_B[adapter].weight,
                         start=row,
@@ -94,7 +123,7 @@ def read_layer(block: Any, first_number: int) -> Layer:
     return Layer(linears, loras, norms, float(block.input_layernorm.variance_epsilon), sizes)
 
 
-class Weights:
+class ExpandedWeights:
     """Expands a layer's 4-bit weights into buffers that all layers share, or keeps every layer expanded.
 
     Sharing is safe because everything runs in one stream's order. A layer that is asked for twice in a row (the last
@@ -103,14 +132,19 @@ class Weights:
 
     def __init__(self, layers: list[Layer], dtype: torch.dtype, *, resident: bool) -> None:
         self.layers, self.dtype, self.resident = layers, dtype, resident
-        self._kept: dict[int, dict[str, Tensor]] = {}
+        self._expanded: dict[int, dict[str, Tensor]] = {}
         self._buffers: dict[str, Tensor] = {}
         self._current = -1
 
-    def of(self, number: int) -> dict[str, Tensor]:
-        """Layer `number`'s stacks, each (outputs, inputs) in the compute type."""
-        if number in self._kept:
-            return self._kept[number]
+    def stacks(self, number: int) -> dict[str, Stack]:
+        """Layer `number`'s products; the weights are good until another layer is asked for."""
+        loras = self.layers[number].loras
+        return {name: Stack(weight, loras[name]) for name, weight in self._expand(number).items()}
+
+    def _expand(self, number: int) -> dict[str, Tensor]:
+        """Layer `number`'s matrices, each (outputs, inputs) in the compute type."""
+        if number in self._expanded:
+            return self._expanded[number]
         if number != self._current or not self._buffers:
             layer = self.layers[number]
             if self.resident or not self._buffers:
@@ -124,12 +158,12 @@ class Weights:
                 _fill(self._buffers[stack], linears)
             self._current = number
             if self.resident:
-                self._kept[number] = self._buffers
+                self._expanded[number] = self._buffers
         return self._buffers
 
     def release(self) -> None:
         """Drop every expanded copy."""
-        self._kept, self._buffers, self._current = {}, {}, -1
+        self._expanded, self._buffers, self._current = {}, {}, -1
 
 
 def _device(layer: Layer) -> torch.device:

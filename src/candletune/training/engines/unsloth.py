@@ -1,11 +1,11 @@
-"""Unsloth as the training engine, for those who have it: its model and kernels under our loss and loop.
+"""The Unsloth engine, for those who have it: its model and kernels under our loss and loop.
 
-It is slower than the fast path (docs/speed.md) and covers more architectures.
+It is slower than the fast engine (docs/speed.md) and covers more architectures.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,12 @@ from candletune.base.chat import DecisionTokens
 from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig
 from candletune.errors import InputError, UsageError
-from candletune.training.fast.engine import given_loss
+from candletune.training.engine import EngineKind, EngineSetup, FixedPlan, loss_with_gradients
+from candletune.training.examples import TokenizedExample
 from candletune.training.loss import answer_loss
-from candletune.training.tokens import Weighted
 
 
-@dataclass(frozen=True, slots=True)
-class UnslothPlan:
-    """How many examples a pass takes."""
-
-    micro_batch: int
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"Unsloth, micro-batch {self.micro_batch}"
-
-
-def open_unsloth(path: Path, config: TrainConfig, device: str, seed: int) -> Any:
+def load_unsloth(path: Path, config: TrainConfig, device: str, seed: int) -> Any:
     """The 4-bit base with a fresh adapter, both made by Unsloth.
 
     Unsloth replaces parts of Transformers for the whole process: what compares with Transformers needs another one.
@@ -79,15 +68,20 @@ def open_unsloth(path: Path, config: TrainConfig, device: str, seed: int) -> Any
 
 
 class UnslothEngine:
-    """A `GradientEngine` over Unsloth's model (or any PEFT-wrapped one); prompts are read whole."""
+    """A `TrainingEngine` over Unsloth's model (or any PEFT-wrapped one); prompts are read whole."""
 
-    def __init__(self, model: Any, config: TrainConfig, *, pad: int, say: Callable[[str], None]) -> None:
-        self.model, self.pad, self.say = model, pad, say
-        self.plan = UnslothPlan(min(config.batch_size or config.effective_batch, config.effective_batch))
+    name = "unsloth"
+    checkpointing = False  # Unsloth's own is switched on where the model is made
+
+    def __init__(self, model: Any, setup: EngineSetup) -> None:
+        config = setup.config
+        self.model, self.pad, self.say = model, setup.pad, setup.say
+        self.call_size = config.effective_batch
+        self.plan = FixedPlan(min(config.batch_size or config.effective_batch, config.effective_batch), "Unsloth")
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
-    def loss(self, examples: Sequence[Weighted]) -> tuple[Tensor, float]:
-        """See `GradientEngine`.
+    def loss(self, examples: Sequence[TokenizedExample]) -> tuple[Tensor, float]:
+        """See `TrainingEngine`.
 
         Raises:
             InputError: not even one example fits the memory.
@@ -99,7 +93,7 @@ class UnslothEngine:
                 pass
             self._halve(len(examples))
 
-    def _loss(self, examples: Sequence[Weighted]) -> tuple[Tensor, float]:
+    def _loss(self, examples: Sequence[TokenizedExample]) -> tuple[Tensor, float]:
         for parameter in self.parameters:
             parameter.grad = None
         total = torch.zeros((), device=self.parameters[0].device)
@@ -110,9 +104,11 @@ class UnslothEngine:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         for parameter in self.parameters:
             parameter.grad = None
-        return given_loss(total, grads, self.parameters), float(sum(sum(example.weights) for example in examples))
+        return loss_with_gradients(total, grads, self.parameters), float(
+            sum(sum(example.weights) for example in examples)
+        )
 
-    def _parts(self, examples: Sequence[Weighted]) -> list[Sequence[Weighted]]:
+    def _parts(self, examples: Sequence[TokenizedExample]) -> list[Sequence[TokenizedExample]]:
         size = self.plan.micro_batch
         return [examples[start : start + size] for start in range(0, len(examples), size)]
 
@@ -128,8 +124,8 @@ class UnslothEngine:
         self.say(f"out of GPU memory: repeating the step with micro-batch {self.plan.micro_batch}")
 
     @torch.no_grad()
-    def evaluate(self, examples: Sequence[Weighted]) -> tuple[float, float]:
-        """See `GradientEngine`."""
+    def evaluate(self, examples: Sequence[TokenizedExample]) -> tuple[float, float]:
+        """See `TrainingEngine`."""
         was_training = self.model.training
         self.model.eval()
         total = sum(float(answer_loss(self.model, part, self.pad, share=False)[0]) for part in self._parts(examples))
@@ -137,10 +133,17 @@ class UnslothEngine:
         return total, float(sum(sum(example.weights) for example in examples))
 
     def decision_probabilities(self, prompts: Sequence[Sequence[int]], tokens: DecisionTokens) -> Tensor:
-        """See `GradientEngine`."""
-        return decision_probabilities(
+        """See `TrainingEngine`."""
+        was_training = self.model.training
+        self.model.eval()
+        probabilities = decision_probabilities(
             self.model, prompts, tokens, pad=self.pad, batch_size=self.plan.micro_batch, share=False
         )
+        self.model.train(was_training)
+        return probabilities
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+ENGINE = EngineKind(open=UnslothEngine, load=load_unsloth)

@@ -1,19 +1,22 @@
-"""The fast path gives the loss and the gradients of plain Transformers + PEFT."""
+"""The fast engine gives the loss and the gradients of plain Transformers + PEFT."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from fast_models import VOCABULARY, examples, gradients, plain_loss, tiny_model
 
 from candletune.base.chat import DecisionTokens
 from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig
 from candletune.errors import UsageError
-from candletune.training.fast.engine import FastEngine, open_fast, unsupported
-from candletune.training.fast.packing import pack, packed_tokens, rows_of
+from candletune.training.engine import EngineSetup
+from candletune.training.engines import open_engine
+from candletune.training.fast.engine import FastEngine
+from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import Plan
+from candletune.training.fast.preflight import unsupported
+from training_models import VOCABULARY, examples, gradients, plain_loss, tiny_model
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PLANS = {
@@ -131,11 +134,11 @@ def test_dropout_is_kept_repeatable_and_unbiased() -> None:
     ops = FastEngine(model, PLANS["recompute"], say=pytest.fail).ops
     seed = torch.tensor(12345, dtype=torch.int32)
     ones = torch.ones(400, 500)
-    dropped = ops.dropped(ones, 0.3, seed, 0)
+    dropped = ops.dropout(ones, 0.3, seed, 0)
     assert dropped.eq(0).float().mean().item() == pytest.approx(0.3, abs=0.005)
     assert dropped.eq(0).float().mean(dim=0).std().item() == pytest.approx((0.21 / 400) ** 0.5, rel=0.2)
-    assert torch.equal(dropped[100:], ops.dropped(ones[100:], 0.3, seed, 100))
-    other = ops.dropped(ones, 0.3, seed + 1, 0)
+    assert torch.equal(dropped[100:], ops.dropout(ones[100:], 0.3, seed, 100))
+    other = ops.dropout(ones, 0.3, seed + 1, 0)
     both = (dropped.eq(0) & other.eq(0)).float().mean().item()
     assert both == pytest.approx(0.09, abs=0.005)
 
@@ -160,37 +163,42 @@ def test_dropout_gradient_is_the_derivative() -> None:
 
 
 def test_packing_on_literal_ids() -> None:
-    layout = pack([(1, 7, 8, 9), (1, 7, 5)], [2, 1], torch.device("cpu"))
-    assert layout.prefix == 2
-    assert layout.ids.tolist() == [1, 7, 8, 9, 5]
-    assert layout.positions.tolist() == [0, 1, 2, 3, 2]
-    assert layout.picked.tolist() == [2, 3, 4]
-    assert (layout.body.queries, layout.body.keys) == ((2, 2, 1), (2, 4, 3))
-    assert layout.body.gather is not None
-    assert layout.body.gather.tolist() == [0, 1, 0, 1, 2, 3, 0, 1, 4]
-    assert (layout.last.queries, layout.last.keys) == ((2, 1), (4, 3))
+    packed = pack([(1, 7, 8, 9), (1, 7, 5)], [2, 1], torch.device("cpu"))
+    assert packed.prefix == 2
+    assert packed.ids.tolist() == [1, 7, 8, 9, 5]
+    assert packed.positions.tolist() == [0, 1, 2, 3, 2]
+    assert packed.target_index.tolist() == [2, 3, 4]
+    assert (packed.segments.queries, packed.segments.keys) == ((2, 2, 1), (2, 4, 3))
+    assert packed.segments.key_index is not None
+    assert packed.segments.key_index.tolist() == [0, 1, 0, 1, 2, 3, 0, 1, 4]
+    assert (packed.last_segments.queries, packed.last_segments.keys) == ((2, 1), (4, 3))
     keys = torch.arange(5.0)[:, None, None]
-    spread = layout.body.spread(keys)
-    assert layout.body.collect(spread).flatten().tolist() == [0.0, 3.0, 2.0, 3.0, 4.0]
+    gathered = packed.segments.gather(keys)
+    assert packed.segments.reduce(gathered).flatten().tolist() == [0.0, 3.0, 2.0, 3.0, 4.0]
 
 
 def test_answers_stay_outside_the_prefix() -> None:
     """Equal rows share everything but the tokens whose outputs are asked for."""
     row = examples(1, 4)[0]
-    layout = pack(*rows_of([row, row]), torch.device("cpu"))
-    assert layout.prefix == row.prompt_length - 1
-    assert layout.tokens == packed_tokens([row, row])
+    packed = pack(*training_rows([row, row]), torch.device("cpu"))
+    assert packed.prefix == row.prompt_length - 1
+    assert packed.tokens == packed.prefix + 2 * (len(row.ids) - 1 - packed.prefix)
 
 
 def test_other_models_are_refused_and_said() -> None:
     model, rows, said = tiny_model(), examples(2, 3), list[str]()
+
+    def opened(backend: str) -> str:
+        setup = EngineSetup(TrainConfig(backend=backend, effective_batch=2), rows, pad=0, say=said.append)
+        return open_engine(model, setup).name
+
     assert unsupported(model) is None
-    assert open_fast(model, TrainConfig(backend="auto"), rows, batch=2, say=said.append) is None
-    assert open_fast(model, TrainConfig(backend="fast"), rows, batch=2, say=said.append) is not None
+    assert opened("auto") == "reference", "auto prefers the reference on a CPU"
+    assert opened("fast") == "fast"
     model.get_base_model().config.sliding_window = 4
     with pytest.raises(UsageError, match="sliding window"):
-        open_fast(model, TrainConfig(backend="fast"), rows, batch=2, say=said.append)
+        opened("fast")
     model.get_base_model().config.model_type = "gemma"
     with pytest.raises(UsageError, match="gemma"):
-        open_fast(model, TrainConfig(backend="fast"), rows, batch=2, say=said.append)
+        opened("fast")
     assert VOCABULARY > 22 and not said

@@ -13,10 +13,14 @@ _HEADLINES = re.compile(r"^(Headlines: )(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
-    """A tokenized example with a loss weight for each answer token (`ids[prompt_length:]`).
+class TokenizedExample:
+    """A prompt and its answer as ids, with a loss weight for each answer token (`ids[prompt_length:]`).
 
     Attributes:
+        ids: the whole sequence.
+        prompt_length: ids before the answer.
+        decision_index: place of the decision token in `ids`.
+        weights: of the answer's tokens.
         soft: shares of the decision ids at the decision token, (id, share), in place of the one id; empty: hard.
     """
 
@@ -44,8 +48,8 @@ def _bounded(value: float) -> float:
 
 
 def soften(
-    example: Weighted, tokens: DecisionTokens, forward_return: float, threshold: float, share: float
-) -> Weighted:
+    example: TokenizedExample, tokens: DecisionTokens, forward_return: float, threshold: float, share: float
+) -> TokenizedExample:
     """Replace the decision token's hard target by (1 - share) times it plus `share` times the soft shares."""
     hard = tokens.ids.index(example.ids[example.decision_index])
     soft = soft_shares(forward_return, threshold)
@@ -71,7 +75,7 @@ def tokenize(
     chat: ChatFormat,
     limit: int,
     decision_weight: float,
-) -> tuple[list[Weighted], int]:
+) -> tuple[list[TokenizedExample], int]:
     """Tokenize a dataset.
 
     Args:
@@ -107,8 +111,8 @@ def tokenize(
     return examples, shortened
 
 
-def weigh(example: Example, decision_weight: float) -> Weighted:
+def weigh(example: Example, decision_weight: float) -> TokenizedExample:
     """Give the decision token its weight; every other answer token, EOS included, weighs 1."""
     weights = [1.0] * (len(example.ids) - example.prompt_length)
     weights[example.decision_index - example.prompt_length] = decision_weight
-    return Weighted(example.ids, example.prompt_length, example.decision_index, tuple(weights))
+    return TokenizedExample(example.ids, example.prompt_length, example.decision_index, tuple(weights))

@@ -4,34 +4,48 @@ from typing import Any
 
 import pytest
 import torch
-from fast_models import examples, gradients, plain_loss, tiny_model
 
 from candletune.config import TrainConfig
 from candletune.errors import InputError
-from candletune.training.fast.engine import FastEngine, plan_for
-from candletune.training.fast.plan import GIB, Plan, Shape, choose, estimate, pieces, preview, work_of
+from candletune.training.fast.engine import FastEngine
+from candletune.training.fast.plan import (
+    GIB,
+    BatchSize,
+    Footprint,
+    Limits,
+    ModelShape,
+    Plan,
+    Workload,
+    choose_plan,
+    chunks_of,
+    estimate,
+    preview,
+    work_of,
+)
+from candletune.training.fast.preflight import plan_for
+from training_models import examples, gradients, plain_loss, tiny_model
 
-MINISTRAL = Shape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
+MINISTRAL = ModelShape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
 WEIGHTS = 36 * MINISTRAL.layer_weights * 0.516 + 2 * 131072 * 4096 * 2
-LENGTHS = [(305, 25)] * 64
+WORKLOAD = Workload([(305, 25)] * 64, prefix=100, batch=32)
 
 
 def plan(budget: float, **settings: Any) -> Plan:
-    return choose(MINISTRAL, LENGTHS, 100, model=WEIGHTS, trained=3_800_000, batch=32, budget=budget * GIB, **settings)
+    return choose_plan(MINISTRAL, WORKLOAD, Footprint(WEIGHTS, 3_800_000), Limits(budget * GIB, **settings))
 
 
 def test_more_memory_never_means_a_slower_plan() -> None:
     budgets = (6.5, 7, 8, 10, 12, 16, 24, 48, 80, 139)
     plans = [plan(budget) for budget in budgets]
-    for budget, found in zip(budgets, plans, strict=True):
-        assert found.peak <= budget * GIB
-    work = [work_of(p, MINISTRAL, 32, 100, 205) for p in plans]
+    for budget, chosen in zip(budgets, plans, strict=True):
+        assert chosen.peak <= budget * GIB
+    work = [work_of(p, MINISTRAL, WORKLOAD) for p in plans]
     assert work == sorted(work, reverse=True)
     assert plans[-1].resident and plans[-1].full_layers == 36
-    assert not plans[-1].offload and not plans[-1].host_embedding
+    assert not plans[-1].offload_inputs and not plans[-1].host_embedding
     assert plans[2].micro_batch == 32 and plans[2].host_embedding
-    assert plan(8, aside=0.4).aside == 0.4
-    assert plan(139, aside=0.4).aside == 0
+    assert plan(8, offload_share=0.4).offload_share == 0.4
+    assert plan(139, offload_share=0.4).offload_share == 0
     assert not plan(8, host=False).host_embedding
 
 
@@ -48,21 +62,14 @@ def test_more_memory_never_means_a_slower_plan() -> None:
 def test_estimate_is_near_what_was_measured(way: Plan, tokens: int, measured: float) -> None:
     """Peaks of an H200 (docs/speed.md): the estimate is never below and at most 8 % above."""
     rows = way.micro_batch
-    found = estimate(
-        MINISTRAL,
-        way,
-        model=5.352 * GIB,
-        trained=3_833_856,
-        tokens=tokens,
-        spread=tokens + 104 * rows,
-        picked=43 * rows,
-    )
-    assert measured <= found / GIB <= measured * 1.08
+    size = BatchSize(tokens, keys=tokens + 104 * rows, targets=43 * rows)
+    peak = estimate(MINISTRAL, way, Footprint(5.352 * GIB, 3_833_856), size)
+    assert measured <= peak / GIB <= measured * 1.08
 
 
 def test_preview_is_the_plan_before_the_weights_are_there() -> None:
     """The doctor's estimate for Ministral-8B is the one training made on an H200 with 5.35 GiB of weights loaded."""
-    found = {
+    base = {
         "hidden_size": 4096,
         "intermediate_size": 12288,
         "num_attention_heads": 32,
@@ -71,23 +78,23 @@ def test_preview_is_the_plan_before_the_weights_are_there() -> None:
         "num_hidden_layers": 36,
         "vocab_size": 131072,
     }
-    assert preview(found, TrainConfig(), 139 * GIB).resident
-    small = preview(found, TrainConfig(), 8 * GIB)
+    assert preview(base, TrainConfig(), 139 * GIB).resident
+    small = preview(base, TrainConfig(), 8 * GIB)
     assert small.micro_batch == 32 and small.host_embedding and small.peak <= 8 * GIB
     with pytest.raises(InputError, match=r"needs about 5\.\d GiB at micro-batch 1, 4\.0 are free"):
-        preview(found, TrainConfig(), 4 * GIB)
-    assert preview(found, TrainConfig(batch_size=4), 10 * GIB).micro_batch == 4
+        preview(base, TrainConfig(), 4 * GIB)
+    assert preview(base, TrainConfig(batch_size=4), 10 * GIB).micro_batch == 4
 
 
-def test_pieces_cover_the_rows_once() -> None:
-    assert pieces(10, 4, 0.0) == (((0, 3), (3, 6), (6, 10)), 0)
-    assert pieces(10, 4, 0.5) == (((0, 2), (2, 5), (5, 7), (7, 10)), 2)
-    assert pieces(10, 40, 1.0) == (((0, 10),), 1)
+def test_chunks_cover_the_rows_once() -> None:
+    assert chunks_of(10, 4, 0.0) == (((0, 3), (3, 6), (6, 10)), 0)
+    assert chunks_of(10, 4, 0.5) == (((0, 2), (2, 5), (5, 7), (7, 10)), 2)
+    assert chunks_of(10, 40, 1.0) == (((0, 10),), 1)
 
 
 def test_a_set_micro_batch_is_kept() -> None:
-    assert plan(139, wanted=4).micro_batch == 4
-    assert plan(139, wanted=64).micro_batch == 32
+    assert plan(139, micro_batch=4).micro_batch == 4
+    assert plan(139, micro_batch=64).micro_batch == 32
 
 
 def test_too_little_memory_says_what_to_do() -> None:
@@ -96,12 +103,15 @@ def test_too_little_memory_says_what_to_do() -> None:
 
 
 def test_estimate_grows_with_tokens_and_kept_layers() -> None:
-    base = Plan(32, 0, False, False, False, 4096)
-    sizes: dict[str, Any] = {"model": WEIGHTS, "trained": 3_800_000, "spread": 10_000, "picked": 800}
-    small = estimate(MINISTRAL, base, tokens=3000, **sizes)
-    assert estimate(MINISTRAL, base, tokens=6000, **sizes) > small
-    assert estimate(MINISTRAL, Plan(32, 4, False, False, False, 4096), tokens=3000, **sizes) > small
-    assert estimate(MINISTRAL, Plan(32, 0, True, True, False, 4096), tokens=3000, **sizes) < small
+    base, footprint = Plan(32, 0, False, False, False, 4096), Footprint(WEIGHTS, 3_800_000)
+
+    def peak(way: Plan, tokens: int) -> float:
+        return estimate(MINISTRAL, way, footprint, BatchSize(tokens, keys=10_000, targets=800))
+
+    small = peak(base, 3000)
+    assert peak(base, 6000) > small
+    assert peak(Plan(32, 4, False, False, False, 4096), 3000) > small
+    assert peak(Plan(32, 0, True, True, False, 4096), 3000) < small
     assert WEIGHTS < small
 
 
@@ -146,6 +156,6 @@ def test_out_of_memory_with_one_row_says_what_to_do(monkeypatch: pytest.MonkeyPa
 
 def test_plan_of_a_small_model_on_a_cpu() -> None:
     rows = examples(6, 4)
-    found = plan_for(tiny_model(), TrainConfig(vram_gib=1.0), rows, batch=4)
-    assert found.micro_batch == 4 and found.full_layers == 3 and not found.offload
-    assert "estimated peak" in found.describe()
+    planned = plan_for(tiny_model(), TrainConfig(vram_gib=1.0), rows, batch=4)
+    assert planned.micro_batch == 4 and planned.full_layers == 3 and not planned.offload_inputs
+    assert "estimated peak" in planned.describe()

@@ -1,5 +1,6 @@
 """Inject the adapter, without the float32 copies the usual k-bit preparation makes."""
 
+from pathlib import Path
 from typing import Any
 
 from candletune.config import TrainConfig
@@ -34,3 +35,19 @@ def add_adapter(model: Any, config: TrainConfig, seed: int) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+def load_with_adapter(path: Path, config: TrainConfig, device: str, seed: int) -> Any:
+    """The base from a folder with a fresh adapter.
+
+    Raises:
+        InputError: it cannot be loaded, or lacks a target module.
+    """
+    from candletune.base.load import load_base
+
+    return add_adapter(load_base(path, config, device), config, seed)
+
+
+def trained_device(model: Any) -> Any:
+    """The `torch.device` of the adapter; frozen weights may lie elsewhere."""
+    return next(parameter for parameter in model.parameters() if parameter.requires_grad).device

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import MistralConfig, MistralForCausalLM
 
-from candletune.training.tokens import Weighted
+from candletune.training.examples import TokenizedExample
 
 VOCABULARY = 200
 
@@ -36,7 +36,7 @@ def tiny_model(targets: Sequence[str] = ("q_proj", "v_proj"), dropout: float = 0
     return model.train()
 
 
-def examples(count: int, shared: int, seed: int = 0) -> list[Weighted]:
+def examples(count: int, shared: int, seed: int = 0) -> list[TokenizedExample]:
     """Rows of different lengths that begin with BOS and `shared` equal ids; the decision token weighs 20."""
     draw = random.Random(seed)  # noqa: S311
     lead = [1, *(draw.randrange(10, VOCABULARY) for _ in range(shared))]
@@ -45,11 +45,11 @@ def examples(count: int, shared: int, seed: int = 0) -> list[Weighted]:
         prompt = lead + [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(5, 12))]
         answer = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(3, 7))]
         weights = [20.0 if place == 1 else 1.0 for place in range(len(answer))]
-        rows.append(Weighted(tuple(prompt + answer), len(prompt), len(prompt) + 1, tuple(weights)))
+        rows.append(TokenizedExample(tuple(prompt + answer), len(prompt), len(prompt) + 1, tuple(weights)))
     return rows
 
 
-def plain_loss(model: Any, rows: Sequence[Weighted]) -> Tensor:
+def plain_loss(model: Any, rows: Sequence[TokenizedExample]) -> Tensor:
     """The loss as the documentation would write it: one row at a time, full logits, no sharing."""
     total = torch.zeros(())
     for row in rows:
@@ -67,6 +67,6 @@ def plain_loss(model: Any, rows: Sequence[Weighted]) -> Tensor:
 
 def gradients(model: Any) -> dict[str, Tensor]:
     """LoRA gradients by name; cleared in the model."""
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return found
+    return grads

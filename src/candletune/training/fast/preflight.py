@@ -1,0 +1,90 @@
+"""What the fast engine must know of a loaded model before it starts: whether it can run it, its sizes, the plan."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from candletune.config import TrainConfig
+from candletune.training.adapter import trained_device
+from candletune.training.examples import TokenizedExample
+from candletune.training.fast.offload import offload_share
+from candletune.training.fast.packing import pack, training_rows
+from candletune.training.fast.plan import Footprint, Limits, ModelShape, Plan, Workload, budget_bytes, choose_plan
+
+
+def unwrapped(model: Any) -> Any:
+    """The causal model inside PEFT's wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def unsupported(model: Any) -> str | None:
+    """Why the fast engine cannot run this model, or None."""
+    inner = unwrapped(model)
+    shape = inner.config
+    if shape.model_type not in ("mistral", "llama"):
+        return f"its type is {shape.model_type}, not mistral or llama"
+    if getattr(shape, "attention_bias", False) or getattr(shape, "mlp_bias", False):
+        return "its linear layers have biases"
+    if shape.hidden_act != "silu" or getattr(shape, "attention_dropout", 0.0):
+        return "its activation is not silu, or attention has dropout"
+    for name, module in inner.named_modules():
+        if getattr(module, "lora_variant", None) or getattr(module, "merged", False):
+            return f"{name} is a LoRA variant or merged"
+        if hasattr(module, "base_layer") and len(module.active_adapters) != 1:
+            return f"{name} has not exactly one active adapter"
+    return None
+
+
+def shape_of(model: Any) -> ModelShape:
+    """The sizes the memory plan needs."""
+    inner = unwrapped(model)
+    shape = inner.config
+    heads = shape.num_attention_heads
+    return ModelShape(
+        hidden=shape.hidden_size,
+        feed_forward=shape.intermediate_size,
+        heads=heads,
+        kv_heads=shape.num_key_value_heads,
+        head_size=getattr(shape, "head_dim", None) or shape.hidden_size // heads,
+        layers=shape.num_hidden_layers,
+        vocabulary=shape.vocab_size,
+        item=inner.model.embed_tokens.weight.element_size(),
+        expand=any(hasattr(parameter, "quant_state") for parameter in inner.parameters()),
+    )
+
+
+def plan_for(model: Any, config: TrainConfig, examples: Sequence[TokenizedExample], *, batch: int) -> Plan:
+    """The memory plan for a model that is already on its device.
+
+    Args:
+        model: PEFT-wrapped model.
+        config: training settings.
+        examples: all training examples; the longest decide.
+        batch: examples an optimizer step on this device.
+
+    Raises:
+        InputError: the budget is too small.
+    """
+    device = trained_device(model)
+    if device.type == "cuda":
+        allocated = float(torch.cuda.memory_allocated(device))
+    else:
+        allocated = float(sum(p.numel() * p.element_size() for p in model.parameters()))
+    rows, targets = training_rows(examples)
+    packed = pack(rows, targets, torch.device("cpu"))
+    shape = shape_of(model)
+    largest = min(packed.tokens, batch * max(map(len, rows)))
+    lengths = [(len(row), count) for row, count in zip(rows, targets, strict=True)]
+    return choose_plan(
+        shape,
+        Workload(lengths, packed.prefix, batch),
+        Footprint(allocated, sum(p.numel() for p in model.parameters() if p.requires_grad)),
+        Limits(
+            budget_bytes(config.vram_gib, device),
+            config.batch_size,
+            recompute=config.gradient_checkpointing or config.vram_gib is not None,
+            host=device.type == "cuda",
+            offload_share=offload_share(shape, largest, device),
+        ),
+    )
