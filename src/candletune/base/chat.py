@@ -27,6 +27,7 @@ class ChatFormat:
     after: str = "[/INST]"
     end: str = "</s>"
     control: tuple[str, ...] = ("<s>", "</s>", "<unk>", "<pad>", "[INST]", "[/INST]")
+    bos_tokens: int = 1
 
     def prompt_text(self, prompt: str) -> str:
         """The whole text before the answer.

@@ -52,11 +52,19 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a GGUF says about itself."""
+    """What a GGUF says about itself.
+
+    Attributes:
+        path: the file.
+        fields: metadata by key.
+        tensors: descriptions in the file's order.
+        data_start: where the data section begins; a tensor's offset counts from there.
+    """
 
     path: Path
     fields: dict[str, Any]
     tensors: tuple[TensorEntry, ...]
+    data_start: int
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -149,8 +157,8 @@ def _parse(path: Path, reader: _Reader) -> Header:
             raise ValueError(f"metadata key {key!r} occurs twice")
         fields[key] = reader.value(reader.number("I"))
     entries = [_entry(reader) for _ in range(tensors)]
-    _check_data(reader, entries, fields.get("general.alignment", 32))
-    return Header(path, fields, tuple(entries))
+    start = _check_data(reader, entries, fields.get("general.alignment", 32))
+    return Header(path, fields, tuple(entries), start)
 
 
 def _entry(reader: _Reader) -> TensorEntry:
@@ -164,7 +172,8 @@ def _entry(reader: _Reader) -> TensorEntry:
     return TensorEntry(name, sizes, reader.number("I"), reader.number("Q"))
 
 
-def _check_data(reader: _Reader, entries: list[TensorEntry], alignment: Any) -> None:
+def _check_data(reader: _Reader, entries: list[TensorEntry], alignment: Any) -> int:
+    """Where the data section begins."""
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"alignment {alignment}")
     start = -(-reader.stream.tell() // alignment) * alignment
@@ -173,3 +182,4 @@ def _check_data(reader: _Reader, entries: list[TensorEntry], alignment: Any) -> 
     for entry in entries:
         if entry.offset % alignment or start + entry.offset + entry.nbytes > reader.size:
             raise ValueError(f"tensor {entry.name!r} lies outside the file; it was cut short")
+    return start

@@ -1,0 +1,86 @@
+"""Layers whose frozen weights stay the packed blocks of a GGUF: what trains is what llama.cpp serves.
+
+A layer expands its blocks when it is used and forgets the numbers at once, in the backward pass too, so a model takes
+the memory of its file plus one expanded matrix.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from candletune.gguf.dequantize import dequantize
+from gguf import GGMLQuantizationType
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer without trainable weights; PEFT adapts it as any `nn.Linear`.
+
+    Attributes:
+        weight: blocks of shape (outputs, bytes a row), uint8.
+        kind: the blocks' type.
+    """
+
+    weight: Tensor
+
+    def __init__(self, blocks: Tensor, kind: GGMLQuantizationType, inputs: int, bias: Tensor | None = None) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = inputs, len(blocks)
+        self.kind = kind
+        self.register_buffer("weight", blocks, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+
+    def expanded(self, dtype: torch.dtype) -> Tensor:
+        """The weights as numbers: (outputs, inputs)."""
+        return dequantize(self.weight, self.kind).to(dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        product: Tensor = _Product.apply(input, self)
+        return product if self.bias is None else product + self.bias.to(product.dtype)
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, kind={self.kind.name}"
+
+
+class _Product(torch.autograd.Function):
+    """`input @ weight.T`, with the weights expanded anew for the gradient instead of kept."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, input: Tensor, layer: PackedLinear) -> Tensor:
+        ctx.layer = layer  # type: ignore[attr-defined]
+        return nn.functional.linear(input, layer.expanded(input.dtype))
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Any) -> tuple[Tensor, None]:
+        (grad,) = grads
+        layer: PackedLinear = ctx.layer  # type: ignore[attr-defined]
+        return grad @ layer.expanded(grad.dtype), None
+
+
+class PackedEmbedding(nn.Embedding):
+    """An embedding that expands the rows it is asked for.
+
+    Attributes:
+        weight: blocks of shape (tokens, bytes a row), uint8.
+        kind: the blocks' type.
+        dtype: of what it gives.
+    """
+
+    weight: Tensor
+
+    def __init__(self, blocks: Tensor, kind: GGMLQuantizationType, width: int, dtype: torch.dtype) -> None:
+        nn.Module.__init__(self)
+        self.num_embeddings, self.embedding_dim = len(blocks), width
+        self.kind, self.dtype = kind, dtype
+        self.register_buffer("weight", blocks, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Ids (...) -> vectors (..., width)."""
+        return dequantize(self.weight[input], self.kind).to(self.dtype)
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        return f"{self.num_embeddings}, {self.embedding_dim}, kind={self.kind.name}"
