@@ -38,7 +38,7 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     from candletune.live.signal import Trader, answer_text, error_answer
 
     try:
-        trader = Trader(_load(config_path, assignments, BASE))
+        trader = Trader(_load(config_path, assignments, BASE), warn=_warn)
     except CandletuneError as error:
         _say(error_answer(error))
         click.echo(f"error: {error}", err=True)
@@ -69,7 +69,7 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
     config = _load(config_path, assignments, BASE)
     bound = listen(check_loopback(config.live.host), config.live.port if port is None else port, key="live.port")
     number = bound.getsockname()[1]
-    trader = Trader(config)
+    trader = Trader(config, warn=_warn)
     click.echo(f"serving {trader.active.name} on http://{config.live.host}:{number}/signal", err=True)
     serve_forever(trader, bound, queue=config.live.queue)
 
@@ -97,7 +97,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     if exchange and session.config.simulate.enabled:
         raise UsageError("--exchange: the candles of this configuration are simulated; leave it out")
     config, reporter = session.with_candles(), session.reporter
-    trader = Trader(config)
+    trader = Trader(config, warn=reporter.warn)
     loop = open_loop(config, trader, emit=_say, reporter=reporter)
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     notifier = Notifier(config.notify, reporter.warn)
@@ -136,6 +136,10 @@ def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchang
         loop.reporter.say(f"the candles are simulated: {what} answered, as if each had just closed")
         return play_simulated(config, loop, candles=candles, stop=ended.is_set)
     return watch(config, loop, once=once, fetch=_fetcher(config, exchange), stop=ended.is_set, pause=ended.wait)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"warning: {sentence}", err=True)
 
 
 def _say(answer: "Mapping[str, Any]") -> None:

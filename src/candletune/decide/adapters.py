@@ -1,5 +1,6 @@
 """What an adapter's file says about itself, and what evaluation has learnt about it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +23,14 @@ class AdapterFacts:
         natural_prior: base rates over the training period.
         template_sha256: of the prompt template it was trained with.
         base_sha256: of the base it was trained on.
+        context_sources: share of the training examples in which each context file told something.
     """
 
     class_prior: tuple[float, float, float] | None = None
     natural_prior: tuple[float, float, float] | None = None
     template_sha256: str | None = None
     base_sha256: str | None = None
+    context_sources: Mapping[str, float] | None = None
 
 
 def adapter_facts(path: Path) -> AdapterFacts:
@@ -47,7 +50,14 @@ def _facts(path: Path, _changed: int) -> AdapterFacts:
         trained, natural = shares_of(manifest.get("class_prior")), shares_of(manifest.get("natural_prior"))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its class shares are unusable ({error}); export it again") from None
-    return AdapterFacts(trained, natural, manifest.get("template_sha256"), manifest.get("base_sha256"))
+    sources = manifest.get("context_sources")
+    return AdapterFacts(
+        trained,
+        natural,
+        manifest.get("template_sha256"),
+        manifest.get("base_sha256"),
+        {str(name): float(share) for name, share in sources.items()} if isinstance(sources, Mapping) else None,
+    )
 
 
 def calibration_of(config: Config, sha256: str) -> Calibration:

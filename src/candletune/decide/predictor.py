@@ -46,6 +46,7 @@ class Prediction:
         adapter_sha256: of the model's file; None for the bare base.
         latency_ms: milliseconds: this prompt's share of scoring, and its reason.
         error: what went wrong, in one line.
+        warnings: what to know about the request, a sentence each.
     """
 
     status: Status
@@ -58,6 +59,7 @@ class Prediction:
     adapter_sha256: str | None = None
     latency_ms: float | None = None
     error: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> float | None:
@@ -65,7 +67,7 @@ class Prediction:
         return None if self.action is None or self.calibrated is None else self.calibrated[self.action]
 
     def answer(self) -> dict[str, Any]:
-        """The Signal contract's object; `error` is added when there is one."""
+        """The Signal contract's object; `error` and `warnings` are added when there are any."""
         shown = self.calibrated if self.status == "ok" else None
         answer: dict[str, Any] = {
             "action": self.action,
@@ -77,7 +79,11 @@ class Prediction:
             else {decision: round(probability, 6) for decision, probability in shown.items()},
             "status": self.status,
         }
-        return answer if self.error is None else answer | {"error": self.error}
+        if self.error is not None:
+            answer["error"] = self.error
+        if self.warnings:
+            answer["warnings"] = list(self.warnings)
+        return answer
 
     def side(self) -> Side:
         """What the journal keeps of it."""
@@ -137,6 +143,10 @@ class Predictor:
         else:
             self._engine(None).add_adapter(model.sha256, model.path)
         self._loaded[model.sha256] = facts, calibration_of(self._config, model.sha256)
+
+    def facts(self, model: Model) -> AdapterFacts:
+        """What a loaded model's file says of its training; nothing of the bare base."""
+        return self._loaded.get(model.sha256 or "", (AdapterFacts(), Calibration()))[0]
 
     def is_loaded(self, model: Model) -> bool:
         """Whether asking it brings nothing new into memory."""

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from candletune.decide import BARE_BASE, Model, Prediction, Predictor, bare_base
 from candletune.engines import Engine, open_engine
 from candletune.errors import CandletuneError, InputError
 from candletune.live.models import active_model, candidate_model, named_model
-from candletune.prompts.context import clean_context
+from candletune.prompts.context import clean_context, ignored_keys, untrained_sources
 from candletune.runs import RunFolder
 
 OVERRIDE = "_lora_override"
+MAX_WARNED = 100
+"""Different warnings that are said; the answers carry all of them."""
 MAX_OVERRIDES = 4
 """Models that requests may bring into memory beside the active one and the candidate."""
 
@@ -26,12 +29,15 @@ class Trader:
         template_sha256: hash of the prompt template in use.
     """
 
-    def __init__(self, config: Config, *, engine: Engine | None = None) -> None:
+    def __init__(
+        self, config: Config, *, engine: Engine | None = None, warn: Callable[[str], None] | None = None
+    ) -> None:
         """Load the active model.
 
         Args:
             config: the whole configuration.
             engine: of the base, open already; none: llama.cpp with `base.gguf` or the run's own base.
+            warn: hears each warning of the answers once.
 
         Raises:
             InputError: base, template or active model is missing, broken, or of another base or template.
@@ -42,6 +48,8 @@ class Trader:
             return engine if path is None and engine is not None else open_engine(config, run, path)
 
         self._config = config
+        self._warn = warn
+        self._warned: set[str] = set()
         self._lock = threading.RLock()
         self._predictor = Predictor(config, run, engine=opened)
         self.template_sha256 = self._predictor.template.sha256
@@ -87,11 +95,22 @@ class Trader:
         override = given.pop(OVERRIDE, None)
         # Decisions are made on this candle length; a request need not say so.
         given["timeframe"] = given.get("timeframe") or self._config.data.timeframe
-        prompt = self._predictor.template.render(clean_context(given))
+        known = clean_context(given)
+        prompt = self._predictor.template.render(known)
         with self._lock:
             chosen = model or self._override(override) or self.active
             (prediction,) = self._predictor.predict(chosen, [prompt], reasons=None if reason else (), stop=stop)
-            return prediction
+            return replace(prediction, warnings=self._warnings(given, known, chosen))
+
+    def _warnings(self, given: Mapping[str, Any], known: Mapping[str, Any], model: Model) -> tuple[str, ...]:
+        """What to know about a request: keys that were ignored, context the model's training never had."""
+        visible = self._predictor.template.visible(known)
+        warnings = (*ignored_keys(given), *untrained_sources(visible, self._predictor.facts(model).context_sources))
+        for sentence in warnings:
+            if self._warn is not None and sentence not in self._warned and len(self._warned) < MAX_WARNED:
+                self._warned.add(sentence)
+                self._warn(sentence)
+        return warnings
 
     def score(self, context: Mapping[str, Any], *, model: Model | None = None) -> Prediction:
         """`predict` without a reason."""

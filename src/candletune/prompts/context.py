@@ -12,10 +12,12 @@ from candletune.errors import InputError
 from candletune.fields.field import ContextColumns
 from candletune.fields.keys import absent
 from candletune.fields.registry import FIELDS, KEY_NAMES, KEYS
+from candletune.market.sentiment import clean_headline
 from candletune.prompts.nearest import near_names
 
 _OWN_BOOKS = ("timestamp", "time", "interval", "exchange", "pair", "symbol")
 """Keys that traders send along for themselves; they are no misspellings of ours."""
+_LISTED = 8
 LEAST_KNOWN = 0.05
 """A source that told something in a smaller share of the training examples counts as absent from training."""
 
@@ -35,7 +37,9 @@ def clean_context(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in unknown_keys(given):
         if near := _misspelled(name, given):
-            raise InputError(f"context.{name}: no such key; did you mean {near}? Send it by that name, or leave it out")
+            raise InputError(
+                f"context.{_shown(name)}: no such key; did you mean {near}? Send it by that name, or leave it out"
+            )
     for key in KEYS:
         if key.required and given.get(key.name) in (None, ""):
             raise InputError(f"context.{key.name}: missing; send it with every request")
@@ -50,6 +54,18 @@ def display_fields(context: Mapping[str, Any]) -> dict[str, Any]:
 def unknown_keys(given: Mapping[str, Any]) -> list[str]:
     """Keys of a trader's context that no field has, in their order."""
     return [name for name in given if name not in KEY_NAMES]
+
+
+def ignored_keys(given: Mapping[str, Any]) -> list[str]:
+    """A sentence about a trader's unknown keys, or none when there are none."""
+    if not (names := unknown_keys(given)):
+        return []
+    listed = ", ".join(map(_shown, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    return [f"context.{listed}: no such key, ignored; known keys: {', '.join(KEY_NAMES)}"]
+
+
+def _shown(name: str) -> str:
+    return clean_headline(name, limit=40) or "(no name)"
 
 
 def raw_values(context: Mapping[str, Any]) -> dict[str, Any]:

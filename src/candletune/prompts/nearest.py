@@ -7,6 +7,8 @@ from difflib import SequenceMatcher
 _ALIKE = 0.8
 _LEAST_LETTERS = 4
 """Names of fewer letters resemble too much by chance."""
+_MOST_LETTERS = 64
+"""Longer ones are no misspellings, and comparing them takes long."""
 
 
 def near_names(name: str, known: Iterable[str]) -> list[str]:
@@ -16,6 +18,8 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
     same word and has some of the other's words or all of them and more (`ema_gap`, `fear_greed_index`), or when its
     letters are nearly the same (`headlnes`).
     """
+    if len(name) > _MOST_LETTERS:
+        return []
     near = [(_alike(name, other), other) for other in known if _is_near(name, other)]
     return [other for _, other in sorted(near, key=lambda pair: (-pair[0], pair[1]))]
 
