@@ -82,6 +82,10 @@ def _usage_line(error: click.ClickException) -> str:
     return f"error: {' '.join(error.format_message().split()).removesuffix('.')}{where}"
 
 
+def _error_line(text: str) -> str:
+    return f"error: {' '.join(text.split())}"
+
+
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         result: Any = program.main(args=arguments, prog_name="candletune", standalone_mode=False)
@@ -103,7 +107,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except CandletuneError as error:
         if debug:
             raise
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        click.echo("\n".join(map(_error_line, error.lines)), err=True)
         return error.exit_code
     except Exception as error:
         if debug:

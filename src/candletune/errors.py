@@ -3,13 +3,16 @@
 A message is one line: what is wrong, where (file, row or key), what was expected, and what to do.
 """
 
-from typing import ClassVar
-
 
 class CandletuneError(Exception):
     """Base of every error a user can mend; its message is printed without a traceback."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
+
+    @property
+    def lines(self) -> list[str]:
+        """The message, or several where one error stands for several problems."""
+        return [str(self)]
 
 
 class UsageError(CandletuneError):

@@ -206,6 +206,12 @@ def write_bytes(target: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def try_to_write(folder: Path) -> None:
+    """Make a file in a folder and take it away again, since only that tells whether one may; raises `OSError`."""
+    with tempfile.TemporaryFile(dir=folder):
+        return
+
+
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text atomically, its line ends as they are on every system."""
     write_bytes(target, text.encode())

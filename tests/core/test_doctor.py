@@ -7,7 +7,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 
 from candletune.config import load_config
-from candletune.doctor import examine
+from candletune.preflight import examine
 
 
 class NoLine(Exception):
@@ -18,9 +18,9 @@ class NoLine(Exception):
     ("raised", "level", "words"),
     [
         (None, "ok", "accessible"),
-        (NoLine("no route"), "warning", "the hub cannot be asked now (NoLine)"),
-        (OSError("no route"), "warning", "the hub cannot be asked now (OSError)"),
-        (HFValidationError("bad"), "problem", "no such model, or no access"),
+        (NoLine("no route"), "problem", "the hub cannot be asked now (NoLine)"),
+        (OSError("no route"), "problem", "the hub cannot be asked now (OSError)"),
+        (HFValidationError("bad"), "problem", "neither a folder that is there nor a hub name"),
     ],
 )
 def test_a_base_on_the_hub(raised: Exception | None, level: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     ("report",),
     ("stages",),
     ("web",),
-    ("doctor", "status"),
+    ("preflight", "status"),
     ("demo",),
     ("commands",),
     ("cli",),

@@ -39,10 +39,9 @@ def test_run_says_what_is_wrong(
     config.write_text(f'{toml.replace("{tmp}", str(tmp_path))}\n[run]\nfolder = "{tmp_path / "run"}"\n')
     got, err = leave(capsys, "run", "--config", str(config))
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert (got, len(lines)) == (code, 1), err
+    assert got == code, err
     assert "Traceback" not in err
-    for word in words:
-        assert word in lines[0]
+    assert any(all(word in line for word in words) for line in lines), err
 
 
 @pytest.mark.parametrize("command", ["train", "export", "verify", "replay", "evaluate", "report"])

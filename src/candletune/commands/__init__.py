@@ -43,6 +43,11 @@ def with_config(function: F) -> F:
     )(function)
 
 
+without_preflight = click.option(
+    "--no-preflight", is_flag=True, help="Begin at once, without looking for what would fail later."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What a command works with.

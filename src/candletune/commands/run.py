@@ -4,24 +4,30 @@ from pathlib import Path
 
 import click
 
-from candletune.commands import open_session, with_config
+from candletune.commands import open_session, with_config, without_preflight
 
 
 @click.command(epilog="Example: candletune run --config examples/btc_eth_tiny.toml --set data.folder=~/candles")
 @with_config
 @click.option("--force", is_flag=True, help="Run every stage, up to date or not.")
+@without_preflight
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
-def run(config_path: Path, assignments: tuple[str, ...], force: bool, require_promote: bool) -> int:
+def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflight: bool, require_promote: bool) -> int:
     """Do dataset, train, export, verify, replay, evaluate and report, in order.
 
-    A stage whose inputs and settings have not changed is skipped; an interrupted run goes on where it was.
+    What would end a later stage is looked for first and refused at once. A stage whose
+    inputs and settings have not changed is skipped; an interrupted run goes on where it was.
     """
-    from candletune.stages.pipeline import run_pipeline
+    from candletune.preflight import pending_stages, preflight
+    from candletune.stages.pipeline import prepare, run_pipeline
 
     session = open_session(config_path, assignments)
     folder, reporter = session.run, session.reporter
     with folder.lock():
-        outcomes = run_pipeline(session.config, folder, reporter, force=force)
+        config = prepare(session.config, folder, reporter)
+        if not no_preflight:
+            preflight(config, folder, reporter, pending_stages(config, folder, force=force))
+        outcomes = run_pipeline(config, folder, reporter, force=force)
     verdict = outcomes["evaluate"].summary["verdict"]
     reporter.say(f"verdict: {verdict}")
     reporter.say(f"report: {folder.report}")

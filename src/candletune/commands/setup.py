@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from candletune.commands import with_config
+from candletune.commands import open_session, with_config
 
 
 @click.command(epilog="Example: candletune init --folder ~/freqtrade/user_data/data/binance")
@@ -27,16 +27,24 @@ def init(target: Path, folder: Path | None, force: bool) -> None:
 @click.command(epilog="Example: candletune doctor --config candletune.toml")
 @with_config
 def doctor(config_path: Path, assignments: tuple[str, ...]) -> int:
-    """Check versions, GPU, memory, disk, candles and the base model; exit code 4 when something is missing."""
+    """Check versions, GPU, memory of every stage, disk, candles, context files and the models.
+
+    These are the checks that `run` makes before it begins. Exit code 4 when something is missing.
+    """
     from rich.console import Console
+    from rich.markup import escape
 
-    from candletune.config import load_config
-    from candletune.doctor import examine
+    from candletune.preflight import examine
 
-    config = load_config(config_path if config_path.exists() else None, assignments)
+    session = open_session(config_path, assignments)
+    config = session.config
+    if config.simulate.enabled and session.run.candles.is_dir():
+        config = session.with_candles()
     console = Console()
     findings = examine(config)
     marks = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "problem": "[red]FAIL[/]"}
     for finding in findings:
-        console.print(f"{marks[finding.level]} {finding.subject:<12}", finding.text, highlight=False, soft_wrap=True)
+        console.print(
+            f"{marks[finding.level]} {finding.subject:<12}", escape(finding.text), highlight=False, soft_wrap=True
+        )
     return 4 if any(finding.level == "problem" for finding in findings) else 0

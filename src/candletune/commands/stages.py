@@ -1,12 +1,17 @@
 """`dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from candletune.commands import CANDLES, RUN, open_session, with_config
+from candletune.commands import CANDLES, RUN, open_session, with_config, without_preflight
+
+if TYPE_CHECKING:
+    from candletune.config import Config
+    from candletune.console import Reporter
+    from candletune.runs import RunFolder
 
 
 def run_one(
@@ -15,20 +20,42 @@ def run_one(
     assignments: tuple[str, ...],
     force: bool,
     overrides: Mapping[str, Any] | None = None,
+    before: Callable[["Config", "RunFolder", "Reporter"], None] | None = None,
 ) -> dict[str, Any]:
-    """Run one stage in its run folder and show its summary; returns the summary."""
+    """Run one stage in its run folder and show its summary; returns the summary.
+
+    Args:
+        name: the stage.
+        config_path: `--config`.
+        assignments: `--set`.
+        force: run it though it is up to date.
+        overrides: the command's own options.
+        before: called before the stage unless that is up to date.
+    """
     from candletune.stages import stage
     from candletune.stages.pipeline import prepare, show
-    from candletune.stages.runner import run_stage
+    from candletune.stages.runner import is_current, run_stage
 
     needs = {"dataset": (CANDLES,), "replay": (RUN, CANDLES), "evaluate": (RUN, CANDLES)}.get(name, (RUN,))
     session = open_session(config_path, assignments, needs=needs, overrides=overrides)
     run, reporter = session.run, session.reporter
     with run.lock():
         config = prepare(session.config, run, reporter)
+        if before is not None and (force or not is_current(stage(name), config, run)):
+            before(config, run, reporter)
         outcome = run_stage(stage(name), config, run, reporter, force=force)
     show(outcome, run, reporter)
     return outcome.summary
+
+
+def _preflight_training(config: "Config", run: "RunFolder", reporter: "Reporter") -> None:
+    """Candles are not asked for: a dataset may be trained on where they are not."""
+    from candletune.preflight import preflight
+    from candletune.stages import stage
+    from candletune.stages.runner import check_inputs
+
+    check_inputs(stage("train"), config, run)
+    preflight(config, run, reporter, ("train", "export", "verify"))
 
 
 _force = click.option("--force", is_flag=True, help="Run even when everything is up to date.")
@@ -52,9 +79,13 @@ def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit:
 @click.command(epilog="Example: candletune train --set train.lora_rank=16")
 @with_config
 @_force
-def train(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
-    """Train the adapter with 4-bit QLoRA; resumes from the last checkpoint."""
-    run_one("train", config_path, assignments, force)
+@without_preflight
+def train(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflight: bool) -> None:
+    """Train the adapter with 4-bit QLoRA; resumes from the last checkpoint.
+
+    What would end training, export or verification is looked for first and refused at once.
+    """
+    run_one("train", config_path, assignments, force, before=None if no_preflight else _preflight_training)
 
 
 @click.command(epilog="Example: candletune export --set export.kind=merged")

@@ -17,7 +17,7 @@ from candletune import __version__
 from candletune.config import Config
 from candletune.config_source import holds, leaves
 from candletune.console import Reporter
-from candletune.errors import InputError
+from candletune.errors import CandletuneError, InputError
 from candletune.files import write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.prompts.template import load_template
@@ -91,21 +91,19 @@ def run_stage(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, 
     Raises:
         InputError: an input is missing.
     """
-    chosen = stage if stage.variant is None else stage.variant(config)
+    chosen = _variant(stage, config)
     outcome = _run_or_skip(chosen, config, run, reporter, force=force)
     if chosen.show is not None:
         chosen.show(config, run, reporter)
     return replace(outcome, name=stage.name)
 
 
+def _variant(stage: Stage, config: Config) -> Stage:
+    return stage if stage.variant is None else stage.variant(config)
+
+
 def _run_or_skip(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool) -> StageOutcome:
-    inputs: dict[str, str] = {}
-    for name, path in stage.inputs(config, run).items():
-        if not path.exists():
-            raise InputError(f"{path}: missing ({name}), needed by `candletune {stage.name}`; make it first")
-        inputs[name] = sha256_path(path)
-    settings = settings_of(config, stage.tables)
-    mark = fingerprint({"inputs": inputs, "settings": _result_settings(config, settings), "candletune": __version__})
+    inputs, settings, mark = _depends_on(stage, config, run)
     entry = run.manifest()["stages"].get(stage.name)
     if not force and entry is not None and entry["fingerprint"] == mark and _outputs_intact(run, entry):
         return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
@@ -128,6 +126,44 @@ def _run_or_skip(stage: Stage, config: Config, run: RunFolder, reporter: Reporte
         write_json(run.file(MANIFEST), manifest)
         ended(summary)
     return StageOutcome(stage.name, summary, skipped=False, seconds=seconds)
+
+
+def _depends_on(stage: Stage, config: Config, run: RunFolder) -> tuple[dict[str, str], dict[str, Any], str]:
+    """Hashes of the inputs, the settings, and the fingerprint of both.
+
+    Raises:
+        InputError: an input is missing.
+    """
+    inputs: dict[str, str] = {}
+    for name, path in stage.inputs(config, run).items():
+        if not path.exists():
+            raise InputError(f"{path}: missing ({name}), needed by `candletune {stage.name}`; make it first")
+        inputs[name] = sha256_path(path)
+    settings = settings_of(config, stage.tables)
+    results = {"inputs": inputs, "settings": _result_settings(config, settings), "candletune": __version__}
+    return inputs, settings, fingerprint(results)
+
+
+def check_inputs(stage: Stage, config: Config, run: RunFolder) -> None:
+    """Refuse a stage whose inputs are not there.
+
+    Raises:
+        InputError: an input is missing; says which stage makes it.
+    """
+    _depends_on(_variant(stage, config), config, run)
+
+
+def is_current(stage: Stage, config: Config, run: RunFolder) -> bool:
+    """Whether a stage would be skipped; one that could not run is not current."""
+    stage = _variant(stage, config)
+    entry = run.manifest()["stages"].get(stage.name)
+    if entry is None:
+        return False
+    try:
+        mark = _depends_on(stage, config, run)[2]
+    except CandletuneError:
+        return False
+    return bool(entry["fingerprint"] == mark) and _outputs_intact(run, entry)
 
 
 def _outputs_intact(run: RunFolder, entry: Mapping[str, Any]) -> bool:

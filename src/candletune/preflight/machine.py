@@ -1,0 +1,189 @@
+"""Checks of the machine: versions, card, llama.cpp, memory of every stage, disk, folders that can be written."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import psutil
+from packaging.requirements import InvalidRequirement, Requirement
+
+from candletune.config import Config
+from candletune.files import try_to_write
+from candletune.preflight.findings import Finding, check
+from candletune.stages.needs import GIB, NEEDS
+
+CUDA_LLAMA = (
+    "build it for the card: set CMAKE_ARGS=-DGGML_CUDA=on, then "
+    "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
+)
+
+
+@check("versions", "dataset", "train", "export", "verify", "replay", "evaluate", "report")
+def versions(_: Config) -> Iterator[Finding]:
+    """What is installed, against what the package itself declares."""
+    yield Finding("ok", "python", ".".join(map(str, sys.version_info[:3])))
+    try:
+        declared = requires("candletune") or []
+    except PackageNotFoundError:
+        text = "not installed as a package, so versions of what it needs are not known; pip install -e ."
+        yield Finding("warning", "candletune", text)
+        return
+    fitting = []
+    for text in declared:
+        requirement = _parsed(text)
+        if requirement is None or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        problem = _unmet(requirement)
+        if problem is None:
+            fitting.append(f"{requirement.name} {version(requirement.name)}")
+        else:
+            yield Finding("problem", requirement.name, problem)
+    shown = [name for name in fitting if name.split()[0] in ("torch", "transformers", "peft", "bitsandbytes")]
+    yield Finding("ok", "packages", f"{len(fitting)} fit, among them {', '.join(shown)}")
+
+
+def _parsed(text: str) -> Requirement | None:
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def _unmet(requirement: Requirement) -> str | None:
+    try:
+        have = version(requirement.name)
+    except PackageNotFoundError:
+        return f"not installed; pip install '{requirement.name}{requirement.specifier}'"
+    if requirement.specifier.contains(have, prereleases=True):
+        return None
+    return f"{have} is installed, {requirement.specifier} is needed; pip install '{requirement}'"
+
+
+@check("gpu", "train")
+def gpu(config: Config) -> Iterator[Finding]:
+    """The card, where one is wanted."""
+    import torch
+
+    tiny, train = config.base.model == "tiny", config.train
+    if not torch.cuda.is_available():
+        asked = (("train.device=cuda", train.device == "cuda"), ("train.backend=fast", train.backend == "fast"))
+        wanted = [text for text, on in asked if on]
+        if wanted:
+            text = f"{wanted[0]} is set, but torch sees no GPU; install a CUDA build of torch, or unset it"
+            yield Finding("problem", "gpu", text)
+        elif tiny or train.device == "cpu":
+            yield Finding("ok", "gpu", "none; training runs on the CPU")
+        else:
+            text = "torch sees none, and a base of this size would train for weeks on a CPU; install a CUDA build"
+            yield Finding("problem", "gpu", f"{text} of torch, set base.model=tiny, or insist with train.device=cpu")
+        return
+    free, total = (amount / GIB for amount in torch.cuda.mem_get_info())
+    yield Finding("ok", "gpu", f"{torch.cuda.get_device_name()}: {free:.1f} of {total:.1f} GiB free")
+    if sys.platform == "linux" and not _installed("triton"):
+        text = "triton is not installed, so training takes the slower path; pip install triton"
+        yield Finding("warning", "gpu", text)
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+@check("backend", "train")
+def backend(config: Config) -> Iterator[Finding]:
+    """Engines that are packages of their own."""
+    if config.train.backend == "unsloth" and not _installed("unsloth"):
+        text = "train.backend=unsloth is set, but unsloth is not installed; pip install unsloth, or set it to auto"
+        yield Finding("problem", "backend", text, exit_code=2)
+
+
+@check("llama.cpp", "export", "verify", "replay")
+def llama_cpp(config: Config) -> Iterator[Finding]:
+    """Whether llama.cpp loads, and whether it was built for the card."""
+    if not _installed("llama-cpp-python"):
+        yield Finding("problem", "llama.cpp", "llama-cpp-python is not installed; pip install llama-cpp-python")
+        return
+    try:
+        import llama_cpp as library
+    except Exception as error:  # a broken build raises what its loader raises
+        text = f"llama-cpp-python does not load ({' '.join(str(error).split())[:120]}); install it again"
+        yield Finding("problem", "llama.cpp", text)
+        return
+    import torch
+
+    have = f"llama-cpp-python {version('llama-cpp-python')}"
+    if library.llama_supports_gpu_offload():
+        yield Finding("ok", "llama.cpp", f"{have}, built for the GPU")
+    elif config.engine.gpu_layers > 0 or torch.cuda.is_available():
+        text = f"{have} runs on the CPU alone, so answers are slow"
+        yield Finding("warning", "llama.cpp", f"{text}; {CUDA_LLAMA}")
+    else:
+        yield Finding("ok", "llama.cpp", f"{have}, on the CPU")
+
+
+@check("memory", "train", "export", "verify", "replay")
+def memory(config: Config) -> Iterator[Finding]:
+    """Every stage's peak against what is free now."""
+    memory_free, card_free = psutil.virtual_memory().available / GIB, _card_budget(config)
+    for estimate in NEEDS.values():
+        needs = estimate(config)
+        text = f"{needs.stage}: about {needs.ram_gib:.1f} GiB of {memory_free:.1f} GiB free"
+        short = needs.ram_gib > memory_free
+        if needs.vram_gib:
+            text += f", and {needs.vram_gib:.1f} GiB of {card_free:.1f} GiB on the card"
+            short = short or needs.vram_gib > card_free
+        if short:
+            remedy = "close other programs, or take a smaller base (base.model, or a base.gguf of fewer bits)"
+            yield Finding("problem", "memory", f"{text} ({needs.why}); {remedy}")
+        else:
+            yield Finding("ok", "memory", text)
+
+
+def _card_budget(config: Config) -> float:
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0.0
+    free: float = torch.cuda.mem_get_info()[0] / GIB
+    return min(free, config.train.vram_gib or free)
+
+
+@check("disk", "dataset", "train", "export")
+def disk(config: Config) -> Iterator[Finding]:
+    """New files of every stage against what is free where the run folder lies."""
+    folder = _existing(config.run.folder)
+    free = shutil.disk_usage(folder).free / GIB
+    parts = {name: estimate(config).disk_gib for name, estimate in NEEDS.items()}
+    wanted = 0.2 + sum(parts.values())
+    text = f"{free:.1f} GiB free for {config.run.folder}, about {wanted:.1f} GiB are needed"
+    if free < wanted:
+        largest = max(parts, key=lambda name: parts[name])
+        text += f", most of it by {largest}; make room, or set run.folder to another disk"
+    yield Finding("problem" if free < wanted else "ok", "disk", text)
+
+
+@check("folders", "dataset", "train", "export")
+def folders(config: Config) -> Iterator[Finding]:
+    """Where files will be written; tried, since permissions lie."""
+    wanted = {"run.folder": config.run.folder, "live.state": config.live.state.parent}
+    if config.base.model == "tiny":
+        wanted["base.cache"] = config.base.cache
+    for key, folder in wanted.items():
+        try:
+            try_to_write(_existing(folder))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            text = f"{key}: {folder} cannot be written ({reason}); set it to a folder of your own"
+            yield Finding("problem", "folders", text)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    return folder

@@ -1,0 +1,182 @@
+"""Checks of models: the base in both formats, what is adapted, the export's type, the incumbent, who is active."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from candletune.base.shape import ModelShape
+from candletune.config import Config
+from candletune.decide.adapters import adapter_facts
+from candletune.errors import CandletuneError
+from candletune.gguf.header import Header, read_header
+from candletune.gguf.model import check_architecture
+from candletune.gguf.quantize import file_type
+from candletune.live.promotion import active_adapter
+from candletune.preflight.data import SAMPLE
+from candletune.preflight.findings import Finding, check
+from candletune.prompts.template import load_template
+from candletune.stages.needs import known_base
+
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear layers that training and a LoRA GGUF both know."""
+LEAST_TOKENS = 6
+"""Characters that a token stands for, at most on average: a bound where no tokenizer is at hand."""
+
+
+@check("base", "train", "export")
+def base(config: Config) -> Iterator[Finding]:
+    """The base: on this machine and supported, or to be had from the hub."""
+    name = config.base.model
+    if name == "tiny":
+        yield Finding("ok", "base", "tiny: built locally on first use")
+        return
+    folder = Path(name)
+    found = known_base(config).path if not folder.is_dir() else folder
+    if found is None:
+        yield _hub(name, config.base.revision)
+        return
+    shape = check_architecture(found, writes_base=config.base.gguf is None or config.export.kind == "merged")
+    yield Finding("ok", "base", f"{found}: {shape.parameters / 1e9:.2g} billion weights, can be trained and exported")
+
+
+def _hub(name: str, revision: str | None) -> Finding:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        HfApi().auth_check(name)
+        HfApi().model_info(name, revision=revision, timeout=10)
+    except GatedRepoError:
+        text = f"{name}: gated; accept its licence on its page, then `hf auth login` with your token"
+        return Finding("problem", "base", text)
+    except HFValidationError:
+        return Finding("problem", "base", f"{name}: neither a folder that is there nor a hub name; check base.model")
+    except RepositoryNotFoundError:
+        text = f"{name}: no such model, or no access; check the name or `hf auth login`"
+        return Finding("problem", "base", text)
+    except Exception as error:  # a dead line raises the HTTP library's own error, and the hub's client changes those
+        reason = f"the hub cannot be asked now ({type(error).__name__}), and the base is not on this machine"
+        return Finding("problem", "base", f"{name}: {reason}; connect once, or set base.model to a folder that has it")
+    return Finding("ok", "base", f"{name}: accessible; downloaded on first use")
+
+
+@check("prompt length", "train", "verify", "replay")
+def prompt_length(config: Config) -> Iterator[Finding]:
+    """A prompt of the template against the longest that training and llama.cpp take."""
+    try:
+        prompt = load_template(config.prompt.template).render(SAMPLE)
+        tokens, exact = _tokens(config, prompt)
+    except CandletuneError:
+        return  # said by the checks of template and base
+    words = f"a prompt has {'about' if exact else 'at least'} {tokens} tokens"
+    # Training shortens headlines, so only a prompt that is far too long must fail.
+    for key, limit, least in (
+        ("engine.context", config.engine.context, tokens),
+        ("train.max_sequence_length", config.train.max_sequence_length, tokens * 3 // 4),
+    ):
+        if least > limit:
+            text = f"{key}: {words}, more than {limit}; raise it, or shorten the template"
+            yield Finding("problem", "prompt", text, exit_code=2)
+
+
+def _tokens(config: Config, prompt: str) -> tuple[int, bool]:
+    """How many, and whether a tokenizer counted."""
+    path = None if config.base.model == "tiny" else known_base(config).path
+    if path is None or not (path / "tokenizer.json").is_file():
+        return len(prompt) // LEAST_TOKENS, False
+    from candletune.base.tokenizer import load_tokenizer
+
+    return len(load_tokenizer(path).encode(prompt)), True
+
+
+@check("chat format", "train", "verify")
+def chat(config: Config) -> Iterator[Finding]:
+    """`base.chat = "template"` wants a tokenizer whose template shows the prompt once."""
+    if config.base.chat != "template" or config.base.model == "tiny":
+        return
+    path = known_base(config).path
+    if path is not None:
+        from candletune.base.tokenizer import chat_format, load_tokenizer
+
+        chat_format(config, load_tokenizer(path))
+        yield Finding("ok", "chat format", "the tokenizer's own")
+
+
+@check("base.gguf", "export", "verify", "replay")
+def base_gguf(config: Config) -> Iterator[Finding]:
+    """The GGUF that will serve: a whole model, of the sizes that are trained."""
+    path = config.base.gguf
+    if path is None:
+        return
+    header = read_header(path)
+    if header.is_adapter:
+        text = f"{path}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF"
+        yield Finding("problem", "base.gguf", text)
+        return
+    unlike = _unlike(header, known_base(config).shape) if config.base.model == "tiny" or known_base(config).path else ""
+    if unlike:
+        text = f"{path}: {unlike}; base.gguf and base.model must be one model"
+        yield Finding("problem", "base.gguf", text)
+    else:
+        yield Finding("ok", "base.gguf", f"{path}: {path.stat().st_size / 2**30:.1f} GiB")
+
+
+def _unlike(header: Header, shape: ModelShape) -> str:
+    architecture = header.fields.get("general.architecture")
+    for key, wanted in (
+        ("embedding_length", shape.hidden),
+        ("block_count", shape.layers),
+        ("feed_forward_length", shape.feed_forward),
+    ):
+        have = header.fields.get(f"{architecture}.{key}")
+        if have is not None and have != wanted:
+            return f"its {key} is {have}, base.model's is {wanted}"
+    return ""
+
+
+@check("adapted layers", "train", "export")
+def adapted_layers(config: Config) -> Iterator[Finding]:
+    """Layers that a LoRA GGUF cannot carry, or that no base has."""
+    for name in config.train.target_modules:
+        if name not in MODULES:
+            text = f"train.target_modules: {name} cannot be adapted and exported; choose among {', '.join(MODULES)}"
+            yield Finding("problem", "adapter", text, exit_code=2)
+
+
+@check("quantization", "export")
+def quantization(config: Config) -> Iterator[Finding]:
+    """The merged model's type, where one may be written."""
+    if config.export.kind == "merged" or config.export.fallback:
+        file_type(config.export.quantize)
+        yield Finding("ok", "export", f"merged, {config.export.quantize}")
+
+
+@check("incumbent", "replay")
+def incumbent(config: Config) -> Iterator[Finding]:
+    """The adapter in use today: its header, and the template it was made with."""
+    path = config.incumbent.adapter
+    if path is None:
+        return
+    header = read_header(path)
+    if not header.is_adapter:
+        text = f"{path}: is a whole model, not a LoRA adapter; set incumbent.adapter to a LoRA GGUF"
+        yield Finding("problem", "incumbent", text)
+        return
+    ours, theirs = load_template(config.prompt.template).sha256, adapter_facts(path).template_sha256
+    if theirs is not None and theirs != ours and not config.live.any_template:
+        yield Finding(
+            "problem",
+            "incumbent",
+            f"{path}: trained with template {theirs[:12]}, prompt.template is {ours[:12]}; use the one it was trained "
+            "with, or set live.any_template=true",
+        )
+        return
+    yield Finding("ok", "incumbent", f"{path}")
+
+
+@check("live.state", "replay")
+def live_state(config: Config) -> Iterator[Finding]:
+    """Who is active, when something was promoted."""
+    if config.live.state.exists():
+        yield Finding("ok", "active", f"{active_adapter(config).name}, from {config.live.state}")
