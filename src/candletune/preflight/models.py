@@ -10,7 +10,7 @@ from candletune.errors import CandletuneError
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
 from candletune.gguf.quantize import file_type
-from candletune.live.promotion import active_adapter
+from candletune.live.models import active_model
 from candletune.preflight.data import SAMPLE
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
@@ -41,7 +41,7 @@ def base(config: Config) -> Iterator[Finding]:
 def _hub(name: str, revision: str | None) -> Finding:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(name)
@@ -179,4 +179,4 @@ def incumbent(config: Config) -> Iterator[Finding]:
 def live_state(config: Config) -> Iterator[Finding]:
     """Who is active, when something was promoted."""
     if config.live.state.exists():
-        yield Finding("ok", "active", f"{active_adapter(config).name}, from {config.live.state}")
+        yield Finding("ok", "active", f"{active_model(config).name}, from {config.live.state}")
