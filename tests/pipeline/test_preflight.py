@@ -225,7 +225,7 @@ PLANTED: dict[str, tuple[Plant, tuple[str, ...]]] = {
     "impossible headline": (headlines, ("news.csv", "polarity 7")),
     "template does not parse": (template("{% if %}"), ("mine.j2", "Jinja2")),
     "template field unknown": (template(PROMPT + "{{ rsi_14 }}"), ("mine.j2", "rsi_14")),
-    "template cannot be rendered": (template(PROMPT + "{{ rsi.x.y }}"), ("mine.j2",)),
+    "template cannot be rendered": (template(PROMPT + "{{ ticker / 0 }}"), ("mine.j2",)),
     "more prompts than are kept": (settings("verify.prompts=500"), ("verify.prompts", "natural_eval")),
     "no journal to judge": (settings("evaluate.journal=none.jsonl"), ("evaluate.journal", "none.jsonl")),
     "base folder is empty": (base(), ("base", "config.json")),

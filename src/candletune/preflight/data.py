@@ -7,28 +7,12 @@ from candletune.config import Config
 from candletune.dataset.period import TestPeriod, find_test_period
 from candletune.dataset.rows import check_tickers
 from candletune.errors import CandletuneError
+from candletune.fields.registry import EXAMPLE
 from candletune.market.candles import load_candles
 from candletune.market.sentiment import load_sentiment
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
 
-SAMPLE = {
-    "ticker": "BTC",
-    "price_usd": 97000.0,
-    "change_24h": -1.2,
-    "rsi": 28.3,
-    "macd_hist": -12.5,
-    "ema_bullish": False,
-    "ema_gap_pct": -0.4,
-    "bb_position": "below the lower band",
-    "fear_greed": 30,
-    "fear_greed_class": "Fear",
-    "news_sentiment": -0.1,
-    "sentiment_confidence": 0.6,
-    "timeframe_summary": "4h: RSI 33",
-    "headlines": ["a headline"],
-}
-"""A context as a trader sends it, to try a template with."""
 FEW_EXAMPLES = 5000
 """Decision times before the test period below which a model of this kind learns little."""
 
@@ -147,7 +131,7 @@ def context_files(config: Config) -> Iterator[Finding]:
 def template(config: Config) -> Iterator[Finding]:
     """The template, checked and tried with a context as a trader sends it."""
     loaded = load_template(config.prompt.template)
-    loaded.render(SAMPLE)
+    loaded.render(EXAMPLE)
     yield Finding("ok", "template", f"{loaded.name}, {loaded.sha256[:12]}")
 
 

@@ -7,11 +7,11 @@ from candletune.base.shape import ModelShape
 from candletune.config import Config
 from candletune.decide.adapters import adapter_facts
 from candletune.errors import CandletuneError
+from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
 from candletune.gguf.quantize import file_type
 from candletune.live.models import active_model
-from candletune.preflight.data import SAMPLE
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
 from candletune.stages.needs import known_base
@@ -65,7 +65,7 @@ def _hub(name: str, revision: str | None) -> Finding:
 def prompt_length(config: Config) -> Iterator[Finding]:
     """A prompt of the template against the longest that training and llama.cpp take."""
     try:
-        prompt = load_template(config.prompt.template).render(SAMPLE)
+        prompt = load_template(config.prompt.template).render(EXAMPLE)
         tokens, exact = _tokens(config, prompt)
     except CandletuneError:
         return  # said by the checks of template and base
