@@ -60,12 +60,12 @@ def make_adapter(base: Path, folder: Path) -> None:
 
 def ours(row: str, base: Path, adapter: Path, out: Path) -> None:
     """One of our steps, in this process."""
-    from candletune.base.shape import read_shape
     from candletune.console import SilentReporter
     from candletune.gguf.adapter import write_adapter
     from candletune.gguf.model import write_model
     from candletune.gguf.peft import read_adapter
     from candletune.gguf.quantize import quantize
+    from candletune.model_shape import read_shape
 
     shape = read_shape(base)
     if row == "ours-adapter":

@@ -10,12 +10,12 @@ import torch
 import gguf
 from candletune.base.from_gguf import config_of, load_packed
 from candletune.base.packed import PackedEmbedding, PackedLinear
-from candletune.base.shape import read_shape
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.gguf.header import read_header
 from candletune.gguf.model import write_model
 from candletune.gguf.quantize import quantize
+from candletune.model_shape import read_shape
 from gguf import GGMLQuantizationType
 
 pytestmark = pytest.mark.llamacpp

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from adapters import ALL, make_adapter
-from candletune.base.shape import read_shape
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS
@@ -21,6 +20,7 @@ from candletune.errors import InputError
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
+from candletune.model_shape import read_shape
 from candletune.prompts.parse import parse_answer
 
 pytestmark = pytest.mark.llamacpp

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from adapters import ALL, make_adapter
-from candletune.base.shape import read_shape
 from candletune.console import SilentReporter
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.header import read_header
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
+from candletune.model_shape import read_shape
 from gguf import GGUFReader
 
 pytestmark = pytest.mark.llamacpp

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from adapters import make_adapter
-from candletune.base.shape import read_shape
 from candletune.errors import InputError
 from candletune.gguf.model import check_architecture
 from candletune.gguf.peft import AdapterRefused, read_adapter
+from candletune.model_shape import read_shape
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from adapters import make_adapter
-from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.decide import Model, bare_base, model_at
@@ -27,6 +26,7 @@ from candletune.journal import Journal, read_rows
 from candletune.live.promotion import promote, rollback
 from candletune.live.shadow import Due, ShadowLoop, open_loop
 from candletune.live.signal import Trader
+from candletune.model_shape import read_shape
 from candletune.runs import RunFolder
 
 pytestmark = pytest.mark.llamacpp

@@ -69,9 +69,9 @@ def loop_of(
 def candidate(tmp_path_factory: pytest.TempPathFactory, random_base: Path) -> Model:
     tmp_path = tmp_path_factory.mktemp("candidate")
     from adapters import make_adapter
-    from candletune.base.shape import read_shape
     from candletune.gguf.adapter import write_adapter
     from candletune.gguf.peft import read_adapter
+    from candletune.model_shape import read_shape
 
     shape = read_shape(random_base)
     folder = make_adapter(random_base, tmp_path / "peft")

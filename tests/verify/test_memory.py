@@ -11,7 +11,6 @@ import torch
 from adapters import make_adapter
 from candletune.base import memory
 from candletune.base.memory import Placement, is_out_of_memory, memory_explained, place
-from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.engines import certify
@@ -21,6 +20,7 @@ from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
+from candletune.model_shape import read_shape
 from candletune.runs import RunFolder
 from candletune.stages.needs import MINISTRAL_8B
 from candletune.stages.runner import Stage, run_stage

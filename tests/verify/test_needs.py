@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.gguf.model import weights_of, write_model
+from candletune.model_shape import read_shape
 from candletune.stages.needs import NEEDS, export_needs, replay_needs, train_needs, verify_needs
 
 

@@ -13,7 +13,6 @@ import pytest
 from adapters import make_adapter
 from candletune.artifacts import Certificate
 from candletune.base.find import base_hash
-from candletune.base.shape import read_shape
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.engines import Generation
@@ -23,6 +22,7 @@ from candletune.gguf import names
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import read_catalogue
 from candletune.gguf.peft import Adapter, Pair, read_adapter
+from candletune.model_shape import read_shape
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
 from candletune.stages.export import STAGE as EXPORT

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from candletune.base.shape import ModelShape
 from candletune.errors import OutOfMemory
+from candletune.model_shape import ModelShape
 
 GIB = 2**30
 CARD_RESERVE = 0.25 * GIB

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from candletune.base.shape import ModelShape
 from candletune.config import Config, load_config
 from candletune.console import Reporter
 from candletune.decisions import DECISIONS
 from candletune.files import atomic_folder, make_folder, remove_folder, write_json
 from candletune.hashes import fingerprint
+from candletune.model_shape import ModelShape
 
 if TYPE_CHECKING:
     from transformers import MistralForCausalLM, PreTrainedTokenizerFast

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.memory import Placement, device_budget, place, release
-from candletune.base.shape import read_shape
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.engines import Generation, Stopped
 from candletune.errors import InputError, UsageError
 from candletune.files import temporary_folder
+from candletune.model_shape import read_shape
 
 
 class TransformersEngine:

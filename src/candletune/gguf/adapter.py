@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from candletune.base.shape import ModelShape
 from candletune.files import atomic_path
 from candletune.gguf.header import MANIFEST_KEY
 from candletune.gguf.names import gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, AdapterRefused
+from candletune.model_shape import ModelShape
 
 
 def write_adapter(

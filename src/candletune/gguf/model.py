@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.shape import ModelShape, read_shape
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.files import atomic_path, read_json
@@ -18,6 +17,7 @@ from candletune.gguf.header import MANIFEST_KEY
 from candletune.gguf.names import gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
 from candletune.gguf.vocabulary import add_vocabulary, check_vocabulary
+from candletune.model_shape import ModelShape, read_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

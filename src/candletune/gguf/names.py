@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.shape import ModelShape
+from candletune.model_shape import ModelShape
 
 
 def gguf_name(name: str, layers: int) -> str | None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.shape import ModelShape
 from candletune.errors import InputError
 from candletune.files import read_json
 from candletune.gguf.names import expected_sizes
+from candletune.model_shape import ModelShape
 
 _PAIR = re.compile(
     r"^base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+))\.lora_([AB])(?:\.default)?\.weight$"

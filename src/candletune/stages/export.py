@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from candletune.base.shape import ModelShape, read_shape
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.files import make_folder, move, read_json, remove, remove_folder
@@ -16,6 +15,7 @@ from candletune.gguf.model import write_model
 from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
 from candletune.gguf.quantize import quantize
 from candletune.hashes import sha256_path
+from candletune.model_shape import ModelShape, read_shape
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 

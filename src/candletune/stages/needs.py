@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from candletune.base.shape import ModelShape, read_shape
 from candletune.config import Config
 from candletune.errors import InputError
 from candletune.files import read_json
+from candletune.model_shape import ModelShape, read_shape
 
 GIB = 2**30
 PROCESS_GIB = 1.5
