@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from candletune.base.shape import ModelShape
 from candletune.config import Config
 from candletune.decide.adapters import adapter_facts
 from candletune.errors import CandletuneError
@@ -12,6 +11,7 @@ from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
 from candletune.gguf.quantize import file_type
 from candletune.live.models import active_model
+from candletune.model_shape import ModelShape
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
 from candletune.stages.needs import known_base
