@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "signal": ("live:signal", "One JSON context in, one JSON decision out."),
     "serve": ("live:serve", "The same over HTTP on loopback."),
     "shadow": ("live:shadow", "The incumbent acts, the candidate is only logged."),
+    "journal": ("journal:journal", "Bring an A/B log of your own into a form that evaluate judges."),
     "review": ("people:review", "Blind review of the reasonings, on a local page."),
     "status": ("people:status", "Runs, adapters, certificates and which one is active."),
     "promote": ("live:promote", "Make the candidate active (needs a verdict of promote)."),
