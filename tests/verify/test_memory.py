@@ -60,15 +60,29 @@ def test_a_base_beyond_the_budget_answers_the_same(
     adapter: Path,
     texts: tuple[list[str], list[str]],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Half of it, and all of it, stays in the safetensors file and is brought layer by layer."""
     whole, everywhere = answers(settings(random_base), random_base, adapter, texts[0][:6])
     assert everywhere == {"cpu"}
     monkeypatch.setattr(memory, "scoring_bytes", lambda _shape, _item: 0.0)
+    monkeypatch.chdir(tmp_path)
     streamed, found = answers(settings(random_base, f"train.vram_gib={gib}"), random_base, adapter, texts[0][:6])
     assert found == places
     assert np.array_equal(whole, streamed)
     assert not np.allclose(whole[0], whole[1]), "the adapter was at work"
+    assert not list(tmp_path.iterdir()), "no copy of the weights in the working folder"
+
+
+def test_an_adapter_that_is_no_plain_lora_is_not_streamed(
+    random_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dora = make_adapter(random_base, tmp_path / "dora", use_dora=True)
+    monkeypatch.setattr(memory, "scoring_bytes", lambda _shape, _item: 0.0)
+    engine = TransformersEngine(settings(random_base, "train.vram_gib=0.005"), random_base)
+    with pytest.raises(InputError, match=r"DoRA; such an adapter .* raise train.vram_gib"):
+        engine.add_adapter("a", dora)
+    engine.close()
 
 
 def test_an_8b_reference_is_placed_on_a_card_of_10_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

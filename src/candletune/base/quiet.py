@@ -12,7 +12,6 @@ KNOWN = (
     r".*torch\.jit\.script_method.*",
     r".*Could not find a config file in .*",  # PEFT looks for the base's config on the hub; the adapter names no path
     r".*Unable to fetch remote file.*",
-    r".*copying from a non-meta parameter .* is a no-op.*",  # PEFT hands these weights to offloading hooks instead
 )
 LOGGERS = ("bitsandbytes", "bitsandbytes.backends.cpu.ops", "accelerate.big_modeling")
 

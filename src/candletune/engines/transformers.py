@@ -16,6 +16,7 @@ from candletune.decisions import Decision
 from candletune.engines import Generation, Stopped
 from candletune.errors import InputError, UsageError
 from candletune.files import temporary_folder
+from candletune.gguf.peft import AdapterRefused, Pair, read_adapter
 from candletune.model_shape import read_shape
 
 
@@ -47,11 +48,12 @@ class TransformersEngine:
         settings = config.train.model_copy(update={"quantization": quantization})
         self._resources = ExitStack()
         scratch = self._resources.enter_context(temporary_folder())
+        self.shape = read_shape(base)
         self.placement: Placement | None = None
         if quantization == "none":
             budget = device_budget(config.train.vram_gib, self.device)
             item = compute_type(settings, self.device).itemsize
-            self.placement = place(read_shape(base), item, self.device, budget, scratch)
+            self.placement = place(self.shape, item, self.device, budget, scratch)
         self._base = load_base(base, settings, self.device, self.placement).eval()
         self._adapted: Any = None
         self._active: str | None = None
@@ -64,23 +66,52 @@ class TransformersEngine:
 
         if not (path / "adapter_model.safetensors").is_file():
             raise InputError(f"{path}: no adapter_model.safetensors; run `candletune train` first")
-        spread: dict[str, Any] = {}
-        if self.placement is not None:  # PEFT places base and adapter again, and must know the same limits
-            spread = {"max_memory": dict(self.placement.max_memory), "offload_folder": str(self.placement.scratch)}
-        if self._adapted is None:
-            self._adapted = PeftModel.from_pretrained(
-                self._base, path, adapter_name=name, torch_device=self.device, **spread
-            )
+        if self.placement is not None:
+            self._hook_adapter(name, path)
+        elif self._adapted is None:
+            self._adapted = PeftModel.from_pretrained(self._base, path, adapter_name=name, torch_device=self.device)
         else:
             self._adapted.load_adapter(path, adapter_name=name, torch_device=self.device)
-        self._adapted.eval()
         self._names.add(name)
+        if self._adapted is not None:
+            self._adapted.eval()
+
+    def _hook_adapter(self, name: str, path: Path) -> None:
+        """Add an adapter to a streamed base: what PEFT's linear layers compute, behind the base's own.
+
+        PEFT itself would write a copy of every file that layers are streamed from, with renamed tensors, into the
+        working folder.
+        """
+        try:
+            adapter = read_adapter(path, self.shape)
+        except AdapterRefused as refused:
+            raise AdapterRefused(
+                f"{refused}; such an adapter is compared over a base in memory only: raise train.vram_gib, or set "
+                "verify.reference=nf4 or none"
+            ) from None
+        modules = dict(self._base.named_modules())
+        for pair in adapter.pairs:
+            modules[pair.module].register_forward_hook(self._added(name, pair, adapter.scale))
+
+    def _added(self, name: str, pair: Pair, scale: float) -> Callable[[Any, tuple[Any, ...], Any], Any]:
+        import torch
+
+        lora_a, lora_b = (torch.from_numpy(matrix).to(self.device) for matrix in (pair.a, pair.b))
+
+        def add(_module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+            if self._active != name:
+                return output
+            rows = inputs[0].to(device=lora_a.device, dtype=lora_a.dtype)
+            update = torch.nn.functional.linear(torch.nn.functional.linear(rows, lora_a), lora_b) * scale
+            return (output + update).to(output.dtype)
+
+        return add
 
     def use(self, name: str | None) -> None:
         """See the protocol."""
         if name is not None and name not in self._names:
             raise InputError(f"adapter {name!r}: not loaded; add it first")
-        if name is not None:
+        if name is not None and self._adapted is not None:
             self._adapted.set_adapter(name)
         self._active = name
 
