@@ -60,6 +60,26 @@ def _facts(path: Path, _changed: int) -> AdapterFacts:
     )
 
 
+def check_template(config: Config, path: Path, facts: AdapterFacts, used: str) -> None:
+    """Refuse a model that was trained with another prompt template, unless `live.any_template` accepts it.
+
+    Args:
+        config: says whether any template will do.
+        path: the model's file.
+        facts: what it says of itself.
+        used: hash of the configured template.
+
+    Raises:
+        InputError: another template.
+    """
+    trained = facts.template_sha256
+    if trained is not None and trained != used and not config.live.any_template:
+        raise InputError(
+            f"{path}: trained with template {trained[:12]}, prompt.template is {used[:12]}; use the one it was "
+            "trained with, or set live.any_template=true"
+        )
+
+
 def calibration_of(config: Config, sha256: str) -> Calibration:
     """The calibration `evaluate` fitted for an adapter in this run folder; the identity when there is none."""
     path = RunFolder(config.run.folder).calibration

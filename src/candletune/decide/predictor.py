@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.config import Config
-from candletune.decide.adapters import AdapterFacts, adapter_facts, calibration_of
+from candletune.decide.adapters import AdapterFacts, adapter_facts, calibration_of, check_template
 from candletune.decide.calibration import Calibration
 from candletune.decide.models import Model
 from candletune.decide.priors import correct_prior
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Engine, open_engine
-from candletune.errors import InputError
 from candletune.hashes import sha256_bytes
 from candletune.journal import Side, Status
 from candletune.prompts.parse import parse_answer
@@ -137,7 +136,7 @@ class Predictor:
         if model.sha256 in self._loaded:
             return
         facts = adapter_facts(model.path)
-        self._check_template(model.path, facts)
+        check_template(self._config, model.path, facts, self.template.sha256)
         if model.kind == "merged":
             self._engine(model)
         else:
@@ -196,14 +195,6 @@ class Predictor:
         if key not in self._engines:
             self._engines[key] = self._open(None if whole is None else whole.path)
         return self._engines[key]
-
-    def _check_template(self, path: Path, facts: AdapterFacts) -> None:
-        trained, used = facts.template_sha256, self.template.sha256
-        if trained is not None and trained != used and not self._config.live.any_template:
-            raise InputError(
-                f"{path}: trained with template {trained[:12]}, prompt.template is {used[:12]}; use the one it was "
-                "trained with, or set live.any_template=true"
-            )
 
     def _predict(
         self, engine: Engine, model: Model, prompts: Sequence[str], reasons: Container[int] | None

@@ -12,6 +12,7 @@ from candletune.artifacts.verdict import JudgedModel, Source
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.decide import BARE_BASE
+from candletune.decide.names import name_of
 from candletune.errors import InputError
 from candletune.files import read_json
 from candletune.journal import SIDES, Problems, Role, read_frame
@@ -81,7 +82,7 @@ def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[Role, 
     for role in Role:
         hashes = rows.filter(pl.col(f"{role.side}_status") == "ok")[f"{role.side}_adapter"].drop_nulls()
         digest = hashes[0] if len(hashes) else None
-        models[role] = JudgedModel(name=BARE_BASE if digest is None else digest[:12], adapter_sha256=digest)
+        models[role] = JudgedModel(name=name_of(config, run, digest), adapter_sha256=digest)
     return models
 
 

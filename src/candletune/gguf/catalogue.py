@@ -64,6 +64,11 @@ def read_catalogue(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def versions(folder: Path) -> dict[str, str]:
+    """The versioned name of every export of a folder, by its hash."""
+    return {entry["sha256"]: _name_of(entry) for entry in _entries(folder)}
+
+
 def _entries(folder: Path) -> list[dict[str, Any]]:
     path = folder / CATALOGUE
     entries: list[dict[str, Any]] = read_json(path)["files"] if path.exists() else []

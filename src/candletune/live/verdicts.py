@@ -53,7 +53,7 @@ def check_verdict(run: RunFolder, candidate: Model, active: Model) -> str:
 
 
 def _files(run: RunFolder) -> list[Path]:
-    return [run.verdict, run.shadow_verdict, *sorted(run.verdicts.glob("*.json"))]
+    return [*sorted(run.verdicts.glob("*.json")), run.shadow_verdict, run.verdict]
 
 
 def _mismatch(verdict: Verdict, candidate: Model, active: Model) -> str | None:

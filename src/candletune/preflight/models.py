@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from candletune.config import Config
-from candletune.decide.adapters import adapter_facts
+from candletune.decide.adapters import adapter_facts, check_template
 from candletune.errors import CandletuneError
 from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
 from candletune.gguf.quantize import file_type
-from candletune.live.models import active_model
+from candletune.live.models import active_model, read_state
 from candletune.model_shape import ModelShape
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
@@ -163,20 +163,12 @@ def incumbent(config: Config) -> Iterator[Finding]:
         text = f"{path}: is a whole model, not a LoRA adapter; set incumbent.adapter to a LoRA GGUF"
         yield Finding("problem", "incumbent", text)
         return
-    ours, theirs = load_template(config.prompt.template).sha256, adapter_facts(path).template_sha256
-    if theirs is not None and theirs != ours and not config.live.any_template:
-        yield Finding(
-            "problem",
-            "incumbent",
-            f"{path}: trained with template {theirs[:12]}, prompt.template is {ours[:12]}; use the one it was trained "
-            "with, or set live.any_template=true",
-        )
-        return
+    check_template(config, path, adapter_facts(path), load_template(config.prompt.template).sha256)
     yield Finding("ok", "incumbent", f"{path}")
 
 
 @check("live.state", "replay")
 def live_state(config: Config) -> Iterator[Finding]:
-    """Who is active, when something was promoted."""
-    if config.live.state.exists():
+    """Who is active, when something was promoted; a lost state file is refused."""
+    if read_state(config) is not None:
         yield Finding("ok", "active", f"{active_model(config).name}, from {config.live.state}")
