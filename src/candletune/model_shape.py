@@ -41,6 +41,12 @@ class ModelShape:
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
 
     @property
+    def parameters_text(self) -> str:
+        """The number of weights as people say it: 8 billion, 135 million."""
+        count = self.parameters
+        return f"{count / 1e9:.2g} billion" if count >= 1e9 else f"{count / 1e6:.3g} million"
+
+    @property
     def parameters(self) -> int:
         """All weights."""
         return self.layers * self.layer_parameters + self.table_parameters + self.hidden

@@ -16,6 +16,18 @@ from candletune.files import long_path, make_folder, read_json
 MANIFEST = "manifest.json"
 _VERSIONED = ("polars", "ta-lib", "torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python", "gguf")
 
+_MAKERS = {
+    "dataset": "dataset",
+    "adapter": "train",
+    "train": "train",
+    "gguf": "export",
+    "verify": "verify",
+    "replay": "replay",
+    "evaluation": "evaluate",
+    "report": "report",
+}
+"""Folder in a run folder -> the stage that writes it."""
+
 
 class RunFolder:
     """A folder that holds every file of one run; the one place where they are named.
@@ -96,6 +108,12 @@ class RunFolder:
     def file(self, *parts: str) -> Path:
         """A path inside the run folder; nothing is created."""
         return self.path.joinpath(*parts)
+
+    def made_by(self, path: Path) -> str | None:
+        """The stage that writes a path of this run folder; None for a file from elsewhere."""
+        if not path.is_relative_to(self.path):
+            return None
+        return _MAKERS.get(path.relative_to(self.path).parts[0])
 
     def exported(self, merged: bool) -> Path:
         """The exported file: the merged model, or the LoRA."""

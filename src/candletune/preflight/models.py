@@ -35,7 +35,7 @@ def base(config: Config) -> Iterator[Finding]:
         yield _hub(name, config.base.revision)
         return
     shape = check_architecture(found, writes_base=config.base.gguf is None or config.export.kind == "merged")
-    yield Finding("ok", "base", f"{found}: {shape.parameters / 1e9:.2g} billion weights, can be trained and exported")
+    yield Finding("ok", "base", f"{found}: {shape.parameters_text} weights, can be trained and exported")
 
 
 def _hub(name: str, revision: str | None) -> Finding:
@@ -157,6 +157,9 @@ def incumbent(config: Config) -> Iterator[Finding]:
     """The adapter in use today: its header, and the template it was made with."""
     path = config.incumbent.adapter
     if path is None:
+        return
+    if not path.is_file():
+        yield Finding("problem", "incumbent", f"{path}: no such file; correct incumbent.adapter")
         return
     header = read_header(path)
     if not header.is_adapter:

@@ -71,7 +71,7 @@ class KnownBase:
     @property
     def text(self) -> str:
         """How the explanation names it."""
-        return f"{self.shape.parameters / 1e9:.2g} billion weights" + ("" if self.path else " (assumed: not here yet)")
+        return f"{self.shape.parameters_text} weights" + ("" if self.path else " (assumed: not here yet)")
 
 
 def known_base(config: Config) -> KnownBase:

@@ -137,7 +137,9 @@ def _depends_on(stage: Stage, config: Config, run: RunFolder) -> tuple[dict[str,
     inputs: dict[str, str] = {}
     for name, path in stage.inputs(config, run).items():
         if not path.exists():
-            raise InputError(f"{path}: missing ({name}), needed by `candletune {stage.name}`; make it first")
+            maker = run.made_by(path)
+            remedy = f"run `candletune {maker}` first" if maker else f"put it there, or correct {name}"
+            raise InputError(f"{path}: missing ({name}), needed by `candletune {stage.name}`; {remedy}")
         inputs[name] = sha256_path(path)
     settings = settings_of(config, stage.tables)
     results = {"inputs": inputs, "settings": _result_settings(config, settings), "candletune": __version__}
