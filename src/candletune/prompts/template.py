@@ -115,16 +115,25 @@ def load_template(path: Path | None = None) -> Template:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: template cannot be read ({error}); check prompt.template") from None
-    template = Template(str(path), text)
+    return parse_template(str(path), text)
+
+
+def parse_template(name: str, text: str) -> Template:
+    """A template of this text, checked.
+
+    Raises:
+        InputError: see `load_template`; `name` begins the message.
+    """
+    template = Template(name, text)
     _check_names(template)
     if token := _CONTROL.search(text):
-        raise InputError(f"{path}: carries the control token {token[0]}; the chat format is added around the template")
+        raise InputError(f"{name}: carries the control token {token[0]}; the chat format is added around the template")
     prompt = template.render(EXAMPLE)
     if token := _CONTROL.search(prompt):
-        raise InputError(f"{path}: writes the control token {token[0]}; the chat format is added around the template")
+        raise InputError(f"{name}: writes the control token {token[0]}; the chat format is added around the template")
     if DEMAND not in prompt:
         raise InputError(
-            f"{path}: never demands a decision; end it with 'Answer with exactly one line in this format:' and "
+            f"{name}: never demands a decision; end it with 'Answer with exactly one line in this format:' and "
             f"'{DEMAND} [BUY/SELL/HOLD] - [reason]'"
         )
     return template
