@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from candletune.console import SilentReporter
 from candletune.report.page import plotly
 from candletune.stages.report import STAGE
-from people_run import make_run
+from simulated_run import make_run
 
 PEER = '<!doctype html><title>peer</title><div id="p"></div><script>{}</script><script>Plotly.newPlot("p", [])</script>'
 

@@ -21,7 +21,7 @@ from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
-from people_run import HOSTILE, live_row, make_run
+from simulated_run import HOSTILE, live_row, make_run
 
 AXE = "axe-core@4.14.1"
 

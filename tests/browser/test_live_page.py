@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from candletune.journal import Journal
-from people_run import live_row
+from simulated_run import live_row
 
 pytestmark = pytest.mark.browser
 

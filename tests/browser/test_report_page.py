@@ -7,7 +7,7 @@ import pytest
 
 from candletune.console import SilentReporter
 from candletune.stages.report import STAGE
-from people_run import make_run
+from simulated_run import make_run
 
 pytestmark = pytest.mark.browser
 

@@ -21,7 +21,7 @@ from candletune.market.candles import load_candles
 from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE, evaluate
 from candletune.stages.runner import run_stage
-from people_run import journal_rows, make_run
+from simulated_run import journal_rows, make_run
 
 Made = tuple[Config, RunFolder]
 

@@ -16,7 +16,7 @@ from candletune.journal import Side, read_frame
 from candletune.journal.importing import IMPORTED, ImportSettings, import_log, parse_side, parse_stamp
 from candletune.stages.evaluate import STAGE
 from candletune.stages.runner import run_stage
-from people_run import journal_rows, make_run
+from simulated_run import journal_rows, make_run
 
 
 def settings(**changes: Any) -> ImportSettings:

@@ -28,7 +28,7 @@ from candletune.stages.dataset import STAGE as DATASET
 from candletune.stages.pipeline import prepare
 from candletune.stages.replay import STAGE, replay
 from candletune.stages.runner import run_stage
-from people_run import config_of
+from simulated_run import config_of
 
 CHANCES = {None: (0.2, 0.3, 0.5), "incumbent": (0.4, 0.35, 0.25), "candidate": (0.3, 0.5, 0.2)}
 Made = tuple[Config, RunFolder]

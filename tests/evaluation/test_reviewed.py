@@ -16,7 +16,7 @@ from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE
 from candletune.stages.report import STAGE as REPORT
 from candletune.stages.runner import run_stage
-from people_run import make_run
+from simulated_run import make_run
 
 Made = tuple[Config, RunFolder]
 

@@ -26,7 +26,7 @@ from candletune.stages.dataset import STAGE as DATASET
 from candletune.stages.pipeline import prepare
 from candletune.stages.replay import replay
 from candletune.stages.runner import run_stage
-from people_run import config_of
+from simulated_run import config_of
 
 Made = tuple[Config, RunFolder, dict[tuple[Any, str], dict[str, Any]]]
 COMPARED = ("status", "action", "reasoning", "probabilities", "adapter_sha256", "error")

@@ -17,7 +17,7 @@ from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE as EVALUATE
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
-from people_run import HOSTILE, make_run
+from simulated_run import HOSTILE, make_run
 
 Made = tuple[Config, RunFolder]
 

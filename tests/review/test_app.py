@@ -18,7 +18,7 @@ from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.web.guard import MAX_BODY, check_loopback
 from candletune.web.review import create_app
-from people_run import HOSTILE, live_row, make_run
+from simulated_run import HOSTILE, live_row, make_run
 
 PORT = 8555
 HOME = f"http://127.0.0.1:{PORT}"

@@ -11,7 +11,7 @@ from candletune.evaluation.live import live_view
 from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.status import print_status, status_of
-from people_run import live_row, make_run
+from simulated_run import live_row, make_run
 
 
 def shown(found: dict[str, object]) -> str:

@@ -8,7 +8,7 @@ from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
 from candletune.artifacts.journal_import import JournalImport
 from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
-from candletune.artifacts.metrics import Metrics
+from candletune.artifacts.metrics import Metrics, ReviewSummary
 from candletune.artifacts.replay import ReplaySummary
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
@@ -27,6 +27,7 @@ __all__ = [
     "Metrics",
     "Record",
     "ReplaySummary",
+    "ReviewSummary",
     "ServedModel",
     "StateChange",
     "Verdict",

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from candletune.artifacts import JudgedModel, Metrics, Verdict
-from candletune.artifacts.metrics import ReviewSummary
+from candletune.artifacts import JudgedModel, Metrics, ReviewSummary, Verdict
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.baseline_scores import measure_baselines

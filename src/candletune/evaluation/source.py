@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
+from candletune.artifacts import JudgedModel, Metrics, ReplaySummary, Verdict
 from candletune.artifacts.metrics import LinesLeftOut, RowsRemarked
-from candletune.artifacts.replay import ReplaySummary
-from candletune.artifacts.verdict import JudgedModel, Source
+from candletune.artifacts.verdict import Source
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.decide import BARE_BASE
@@ -45,6 +45,30 @@ def evaluation_files(config: Config, run: RunFolder) -> EvaluationFiles:
         run.shadow_calibration,
         run.shadow_report,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation as its files have it; `scored` are the journal's rows with outcomes, at least one."""
+
+    verdict: Verdict
+    metrics: Metrics
+    scored: pl.DataFrame
+
+
+def read_evaluation(files: EvaluationFiles) -> Evaluation:
+    """Read it back.
+
+    Raises:
+        InputError: it has not run, or a file is broken.
+    """
+    verdict, metrics = Verdict.read(files.verdict), Metrics.read(files.metrics)
+    if not files.scored.exists():
+        raise InputError(f"{files.scored}: no such file; run `candletune evaluate --force` first")
+    scored = pl.read_parquet(files.scored)
+    if scored.is_empty():
+        raise InputError(f"{files.scored}: holds no rows; run `candletune replay` and `candletune evaluate` again")
+    return Evaluation(verdict, metrics, scored)
 
 
 def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl.DataFrame, LinesLeftOut, RowsRemarked]:

@@ -31,8 +31,8 @@ def show_evaluation(verdict: Verdict, metrics: Metrics, reporter: Reporter) -> N
     for item in verdict.criteria:
         text = _count if item.unit == "count" else _percent
         bounds = "" if item.interval is None else " to ".join(map(text, item.interval))
-        mark = {True: "holds", False: "FAILS", None: "open"}[item.passed]
-        rule.add_row(item.name, text(item.value), bounds, text(item.limit), mark)
+        result = {True: "holds", False: "FAILS", None: "open"}[item.passed]
+        rule.add_row(item.name, text(item.value), bounds, text(item.limit), result)
     for table in (methods, rule):
         out = StringIO()
         Console(file=out, width=WIDTH, force_terminal=False).print(table)

@@ -194,8 +194,8 @@ def _from_text(text: str, zone: tzinfo | None) -> datetime:
 def _ticker(value: Any, known: Sequence[str]) -> str:
     """`BTC` from `btc`, `BTC-USD`, `BTC/USDT:USDT` or `BTCUSDT`; `ValueError` without one."""
     text = value.strip().upper() if isinstance(value, str) else ""
-    for mark in "/-_":
-        text = text.partition(mark)[0]
+    for separator in "/-_":
+        text = text.partition(separator)[0]
     if not text:
         raise ValueError("ticker is missing")
     if text not in known:
@@ -252,10 +252,10 @@ def _from_object(value: Mapping[str, Any], reason: str | None) -> Side:
     if status in ("skipped", "error", "invalid"):
         return Side(status, adapter_sha256=IMPORTED, error=str(value.get("error") or "") or None)
     keys = ("action", "decision", "signal", "prediction", "answer", "text", "response")
-    said = next((value[key] for key in keys if value.get(key) is not None), None)
-    if said is None and status is None and not any(key in value for key in keys):
+    decision = next((value[key] for key in keys if value.get(key) is not None), None)
+    if decision is None and status is None and not any(key in value for key in keys):
         raise ValueError(f"an object without a decision (keys: {', '.join(map(str, value)) or 'none'})")
-    side = parse_side(said if said is None or isinstance(said, str) else str(said))
+    side = parse_side(decision if decision is None or isinstance(decision, str) else str(decision))
     if side.status != "ok":
         return side
     reason = reason or str(value.get("reasoning") or value.get("reason") or "").strip() or side.reasoning

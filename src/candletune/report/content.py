@@ -1,37 +1,20 @@
 """Gathers a run's files into what the report shows. A section whose file is missing says so; nothing is faked."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from candletune import __version__
-from candletune.artifacts import Certificate, Metrics, Verdict
-from candletune.artifacts.metrics import ReviewSummary
+from candletune.artifacts import Certificate, Metrics, ReviewSummary
 from candletune.config import Config
-from candletune.errors import InputError
-from candletune.evaluation import over_time
 from candletune.evaluation.review.tally import reviewed
-from candletune.evaluation.source import EvaluationFiles, evaluation_files
-from candletune.evaluation.times import times_of
+from candletune.evaluation.source import Evaluation, evaluation_files, read_evaluation
 from candletune.files import read_json
-from candletune.journal import parse_time
-from candletune.report import figures, sections
-from candletune.report.methods import Method, method_sentence, methods_of
-from candletune.report.text import NAMES, moment
+from candletune.report import sections
+from candletune.report.charts import charts
+from candletune.report.methods import method_sentence, methods_of
+from candletune.report.provenance import provenance
+from candletune.report.text import NAMES
 from candletune.report.verdict import verdict_view
 from candletune.runs import RunFolder
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """An evaluation as its files have it."""
-
-    verdict: Verdict
-    metrics: Metrics
-    scored: pl.DataFrame
 
 
 def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
@@ -40,7 +23,7 @@ def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
     Raises:
         InputError: the evaluation has not run, or a file is broken.
     """
-    evaluated = _read(evaluation_files(config, run))
+    evaluated = read_evaluation(evaluation_files(config, run))
     verdict, metrics, scored = evaluated.verdict, evaluated.metrics, evaluated.scored
     view = verdict_view(verdict)
     judged = {"active": verdict.incumbent, "shadow": verdict.candidate}
@@ -49,7 +32,6 @@ def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
     return {
         "title": f"{view.sentence} candletune report",
         "run": run.path.name,
-        "version": __version__,
         "verdict": view,
         "metrics": metrics,
         "config": config,
@@ -74,57 +56,16 @@ def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
         "dataset": _optional(run.dataset_manifest),
         "card": "../dataset/card.html" if run.card.is_file() else None,
         "tickers": sorted(scored["ticker"].unique().to_list()),
-        "figures": _figures(config, run, metrics, scored, methods),
-        **_made(run),
+        "figures": charts(config, run, evaluated, methods),
+        **provenance(run),
     }
-
-
-def _read(files: EvaluationFiles) -> Evaluated:
-    verdict, metrics = Verdict.read(files.verdict), Metrics.read(files.metrics)
-    if not files.scored.exists():
-        raise InputError(f"{files.scored}: no such file; run `candletune evaluate --force` first")
-    scored = pl.read_parquet(files.scored)
-    if scored.is_empty():
-        raise InputError(f"{files.scored}: holds no rows; run `candletune replay` and `candletune evaluate` again")
-    return Evaluated(verdict, metrics, scored)
 
 
 def _optional(path: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def _figures(
-    config: Config, run: RunFolder, metrics: Metrics, scored: pl.DataFrame, methods: list[Method]
-) -> dict[str, figures.Figure]:
-    """Figures by the id of their place on the page; those without data are absent."""
-    drawn: dict[str, figures.Figure | None] = {}
-    series = over_time.running(times_of(scored, config.horizon), config.evaluate.confidence)
-    if series is not None:
-        drawn["running"] = figures.running_accuracy(series)
-        drawn["difference"] = figures.running_difference(series, config.evaluate.min_gain)
-    drawn["equity"] = figures.equity(over_time.equity_curves(scored, config.evaluate.fee))
-    drawn["calibration"] = figures.calibration(metrics)
-    drawn["shares"] = figures.shares(metrics)
-    if metrics.months:
-        drawn["months"] = figures.monthly(metrics.months, over_time.agreement_by_month(scored))
-    if any(method.accuracy_signals is not None for method in methods):
-        drawn["methods"] = figures.compared(methods)
-    for ticker in scored["ticker"].unique().sort():
-        drawn[f"price-{ticker}"] = figures.prices(scored, ticker)
-    drawn["training"] = figures.training(_rows(run.train_metrics))
-    return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON lines ({error}); run `candletune train --force` again") from None
-
-
-def _warnings(config: Config, evaluated: Evaluated) -> list[str]:
+def _warnings(config: Config, evaluated: Evaluation) -> list[str]:
     """What a reader must know before believing any number below."""
     verdict, scored = evaluated.verdict, evaluated.scored
     warnings = []
@@ -158,28 +99,3 @@ def _later_reviews(review: ReviewSummary | None, metrics: Metrics) -> list[str]:
     if review is None or review == metrics.reviews:
         return []
     return ["Reviews changed after the evaluation; run candletune evaluate again so that the verdict sees them."]
-
-
-def _made(run: RunFolder) -> dict[str, Any]:
-    """Stages, hashes and versions."""
-    stages = run.manifest()["stages"]
-    versions: dict[str, str] = {}
-    hashes: dict[str, str] = {}
-    for entry in stages.values():
-        versions |= entry["versions"]
-        hashes |= entry["inputs"] | entry["outputs"]
-    return {
-        "stages": [
-            {
-                "name": name,
-                "headline": entry["summary"].get("headline", ""),
-                "seconds": entry["seconds"],
-                "finished": moment(entry["finished"]),
-            }
-            for name, entry in stages.items()
-        ],
-        "versions": dict(sorted(versions.items())),
-        "hashes": dict(sorted(hashes.items())),
-        "settings": {name: entry["settings"] for name, entry in stages.items()},
-        "written": moment(max((parse_time(entry["finished"]) for entry in stages.values()), default=None)),
-    }

@@ -15,7 +15,9 @@ from candletune.evaluation.over_time import Running, thin
 from candletune.report.methods import Method
 from candletune.report.text import NAMES
 
-Figure = dict[str, Any]
+Plotly = dict[str, Any]
+"""A part of Plotly's own JSON: a trace, a shape, a whole figure."""
+Figure = Plotly
 COLOURS: Final = {"active": "@incumbent", "shadow": "@candidate", "market": "@soft"}
 DASH: Final = {"active": "dot", "shadow": "solid", "market": "dash"}
 """Lines differ by dash too, never by colour alone."""
@@ -23,7 +25,7 @@ MARKERS: Final = 700
 """Decisions drawn a ticker and model: more would hide each other."""
 
 
-def figure(data: list[dict[str, Any]], *, height: int = 320, **layout: Any) -> Figure:
+def figure(data: list[Plotly], *, height: int = 320, **layout: Any) -> Figure:
     """A figure as the page's script expects it."""
     return {"data": data, "layout": layout, "height": height}
 
@@ -33,12 +35,12 @@ def times(values: Sequence[datetime]) -> list[str]:
     return [value.strftime("%Y-%m-%d %H:%M") for value in values]
 
 
-def _line(name: str, key: str, x: list[Any], y: list[Any], **extra: Any) -> dict[str, Any]:
+def _line(name: str, key: str, x: list[Any], y: list[Any], **extra: Any) -> Plotly:
     line = {"color": COLOURS[key], "width": 2, "dash": DASH[key]}
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": line, **extra}
 
 
-def _band(x: list[Any], low: list[float], high: list[float], colour: str) -> dict[str, Any]:
+def _band(x: list[Any], low: list[float], high: list[float], colour: str) -> Plotly:
     return {
         "type": "scatter",
         "x": [*x, *reversed(x)],
@@ -51,12 +53,12 @@ def _band(x: list[Any], low: list[float], high: list[float], colour: str) -> dic
     }
 
 
-def _level(y: float, **extra: Any) -> dict[str, Any]:
+def _level(y: float, **extra: Any) -> Plotly:
     line = {"color": "@soft", "width": 1, "dash": "dot"}
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line, **extra}
 
 
-def _note(y: float, text: str, side: str = "bottom") -> dict[str, Any]:
+def _note(y: float, text: str, side: str = "bottom") -> Plotly:
     place = {"xref": "paper", "x": 1, "xanchor": "right", "y": y, "yanchor": side}
     return {**place, "text": text, "showarrow": False, "font": {"size": 12, "color": "@soft"}}
 
@@ -100,7 +102,7 @@ def equity(curves: Mapping[str, list[Any]]) -> Figure:
 def calibration(metrics: Metrics) -> Figure | None:
     """How often each model was right at each confidence; point areas are row counts."""
     diagonal = {"color": "@soft", "width": 1, "dash": "dot"}
-    data: list[dict[str, Any]] = []
+    data: list[Plotly] = []
     lowest = 1.0
     for side, name in NAMES.items():
         curve = metrics.side(side).calibration
@@ -158,7 +160,7 @@ def shares(metrics: Metrics) -> Figure:
 
 def monthly(months: Mapping[str, GroupMetrics], agreement: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy on BUY and SELL by month, both models, and how often they agreed."""
-    data: list[dict[str, Any]] = []
+    data: list[Plotly] = []
     for side, name in NAMES.items():
         sides = [group.active if side == "active" else group.shadow for group in months.values()]
         values = [group.accuracy_signals for group in sides]
@@ -215,7 +217,7 @@ def prices(scored: pl.DataFrame, ticker: str) -> Figure:
             right = calls[f"{side}_correct"].to_list()
             text = [_outcome(good, moved) for good, moved in zip(right, calls["forward_return"].to_list(), strict=True)]
             ink = f"@{action.lower()}"
-            marks: dict[str, Any] = {
+            marks: Plotly = {
                 "type": "scatter",
                 "mode": "markers",
                 "name": f"{name} {action}",

@@ -13,6 +13,8 @@ from candletune.report.text import NAMES, growth, interval, number, percent, poi
 
 EXAMPLES: Final = 8
 WORST: Final = 5
+ScoredRow = dict[str, Any]
+"""A row of the scored journal by column, as polars gives it."""
 
 
 def lead_sentence(metrics: Metrics, scored: pl.DataFrame, confidence: float) -> str:
@@ -27,8 +29,10 @@ def lead_sentence(metrics: Metrics, scored: pl.DataFrame, confidence: float) -> 
             name.lower() for side, name in NAMES.items() if metrics.side(side).accuracy_signals is None
         )
         always = only_decision(metrics)
-        said = f" The candidate only ever said {always}." if always else ""
-        return f"{head}the {quiet} made no BUY or SELL call with a known outcome, so nothing can be compared.{said}"
+        one_class = f" The candidate only ever said {always}." if always else ""
+        return (
+            f"{head}the {quiet} made no BUY or SELL call with a known outcome, so nothing can be compared.{one_class}"
+        )
     gain = metrics.comparison.accuracy_signals
     text = (
         f"{head}the candidate's BUY and SELL calls were right {percent(shadow)} of the time and the incumbent's "
@@ -85,39 +89,58 @@ def control_sentence(metrics: Metrics) -> str:
     )
 
 
-def confusion(entry: SideMetrics) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A count in a table of decisions; `right` where row and column are the same decision."""
+
+    count: int
+    share: float
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionRow:
+    """An outcome: how often each decision met it, as counts and shares of the row."""
+
+    outcome: str
+    cells: tuple[Cell, ...]
+    recall: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionTable:
+    """A side's decisions by outcome, with the precision of each column."""
+
+    rows: tuple[ConfusionRow, ...]
+    precision: tuple[float | None, ...]
+
+
+def confusion(entry: SideMetrics) -> ConfusionTable | None:
     """A side's confusion matrix with shares of each row, recall and precision; None without a known outcome."""
     if not any(map(sum, entry.confusion)):
         return None
     rows = []
     for outcome, counts in zip(DECISIONS, entry.confusion, strict=True):
-        total = sum(counts)
-        cells = [
-            {"count": count, "share": count / total if total else 0.0, "right": decision == outcome}
-            for decision, count in zip(DECISIONS, counts, strict=True)
-        ]
-        rows.append({"outcome": outcome, "cells": cells, "recall": entry.recall[outcome]})
-    precision = [entry.precision[decision] for decision in DECISIONS]
-    return {"rows": rows, "precision": precision, "balanced": entry.balanced_accuracy}
+        total = sum(counts) or 1
+        cells = tuple(
+            Cell(count, count / total, decision == outcome) for decision, count in zip(DECISIONS, counts, strict=True)
+        )
+        rows.append(ConfusionRow(outcome, cells, entry.recall[outcome]))
+    return ConfusionTable(tuple(rows), tuple(entry.precision[decision] for decision in DECISIONS))
 
 
-def crossed(scored: pl.DataFrame) -> list[dict[str, Any]]:
-    """Incumbent's decision (rows) by candidate's (columns), as counts and shares of all rows both answered."""
+def crossed(scored: pl.DataFrame) -> dict[str, tuple[Cell, ...]]:
+    """By the incumbent's decision, the candidate's, as counts and shares of all rows both answered."""
     both = scored.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
-    counts = {
-        (mine, other): count for mine, other, count in both.group_by("active_action", "shadow_action").len().iter_rows()
-    }
+    counts = {(mine, other): n for mine, other, n in both.group_by("active_action", "shadow_action").len().iter_rows()}
     total = len(both) or 1
-    return [
-        {
-            "decision": mine,
-            "cells": [
-                {"count": counts.get((mine, o), 0), "share": counts.get((mine, o), 0) / total, "right": mine == o}
-                for o in DECISIONS
-            ],
-        }
+    return {
+        mine: tuple(
+            Cell(counts.get((mine, other), 0), counts.get((mine, other), 0) / total, mine == other)
+            for other in DECISIONS
+        )
         for mine in DECISIONS
-    ]
+    }
 
 
 def groups(metrics: Metrics) -> list[tuple[str, GroupMetrics]]:
@@ -170,14 +193,14 @@ def _longest(scored: pl.DataFrame, side: str) -> str:
     return f"{number(top['len'])} × {top['action']} ({top['ticker']})"
 
 
-def worst_calls(scored: pl.DataFrame) -> list[dict[str, Any]]:
+def worst_calls(scored: pl.DataFrame) -> list[ScoredRow]:
     """The candidate's calls that cost most."""
     calls = scored.filter(pl.col("shadow_signed").is_not_null()).sort("shadow_signed", "timestamp").head(WORST)
     wanted = ("timestamp", "ticker", "price", "shadow_action", "active_action", "forward_return", "shadow_signed")
     return calls.select(wanted).to_dicts()
 
 
-def disagreements(scored: pl.DataFrame) -> list[dict[str, Any]]:
+def disagreements(scored: pl.DataFrame) -> list[ScoredRow]:
     """Decision times at which the models differ: those with reasons first, then evenly spread over time."""
     different = scored.filter(
         pl.col("active_action").is_not_null()

@@ -24,12 +24,12 @@ def strip(value: Any, bounds: Sequence[float] | None, limit: Any, show: Callable
     """A value with its interval on a line, and the limit as a dashed tick; empty when there is nothing to draw."""
     if not is_number(value) or not is_number(limit):
         return Markup("")
-    marks = [0.0, float(value), float(limit), *(bounds or ())]
-    span = (max(marks) - min(marks)) or 1.0
-    left, width = min(marks) - 0.06 * span, 1.12 * span
+    ends = [0.0, float(value), float(limit), *(bounds or ())]
+    span = (max(ends) - min(ends)) or 1.0
+    left, width = min(ends) - 0.06 * span, 1.12 * span
 
-    def x(mark: float) -> str:
-        return f"{(mark - left) / width * _WIDTH:.1f}"
+    def x(value: float) -> str:
+        return f"{(value - left) / width * _WIDTH:.1f}"
 
     label = f"value {show(value)}, limit {show(limit)}"
     bar = Markup("")

@@ -31,8 +31,8 @@ _SCRIPTS = {
 
 
 @dataclass
-class Desk:
-    """What the routes share."""
+class ReviewApp:
+    """What the routes share: configuration, run, sample and stored reviews."""
 
     config: Config
     run: RunFolder
@@ -70,35 +70,35 @@ def reviewer_of(request: Request) -> str:
 def create_app(config: Config, run: RunFolder, *, port: int) -> Guard:
     """The whole app behind its guard."""
     app = FastAPI(title="candletune", docs_url=None, redoc_url=None, openapi_url=None)
-    desk = Desk(config, run)
+    review_app = ReviewApp(config, run)
 
     async def form(request: Request) -> dict[str, str]:
         fields = parse_qs((await request.body()).decode("utf-8", errors="replace"), keep_blank_values=True)
         values = {name: given[-1] for name, given in fields.items()}
-        if not desk.token.matches(values.get("token", "")):
+        if not review_app.token.matches(values.get("token", "")):
             raise HTTPException(403, "this form is from another session; reload the page and try again")
         return values
 
-    _add_common(app, desk)
-    _add_review(app, desk, form)
-    _add_results(app, desk)
-    _add_live(app, desk)
+    _add_common(app, review_app)
+    _add_review(app, review_app, form)
+    _add_results(app, review_app)
+    _add_live(app, review_app)
     return Guard(app, allowed_hosts(port))
 
 
-def _add_common(app: FastAPI, desk: Desk) -> None:
+def _add_common(app: FastAPI, review_app: ReviewApp) -> None:
     @app.get("/")
     def home(request: Request) -> HTMLResponse:
         try:
-            total, problem = len(desk.items), None
+            total, problem = len(review_app.items), None
         except InputError as error:
             total, problem = 0, str(error)
         done: dict[str, int] = {}
-        keys = {item.key for item in desk.items} if total else set()
-        for review in desk.store.all():
+        keys = {item.key for item in review_app.items} if total else set()
+        for review in review_app.store.all():
             done[review.reviewer] = done.get(review.reviewer, 0) + (review.complete and review.item in keys)
-        report = desk.run.report.is_file()
-        return desk.page("home.html.j2", request, total=total, problem=problem, done=done, report=report)
+        report = review_app.run.report.is_file()
+        return review_app.page("home.html.j2", request, total=total, problem=problem, done=done, report=report)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
@@ -108,21 +108,21 @@ def _add_common(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/report")
     def report() -> Response:
-        path = desk.run.report
+        path = review_app.run.report
         if not path.is_file():
             raise HTTPException(404, "no report yet; run `candletune report`")
         return HTMLResponse(path.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
 
     @app.exception_handler(CandletuneError)
     def known(request: Request, error: CandletuneError) -> HTMLResponse:
-        return desk.page("problem.html.j2", request, status=409, problem=str(error))
+        return review_app.page("problem.html.j2", request, status=409, problem=str(error))
 
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
-        return desk.page("problem.html.j2", request, status=error.status_code, problem=str(error.detail))
+        return review_app.page("problem.html.j2", request, status=error.status_code, problem=str(error.detail))
 
 
-def _add_review(app: FastAPI, desk: Desk, form: Any) -> None:
+def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
     Fields = Annotated[dict[str, str], Depends(form)]
 
     @app.post("/review/start")
@@ -139,7 +139,7 @@ def _add_review(app: FastAPI, desk: Desk, form: Any) -> None:
         name = reviewer_of(request)
         if not name:
             return RedirectResponse("/", 303)
-        index = desk.first_open(name)
+        index = review_app.first_open(name)
         return RedirectResponse("/results" if index is None else f"/review/{index + 1}", 303)
 
     @app.get("/review/{number}")
@@ -147,16 +147,16 @@ def _add_review(app: FastAPI, desk: Desk, form: Any) -> None:
         name = reviewer_of(request)
         if not name:
             return RedirectResponse("/", 303)
-        item = _item(desk, number)
-        mine = desk.store.of(name)
-        view = _review_view(item, mine.get(item.key, blank(item, name)), item.order(name, desk.config.seed))
-        keys = {item.key for item in desk.items}
-        return desk.page(
+        item = _item(review_app, number)
+        mine = review_app.store.of(name)
+        view = _review_view(item, mine.get(item.key, blank(item, name)), item.order(name, review_app.config.seed))
+        keys = {item.key for item in review_app.items}
+        return review_app.page(
             "review.html.j2",
             request,
             item=item,
             number=number,
-            total=len(desk.items),
+            total=len(review_app.items),
             done=sum(review.complete for key, review in mine.items() if key in keys),
             decisions=request.cookies.get(SHOWN) == "yes",
             qualities=QUALITIES,
@@ -169,33 +169,33 @@ def _add_review(app: FastAPI, desk: Desk, form: Any) -> None:
         name = reviewer_of(request)
         if not name:
             raise HTTPException(403, "say who you are first, on the start page")
-        answers = _save(desk, _item(desk, number), name, fields, shown=request.cookies.get(SHOWN) == "yes")
+        answers = _save(review_app, _item(review_app, number), name, fields, shown=request.cookies.get(SHOWN) == "yes")
         if request.headers.get("accept") == "application/json":
             return JSONResponse({"saved": True, "complete": answers.complete})
-        following = number + 1 if number < len(desk.items) else None
+        following = number + 1 if number < len(review_app.items) else None
         if not answers.complete:
             following = number
         return RedirectResponse(f"/review/{following}" if following else "/review", 303)
 
 
-def _add_results(app: FastAPI, desk: Desk) -> None:
+def _add_results(app: FastAPI, review_app: ReviewApp) -> None:
     @app.get("/results")
     def results(request: Request) -> HTMLResponse:
-        keys = [item.key for item in desk.items]
+        keys = [item.key for item in review_app.items]
         name = reviewer_of(request)
-        blind = bool(name) and desk.first_open(name) is not None and "anyway" not in request.query_params
-        result = tally(desk.store.all(), keys, desk.config.evaluate.confidence)
-        return desk.page("results.html.j2", request, result=result, blind=blind, qualities=QUALITIES)
+        blind = bool(name) and review_app.first_open(name) is not None and "anyway" not in request.query_params
+        result = tally(review_app.store.all(), keys, review_app.config.evaluate.confidence)
+        return review_app.page("results.html.j2", request, result=result, blind=blind, qualities=QUALITIES)
 
 
-def _add_live(app: FastAPI, desk: Desk) -> None:
+def _add_live(app: FastAPI, review_app: ReviewApp) -> None:
     @app.get("/live")
     def live(request: Request) -> HTMLResponse:
-        return desk.page("live.html.j2", request, **_live(desk.config))
+        return review_app.page("live.html.j2", request, **_live(review_app.config))
 
     @app.get("/live/fragment")
     def fragment(request: Request) -> HTMLResponse:
-        return desk.page("live_body.html.j2", request, **_live(desk.config))
+        return review_app.page("live_body.html.j2", request, **_live(review_app.config))
 
 
 def _live(config: Config) -> dict[str, Any]:
@@ -210,24 +210,24 @@ def _reviewer_name(fields: dict[str, str]) -> str:
     return name
 
 
-def _item(desk: Desk, number: int) -> Item:
-    if not 1 <= number <= len(desk.items):
-        raise HTTPException(404, f"there are {len(desk.items)} items")
-    return desk.items[number - 1]
+def _item(review_app: ReviewApp, number: int) -> Item:
+    if not 1 <= number <= len(review_app.items):
+        raise HTTPException(404, f"there are {len(review_app.items)} items")
+    return review_app.items[number - 1]
 
 
-def _save(desk: Desk, item: Item, name: str, fields: dict[str, str], *, shown: bool) -> Review:
+def _save(review_app: ReviewApp, item: Item, name: str, fields: dict[str, str], *, shown: bool) -> Review:
     """Store a form's answers; that the decision was shown once is never forgotten."""
-    before = desk.store.of(name).get(item.key)
+    before = review_app.store.of(name).get(item.key)
     answers = replace(
-        _read_answers(fields, item.order(name, desk.config.seed)),
+        _read_answers(fields, item.order(name, review_app.config.seed)),
         item=item.key,
         reviewer=name,
         ticker=item.ticker,
         timestamp=item.timestamp,
         decision_shown=shown or bool(before and before.decision_shown),
     )
-    desk.store.save(answers)
+    review_app.store.save(answers)
     return answers
 
 

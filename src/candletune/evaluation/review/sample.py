@@ -41,8 +41,8 @@ class Item:
     @property
     def facts(self) -> list[tuple[str, str]]:
         """The prompt's `Name: value` lines; empty when a template has none."""
-        found = [(match["name"], match["value"]) for match in _FACT.finditer(self.prompt or "")]
-        return [(name, value) for name, value in found if name != "DECISION"]
+        lines = [(match["name"], match["value"]) for match in _FACT.finditer(self.prompt or "")]
+        return [(name, value) for name, value in lines if name != "DECISION"]
 
     def order(self, reviewer: str, seed: int) -> tuple[str, str]:
         """The sides in the order this reviewer sees them: random, but the same after a reload."""
