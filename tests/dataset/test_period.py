@@ -94,7 +94,7 @@ def test_a_simulated_market_keeps_its_last_months_out_too(tmp_path: Path) -> Non
 def test_a_period_that_cannot_work_is_refused_before_anything_is_read(
     folder: Path, tmp_path: Path, setting: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("candletune.dataset.rows.load_candles", lambda *_: pytest.fail("read candles"))
+    monkeypatch.setattr("candletune.dataset.pairs.load_candles", lambda *_: pytest.fail("read candles"))
     with pytest.raises(InputError, match=words):
         built(config_of(folder, tmp_path, setting))
 

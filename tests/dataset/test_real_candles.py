@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from candletune.artifacts import DatasetAudit
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.dataset import audit, decision_rows, read_examples
@@ -105,12 +106,12 @@ def test_no_wording_makes_up_more_than_fifteen_percent_of_its_class(run: RunFold
 
 def test_the_audit_of_three_hundred_rows_is_clean(config: Config, run: RunFolder) -> None:
     result = audit(config, run, 300, SilentReporter())
-    assert result["problems"] == []
-    assert (result["rebuilt"], result["clean"], result["duplicate_prompts"]) == (300, True, 0)
-    assert result["train_rows_overlapping_eval"] == 0
-    assert result["nearest_train_eval_hours"] > 24
-    assert 0 < result["effective_pooled"] < result["effective_per_asset"] < 3000
-    assert read_json(run.file("audit", "audit.json")) == result
+    assert result.problems == ()
+    assert (result.rebuilt, result.clean, result.duplicate_prompts) == (300, True, 0)
+    assert result.train_rows_overlapping_eval == 0
+    assert result.nearest_train_eval_hours is not None and result.nearest_train_eval_hours > 24
+    assert 0 < result.effective_pooled < result.effective_per_asset < 3000
+    assert DatasetAudit.read(run.file("audit", "audit.json")) == result
 
 
 def test_split_purge_embargo_and_test_period(run: RunFolder) -> None:
@@ -169,7 +170,7 @@ def test_the_other_labels_build_and_audit_clean(shared_data: Path, tmp_path: Pat
     run = RunFolder(tmp_path)
     summary = run_stage(STAGE, config, run, SilentReporter()).summary
     assert summary["counts"] == {"BUY": 2000, "SELL": 2000, "HOLD": 2000}
-    assert audit(config, run, 20, SilentReporter())["clean"]
+    assert audit(config, run, 20, SilentReporter()).clean
 
 
 def test_four_hour_candles(shared_data: Path, tmp_path: Path) -> None:
@@ -177,5 +178,5 @@ def test_four_hour_candles(shared_data: Path, tmp_path: Path) -> None:
     config = config_of(shared_data, tmp_path, *more, "dataset.per_class=100", "labels.horizon=3")
     summary = run_stage(STAGE, config, RunFolder(tmp_path), SilentReporter()).summary
     assert min(summary["counts"].values()) >= 50
-    assert audit(config, RunFolder(tmp_path), 20, SilentReporter())["clean"]
+    assert audit(config, RunFolder(tmp_path), 20, SilentReporter()).clean
     assert "4h bullish" not in read_examples(RunFolder(tmp_path)).prompts[0]

@@ -11,8 +11,8 @@ import pytest
 
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import choose, sampling, survey
-from candletune.dataset.rows import load_timeframes
+from candletune.dataset import draw_sample, sampling, survey
+from candletune.dataset.pairs import load_timeframes
 from candletune.dataset.sampling import split_counts
 from candletune.fields.columns import indicator_rows
 from candletune.labels import label_candles
@@ -109,7 +109,7 @@ def test_the_choice_is_the_plain_one(folder: Path, more: list[str], pool: int, m
     config = load_config(
         None, [f"data.folder='{folder}'", pairs, "dataset.per_class=60", "dataset.natural_eval=50", *more]
     )
-    found = choose(config, survey(config, SilentReporter()), SilentReporter())
+    found = draw_sample(config, survey(config, SilentReporter()), SilentReporter())
     for mine, plain in zip((found.chosen, found.natural), plain_choice(config), strict=True):
         texts = mine.with_columns(pl.col("asset", "timeframe", "label", "split").cast(pl.String))
         assert texts.equals(plain.select(texts.columns))

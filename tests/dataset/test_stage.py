@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candletune.artifacts import DatasetManifest
 from candletune.cli import main
 from candletune.config import Config
 from candletune.console import SilentReporter
-from candletune.dataset import audit, choose, decision_rows, read_examples, survey
-from candletune.dataset.audit import average_uniqueness, describe_dataset
-from candletune.dataset.sampling import Choice, split_counts
+from candletune.dataset import audit, decision_rows, draw_sample, read_examples, survey
+from candletune.dataset.overlap import average_uniqueness, describe_dataset
+from candletune.dataset.sampling import Sample, split_counts
 from candletune.errors import CheckFailed, InputError, UsageError
 from candletune.fields.columns import WARM_UP, indicator_rows
 from candletune.market.candles import Candles
@@ -38,8 +39,8 @@ def built(config: Config) -> tuple[RunFolder, SilentReporter]:
     return run, reporter
 
 
-def chosen_of(config: Config) -> Choice:
-    return choose(config, survey(config, SilentReporter()), SilentReporter())
+def chosen_of(config: Config) -> Sample:
+    return draw_sample(config, survey(config, SilentReporter()), SilentReporter())
 
 
 def labels_in_all(config: Config) -> dict[str, int]:
@@ -97,8 +98,8 @@ def test_a_random_split_warns_and_its_audit_says_no(folder: Path, tmp_path: Path
     run, reporter = built(config)
     assert any(warning.startswith("dataset.split=random leaks") for warning in reporter.warnings)
     result = audit(config, run, 5, SilentReporter())
-    assert not result["clean"]
-    assert "share outcome candles with eval rows" in result["problems"][-1]
+    assert not result.clean
+    assert "share outcome candles with eval rows" in result.problems[-1]
 
 
 def test_the_audit_finds_what_was_changed(folder: Path, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_the_audit_finds_what_was_changed(folder: Path, tmp_path: Path) -> None:
         label=pl.when(row == 7).then(pl.lit("NONE")).otherwise(pl.col("label")),
         forward_return=pl.when(row == 9).then(pl.col("forward_return") + 1e-6).otherwise(pl.col("forward_return")),
     ).write_parquet(sidecar)
-    problems = audit(config, run, len(meta), SilentReporter())["problems"]
+    problems = audit(config, run, len(meta), SilentReporter()).problems
     found = "\n".join(problems)
     assert len(problems) == 4
     for words in ("the prompt has other bytes", "rsi is ", ", not NONE", "the return is "):
@@ -136,7 +137,7 @@ def test_shuffled_labels_keep_their_shares_and_audit_clean(folder: Path, tmp_pat
     assert mine["decision_time"].equals(other["decision_time"])
     assert 0 < (mine["label"] == other["label"]).mean() < 1  # type: ignore[operator]
     run, _ = built(shuffled)
-    assert audit(shuffled, run, 10, SilentReporter())["clean"]
+    assert audit(shuffled, run, 10, SilentReporter()).clean
 
 
 def test_a_range_of_decision_times(folder: Path, tmp_path: Path) -> None:
@@ -160,13 +161,13 @@ def test_distances_and_overlap_by_hand() -> None:
         {"asset": ["BTC"] * 4, "decision_time": times, "split": splits, "label": ["BUY", "HOLD", "BUY", "SELL"]}
     )
     found = describe_dataset(Config(), meta, ["a", "b", "b", "c"])
-    assert found["nearest_train_eval_hours"] == 20
-    assert found["duplicate_prompts"] == 1
-    assert found["train_rows_overlapping_eval"] == 0
+    assert found.nearest_train_eval_hours == 20
+    assert found.duplicate_prompts == 1
+    assert found.train_rows_overlapping_eval == 0
     close = meta.with_columns(decision_time=pl.col("decision_time").replace(times[1], times[2] - timedelta(hours=11)))
-    assert describe_dataset(Config(), close, ["a"] * 4)["train_rows_overlapping_eval"] == 1
+    assert describe_dataset(Config(), close, ["a"] * 4).train_rows_overlapping_eval == 1
     only = meta.filter(split="train")
-    assert describe_dataset(Config(), only, ["a", "b"])["nearest_train_eval_hours"] is None
+    assert describe_dataset(Config(), only, ["a", "b"]).nearest_train_eval_hours is None
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_a_missing_dataset_names_the_command(tmp_path: Path, folder: Path) -> No
 
 def test_an_untrue_reason_stops_the_build(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The package exports the function `build` under the module's own name.
-    module = import_module("candletune.dataset.build")
+    module = import_module("candletune.dataset.render")
     monkeypatch.setattr(module, "write_reason", lambda *_: ("BUY/x/0", "RSI of 3.2 is oversold."))
     with pytest.raises(CheckFailed, match="is not true of the row"):
         built(config_of(folder, tmp_path))
@@ -248,7 +249,7 @@ def test_a_pair_without_enough_candles_is_said_and_the_other_serves(folder: Path
     run, reporter = built(config_of(few, tmp_path / "run"))
     assert any("99 candles give no labelled row" in warning for warning in reporter.warnings)
     assert read_examples(run).meta["asset"].unique().to_list() == ["BTC"]
-    assert audit(config_of(few, tmp_path / "run"), run, 180, SilentReporter())["clean"]
+    assert audit(config_of(few, tmp_path / "run"), run, 180, SilentReporter()).clean
 
 
 def test_decision_rows_of_a_range(folder: Path, tmp_path: Path) -> None:
@@ -261,3 +262,19 @@ def test_decision_rows_of_a_range(folder: Path, tmp_path: Path) -> None:
     assert len(some) == 10
     assert some.equals(every.filter(pl.col("decision_time").is_between(start, start + timedelta(hours=4))))
     assert some["decision_time"].is_sorted()
+
+
+def test_a_manifest_of_an_earlier_candletune_is_read_and_a_broken_one_named(folder: Path, tmp_path: Path) -> None:
+    run, _ = built(config_of(folder, tmp_path))
+    path = run.dataset_manifest
+    manifest, content = DatasetManifest.read(path), json.loads(path.read_text())
+    assert content["train_end"] == manifest.train_end.isoformat() and content["train_end"].endswith("+00:00")
+    for key in ("version", "test_start", "test_start_default", "test_share"):
+        del content[key]
+    del content["candidates"]["by_timeframe"], content["candles"]["BTC"]["resampled"]
+    path.write_text(json.dumps(content))
+    earlier = DatasetManifest.read(path)
+    assert (earlier.test_start, earlier.natural_prior) == (None, manifest.natural_prior)
+    path.write_text(json.dumps(content | {"train_end": "soon"}))
+    with pytest.raises(InputError, match=r"manifest\.json: train_end: .*; run `candletune dataset --force` again"):
+        DatasetManifest.read(path)

@@ -8,8 +8,8 @@ import pytest
 
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
-from candletune.dataset import audit, choose, decision_rows, read_examples, survey
-from candletune.dataset.rows import load_timeframes
+from candletune.dataset import audit, decision_rows, draw_sample, read_examples, survey
+from candletune.dataset.pairs import load_timeframes
 from candletune.errors import InputError, UsageError
 from candletune.files import read_json
 from candletune.market.candles import COLUMNS
@@ -74,16 +74,14 @@ def test_the_audit_rebuilds_both_and_finds_a_changed_one(folder: Path, tmp_path:
     config = config_of(folder, tmp_path, BOTH)
     run, _ = built(config)
     meta = read_examples(run).meta
-    assert audit(config, run, len(meta), SilentReporter())["problems"] == []
+    assert audit(config, run, len(meta), SilentReporter()).problems == ()
     other = pl.when(pl.col("timeframe") == "4h").then(pl.lit("1h")).otherwise(pl.col("timeframe"))
     meta.with_columns(timeframe=other).write_parquet(run.meta)
-    problems = audit(config, run, len(meta), SilentReporter())["problems"]
+    problems = audit(config, run, len(meta), SilentReporter()).problems
     assert len({line.partition(":")[0] for line in problems}) == meta["timeframe"].eq("4h").sum()
     only = config_of(folder, tmp_path)
     meta.write_parquet(run.meta)
-    assert any(
-        "dataset.timeframes does not name" in line for line in audit(only, run, 180, SilentReporter())["problems"]
-    )
+    assert any("dataset.timeframes does not name" in line for line in audit(only, run, 180, SilentReporter()).problems)
 
 
 def test_a_row_of_four_hours_is_that_of_a_dataset_of_four_hours_alone(folder: Path, tmp_path: Path) -> None:
@@ -137,7 +135,7 @@ def test_own_files_win_and_what_they_lack_is_resampled(folder: Path, tmp_path: P
     assert candles.frame["volume"].to_list() == [4.0] * 450 + [9.0] * 300
     assert (candles.report["rows"], candles.report["resampled"], candles.report["gaps"]) == (750, 450, 0)
     run, _ = built(config)
-    assert audit(config, run, 180, SilentReporter())["clean"]
+    assert audit(config, run, 180, SilentReporter()).clean
     inputs = read_json(run.file("manifest.json"))["stages"]["dataset"]["inputs"]
     assert {"BTC/USDT:USDT 4h", "ETH/USDT:USDT 4h"} <= inputs.keys()
 
@@ -152,7 +150,7 @@ def test_a_gap_leaves_no_candle_made_over_it(folder: Path, tmp_path: Path) -> No
     assert START + timedelta(hours=400) not in candles.frame["date"].to_list()
     assert (candles.report["rows"], candles.report["gaps"]) == (749, 1)
     run, _ = built(config)
-    assert audit(config, run, 180, SilentReporter())["clean"]
+    assert audit(config, run, 180, SilentReporter()).clean
 
 
 def test_files_of_two_markets_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -183,7 +181,7 @@ def test_cutting_the_history_leaves_earlier_rows_as_they_were(folder: Path, tmp_
 
 def survey_rows(config: Config) -> list[tuple[object, ...]]:
     """What is chosen, which depends on every candidate before `dataset.test_start`."""
-    return choose(config, survey(config, SilentReporter()), SilentReporter()).chosen.rows()
+    return draw_sample(config, survey(config, SilentReporter()), SilentReporter()).chosen.rows()
 
 
 @pytest.mark.parametrize("method", ["volatility", "triple_barrier"])
@@ -195,7 +193,7 @@ def test_the_other_rules_audit_clean_on_a_simulated_market(tmp_path: Path, metho
     run_stage(STAGE, config, run, reporter)
     meta = read_examples(run).meta
     assert set(meta["timeframe"]) == {"1h", "4h"}
-    assert audit(config, run, 60, SilentReporter())["clean"]
+    assert audit(config, run, 60, SilentReporter()).clean
 
 
 @pytest.mark.parametrize(
@@ -227,4 +225,4 @@ def test_the_shared_four_hour_candles(shared_data: Path, tmp_path: Path) -> None
     assert len(late) > 10
     assert 0.15 < meta["timeframe"].eq("4h").mean() < 0.25  # type: ignore[operator]
     result = audit(config, run, 60, SilentReporter())
-    assert (result["problems"], result["train_rows_overlapping_eval"]) == ([], 0)
+    assert (result.problems, result.train_rows_overlapping_eval) == ((), 0)

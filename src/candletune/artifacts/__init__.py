@@ -6,21 +6,35 @@ A model is frozen, knows its version, and is read and written here only. Its JSO
 
 from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
+from candletune.artifacts.dataset import CandidateRows, CandleFile, DatasetAudit, DatasetDescription, DatasetManifest
 from candletune.artifacts.journal_import import JournalImport
 from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics, ReviewSummary
 from candletune.artifacts.replay import ReplaySummary
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
-ARTIFACTS: tuple[type[Artifact], ...] = (Certificate, JournalImport, LiveState, Metrics, Verdict)
+ARTIFACTS: tuple[type[Artifact], ...] = (
+    Certificate,
+    DatasetAudit,
+    DatasetManifest,
+    JournalImport,
+    LiveState,
+    Metrics,
+    Verdict,
+)
 """Every file with a schema of its own; add a new one here."""
 
 __all__ = [
     "ARTIFACTS",
     "Artifact",
+    "CandidateRows",
+    "CandleFile",
     "Certificate",
     "CertificateCriterion",
     "CertificateFinding",
+    "DatasetAudit",
+    "DatasetDescription",
+    "DatasetManifest",
     "JournalImport",
     "JudgedModel",
     "LiveState",

@@ -18,14 +18,14 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
     config, run, reporter = session.with_candles(), session.run, session.reporter
     with run.lock():
         result = audit(config, run, count, reporter)
-    hours = result["nearest_train_eval_hours"]
+    hours = result.nearest_train_eval_hours
     reporter.say(
-        f"audit     {result['rebuilt']} rows rebuilt from cut candles, {len(result['problems'])} problems; "
-        f"{result['duplicate_prompts']} duplicate prompts; {result['train_rows_overlapping_eval']} train rows overlap "
+        f"audit     {result.rebuilt} rows rebuilt from cut candles, {len(result.problems)} problems; "
+        f"{result.duplicate_prompts} duplicate prompts; {result.train_rows_overlapping_eval} train rows overlap "
         f"eval; nearest train and eval decisions {'-' if hours is None else f'{hours:.0f}'} h apart; effective size "
-        f"{result['effective_per_asset']:.0f} of {result['examples']} ({result['effective_pooled']:.0f} counting "
+        f"{result.effective_per_asset:.0f} of {result.examples} ({result.effective_pooled:.0f} counting "
         f"assets that move together once); see {run.file(FOLDER, 'card.html')}"
     )
-    if not result["clean"]:
-        shown = "; ".join(result["problems"][:3])
-        raise CheckFailed(f"audit: {len(result['problems'])} problems, the first: {shown}; see {FOLDER}/audit.json")
+    if not result.clean:
+        shown = "; ".join(result.problems[:3])
+        raise CheckFailed(f"audit: {len(result.problems)} problems, the first: {shown}; see {FOLDER}/audit.json")

@@ -3,9 +3,10 @@
 from candletune.dataset.audit import audit
 from candletune.dataset.build import build
 from candletune.dataset.files import JSONL, MANIFEST, META, NATURAL, Examples, read_examples
+from candletune.dataset.pairs import load_pair
 from candletune.dataset.period import TestPeriod, find_test_period
-from candletune.dataset.rows import add_prompts, complete_rows, decision_rows, load_pair
-from candletune.dataset.sampling import choose, survey
+from candletune.dataset.rows import add_prompts, complete_rows, decision_rows
+from candletune.dataset.sampling import draw_sample, survey
 
 __all__ = [
     "JSONL",
@@ -17,9 +18,9 @@ __all__ = [
     "add_prompts",
     "audit",
     "build",
-    "choose",
     "complete_rows",
     "decision_rows",
+    "draw_sample",
     "find_test_period",
     "load_pair",
     "read_examples",

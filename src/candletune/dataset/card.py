@@ -5,7 +5,7 @@ anything else that is slow.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -15,8 +15,10 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
+from candletune.artifacts import DatasetAudit, DatasetDescription, DatasetManifest
 from candletune.base.chat import MISTRAL
-from candletune.decisions import DECISIONS
+from candletune.dataset.files import Examples
+from candletune.decisions import DECISIONS, Decision
 from candletune.files import write_text
 from candletune.splits import EVAL, TRAIN
 
@@ -29,25 +31,37 @@ INDICATORS = (
     ("change_24h", "24h change, %", -12.0, 12.0),
 )
 _BINS = 30
+Plotly = dict[str, Any]
+"""A part of a figure in Plotly's JSON, whose schema is Plotly's own."""
 _EXAMPLES_A_CLASS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class ShownExample:
+    """One example as the page shows it: what follows its decision, and the token sequence in five parts."""
+
+    label: Decision
+    title: str
+    outcome: str
+    before: str
+    prompt: str
+    after: str
+    completion: str
+    end: str
+
+
 def write_card(
-    target: Path,
-    manifest: Mapping[str, Any],
-    meta: pl.DataFrame,
-    prompts: Sequence[str],
-    completions: Sequence[str],
+    target: Path, manifest: DatasetManifest, audit: DatasetDescription | DatasetAudit, examples: Examples
 ) -> None:
     """Write the page.
 
     Args:
         target: the file.
-        manifest: of the dataset, with `audit`.
-        meta: the sidecar.
-        prompts: row for row.
-        completions: row for row.
+        manifest: of the dataset.
+        audit: what is known of overlap and duplicates, and of rebuilt rows when there was an audit.
+        examples: all of them.
     """
+    meta = examples.meta
     page = _environment().from_string(files("candletune.dataset").joinpath("card.html.j2").read_text(encoding="utf-8"))
     figures = {
         "shares": _natural_shares(manifest),
@@ -59,10 +73,10 @@ def write_card(
         target,
         page.render(
             manifest=manifest,
-            audit=manifest["audit"],
+            audit=audit,
             colours=COLOURS,
             indicators=[name for name, *_ in INDICATORS],
-            examples=_pick(meta, prompts, completions),
+            examples=_pick(examples),
             figures=json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
             plotly=_plotly_js(),
         ),
@@ -82,31 +96,32 @@ def _plotly_js() -> str:
     return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
-def _figure(data: list[dict[str, Any]], **layout: Any) -> dict[str, Any]:
+def _figure(data: list[Plotly], **layout: Any) -> Plotly:
     return {"data": data, "layout": layout}
 
 
-def _natural_shares(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _natural_shares(manifest: DatasetManifest) -> Plotly:
     """Class shares of every candidate decision time by month: how life is, before balancing."""
-    months = manifest["candidates"]["by_month"]
+    months = manifest.candidates.by_month
     data = [
         {
             "type": "bar",
             "name": label,
             "x": list(months),
-            "y": [row[label] for row in months.values()],
+            "y": [row.share(label) for row in months.values()],
             "marker": {"color": COLOURS[label]},
         }
         for label in DECISIONS
     ]
-    layout: dict[str, Any] = {"barmode": "stack", "yaxis": {"tickformat": ".0%", "range": [0, 1]}, "bargap": 0}
-    if boundary := manifest["eval_boundary"]:
-        line = {"type": "line", "x0": boundary[:7], "x1": boundary[:7], "y0": 0, "y1": 1, "yref": "paper"}
+    layout: Plotly = {"barmode": "stack", "yaxis": {"tickformat": ".0%", "range": [0, 1]}, "bargap": 0}
+    if manifest.eval_boundary is not None:
+        month = f"{manifest.eval_boundary:%Y-%m}"
+        line = {"type": "line", "x0": month, "x1": month, "y0": 0, "y1": 1, "yref": "paper"}
         layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2}}]
     return _figure(data, **layout)
 
 
-def _examples_by_class(meta: pl.DataFrame) -> dict[str, Any]:
+def _examples_by_class(meta: pl.DataFrame) -> Plotly:
     """Examples of each class by asset and, below it, split."""
     places = [(asset, split) for asset in sorted(meta["asset"].unique().to_list()) for split in (TRAIN, EVAL)]
     table = meta.group_by("asset", "split", "label").len()
@@ -124,7 +139,7 @@ def _examples_by_class(meta: pl.DataFrame) -> dict[str, Any]:
     return _figure(data, barmode="group", yaxis={"title": {"text": "examples"}})
 
 
-def _examples_by_month(meta: pl.DataFrame) -> dict[str, Any]:
+def _examples_by_month(meta: pl.DataFrame) -> Plotly:
     table = meta.group_by(pl.col("decision_time").dt.strftime("%Y-%m").alias("month"), "label").len().sort("month")
     data = []
     for label in DECISIONS:
@@ -141,7 +156,7 @@ def _examples_by_month(meta: pl.DataFrame) -> dict[str, Any]:
     return _figure(data, barmode="stack", bargap=0, yaxis={"title": {"text": "examples"}})
 
 
-def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: float) -> dict[str, Any]:
+def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: float) -> Plotly:
     """Share of each class's examples in each of `_BINS` bins; what lies outside the range goes to its end bins."""
     width = (high - low) / _BINS
     place = ((pl.col(name) - low) / width).floor().clip(0, _BINS - 1).cast(pl.Int64)
@@ -164,7 +179,7 @@ def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: f
     return _figure(data, xaxis={"title": {"text": title}}, yaxis={"tickformat": ".0%", "rangemode": "tozero"})
 
 
-def _reason_templates(meta: pl.DataFrame) -> dict[str, Any]:
+def _reason_templates(meta: pl.DataFrame) -> Plotly:
     """Share of each reason template among its class's examples."""
     table = (
         meta.group_by("label", "reason_template")
@@ -194,24 +209,26 @@ def _reason_templates(meta: pl.DataFrame) -> dict[str, Any]:
     )
 
 
-def _pick(meta: pl.DataFrame, prompts: Sequence[str], completions: Sequence[str]) -> list[dict[str, Any]]:
+def _pick(examples: Examples) -> list[ShownExample]:
     """A few examples of each class, from the early and the late part of the set, as the model sees them."""
+    meta = examples.meta
     picked = []
     for label in DECISIONS:
         rows = (meta["label"] == label).arg_true().to_list()
         for place in range(_EXAMPLES_A_CLASS):
             index = rows[len(rows) * (2 * place + 1) // (2 * _EXAMPLES_A_CLASS)]
             row = meta.row(index, named=True)
+            made = f"{row['decision_time']:%Y-%m-%d %H:%M} UTC"
             picked.append(
-                {
-                    "label": label,
-                    "title": f"{row['asset']}, {row['decision_time']:%Y-%m-%d %H:%M} UTC, {row['split']}",
-                    "outcome": f"{row['forward_return']:+.2%}",
-                    "before": MISTRAL.before,
-                    "prompt": prompts[index],
-                    "after": MISTRAL.after,
-                    "completion": completions[index],
-                    "end": MISTRAL.end,
-                }
+                ShownExample(
+                    label=label,
+                    title=f"{row['asset']} {row['timeframe']}, {made}, {row['split']}",
+                    outcome=f"{row['forward_return']:+.2%}",
+                    before=MISTRAL.before,
+                    prompt=examples.prompts[index],
+                    after=MISTRAL.after,
+                    completion=examples.completions[index],
+                    end=MISTRAL.end,
+                )
             )
     return picked

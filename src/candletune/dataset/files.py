@@ -1,11 +1,15 @@
 """What the stage leaves in the run folder, and reading it back."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from candletune.errors import InputError
+from candletune.files import write_text
+from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 
 JSONL = "lora_training.jsonl"
@@ -28,6 +32,12 @@ def to_line(prompt: str, completion: str) -> str:
     """One line of the JSONL."""
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
     return json.dumps({"messages": messages}, ensure_ascii=False)
+
+
+def write_examples(path: Path, prompts: Sequence[str], completions: Sequence[str]) -> str:
+    """Write the JSONL; returns its hash."""
+    write_text(path, "\n".join(map(to_line, prompts, completions)) + "\n")
+    return sha256_path(path)
 
 
 def read_examples(run: RunFolder) -> Examples:

@@ -1,85 +1,24 @@
 """Market rows of one pair after the other: a pair's candles are held only while it is worked on."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from datetime import datetime
 
 import polars as pl
 
 from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
+from candletune.dataset.pairs import check_tickers, load_pair, load_timeframes
 from candletune.decisions import DECISIONS
-from candletune.errors import InputError
 from candletune.fields.columns import add_context, describe_rows, indicator_rows
 from candletune.fields.registry import COLUMNS
 from candletune.hashes import sha256_bytes
 from candletune.labels import label_candles, labels_for
-from candletune.market.candles import Candles, has_candle_file, load_candles, ticker_of
-from candletune.market.resample import longer_candles
+from candletune.market.candles import Candles, ticker_of
 from candletune.market.sentiment import load_sentiment
 from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
 
 LABELS = pl.Enum(DECISIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class PairCandles:
-    """One pair's candles of every timeframe decided on.
-
-    Attributes:
-        shortest: those of `data.timeframe`.
-        files: what the longer timeframes' own files hold, where there are such files.
-    """
-
-    shortest: Candles
-    files: Mapping[str, Candles]
-
-    def of(self, timeframe: str) -> Candles:
-        """Candles of one timeframe: its own file's, and made from the shortest where that has none."""
-        if timeframe == self.shortest.timeframe:
-            return self.shortest
-        return longer_candles(self.shortest, timeframe, self.files.get(timeframe))
-
-    def until(self, time: datetime) -> "PairCandles":
-        """What had closed by `time`, in every file."""
-        return PairCandles(_cut(self.shortest, time), {name: _cut(own, time) for name, own in self.files.items()})
-
-
-def _cut(candles: Candles, time: datetime) -> Candles:
-    closed = pl.col("date") + pl.duration(minutes=timeframe_minutes(candles.timeframe)) <= time
-    return replace(candles, frame=candles.frame.filter(closed))
-
-
-def load_pair(config: Config, pair: str) -> Candles:
-    """One configured pair's candles of `data.timeframe`.
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
-    return load_candles(config.data.folder, pair, config.data.timeframe)
-
-
-def load_timeframes(config: Config, pair: str) -> PairCandles:
-    """One configured pair's candles of every timeframe decided on.
-
-    Raises:
-        InputError: a file is broken, or the one of `data.timeframe` missing.
-    """
-    folder = config.data.folder
-    longer = [name for name in config.timeframes[1:] if has_candle_file(folder, pair, name)]
-    return PairCandles(load_pair(config, pair), {name: load_candles(folder, pair, name) for name in longer})
-
-
-def check_tickers(config: Config) -> None:
-    """Two pairs may not share a ticker, since a prompt and a journal row name only that.
-
-    Raises:
-        InputError: they do.
-    """
-    tickers = [ticker_of(pair) for pair in config.data.pairs]
-    if doubled := {ticker for ticker in tickers if tickers.count(ticker) > 1}:
-        raise InputError(f"data.pairs: {', '.join(sorted(doubled))} appears in two pairs; keep one of them")
 
 
 def decision_rows(config: Config, *, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
@@ -158,11 +97,13 @@ def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         config: names candles and context.
-        wanted: `asset`, `timeframe`, `decision_time` and further columns, which are kept.
+        wanted: `asset`, `timeframe` (none: `data.timeframe`), `decision_time` and further columns, which are kept.
 
     Returns:
         `fields.registry.COLUMNS` and the further columns.
     """
+    if "timeframe" not in wanted.columns:
+        wanted = wanted.with_columns(timeframe=pl.lit(config.data.timeframe))
     wanted = wanted.with_row_index("_row").with_columns(pl.col("asset", "timeframe").cast(pl.String))
     extra = [name for name in wanted.columns if name not in ("asset", "timeframe", "decision_time")]
     frames = []

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.artifacts import CandleFile
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.rows import LABELS, labelled_pairs
@@ -28,19 +29,19 @@ POOL = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the first pass found.
+    """What the first pass counted.
 
     Attributes:
         times: `decision_time`, ascending and unique, and `rows`: how many candidates there are at that time.
-        found: what reading each pair's file found, by ticker.
+        files: what reading each pair's candles found, by ticker (and timeframe, beyond the shortest).
     """
 
     times: pl.DataFrame
-    found: dict[str, dict[str, object]]
+    files: dict[str, CandleFile]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Sample:
     """What the second pass drew.
 
     Attributes:
@@ -64,7 +65,7 @@ def survey(config: Config, reporter: Reporter) -> Survey:
         InputError: a file is missing or broken, two pairs share a ticker, or nothing is left.
     """
     times = pl.DataFrame(schema={"decision_time": pl.Datetime("us", "UTC"), "rows": pl.UInt32})
-    found: dict[str, dict[str, object]] = {}
+    files: dict[str, CandleFile] = {}
     for timeframes, rows in labelled_pairs(config, reporter, "Read candles"):
         for candles in timeframes:
             _say_mended(candles, reporter)
@@ -73,20 +74,20 @@ def survey(config: Config, reporter: Reporter) -> Survey:
                 count = f"{len(candles.frame)} candles give no labelled row of {candles.timeframe}"
                 reporter.warn(f"{candles.path}: {count}; too few, or all gaps")
             name = candles.ticker if candles is timeframes[0] else f"{candles.ticker} {candles.timeframe}"
-            found[name] = {"file": candles.path.name, **candles.report, "labelled": labelled}
+            files[name] = CandleFile(file=candles.path.name, labelled=labelled, **candles.report)
         mine = _in_range(rows, config).select("decision_time", rows=pl.lit(1, pl.UInt32))
         times = pl.concat([times, mine]).group_by("decision_time").agg(pl.col("rows").sum())
-    if not any(entry["labelled"] for entry in found.values()):
+    if not any(entry.labelled for entry in files.values()):
         raise InputError(f"{config.data.folder}: no candles can be labelled; give longer histories (months, not days)")
     if times.is_empty():
         raise InputError(
             f"{config.data.folder}: no labelled candles between dataset.train_start and dataset.test_start; "
             "widen the range"
         )
-    return Survey(times.sort("decision_time"), found)
+    return Survey(times.sort("decision_time"), files)
 
 
-def choose(config: Config, surveyed: Survey, reporter: Reporter) -> Choice:
+def draw_sample(config: Config, surveyed: Survey, reporter: Reporter) -> Sample:
     """The second pass: equal counts of each class in each split, spread evenly over assets and months.
 
     `per_class` examples of each class, `eval_fraction` of them in the eval split; where a split has too few of its
@@ -125,7 +126,7 @@ def choose(config: Config, surveyed: Survey, reporter: Reporter) -> Choice:
     wanted = pl.col("split").cast(pl.String).replace_strict(take, return_dtype=pl.UInt32)
     columns = ("asset", "timeframe", "decision_time", "forward_return", "label", "split")
     chosen, sample = _lowest(pl.concat(drawn), wanted), pl.concat(natural_rows)
-    return Choice(chosen.sort("number").select(columns), sample.sort("number").select(columns), counted, boundary)
+    return Sample(chosen.sort("number").select(columns), sample.sort("number").select(columns), counted, boundary)
 
 
 def split_counts(per_class: int, fraction: float, train: int, evaluation: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.artifacts import DatasetManifest
 from candletune.artifacts.metrics import BaselineMetrics
 from candletune.config import Config, EvaluateConfig
 from candletune.dataset import load_pair, read_examples
@@ -15,7 +16,6 @@ from candletune.evaluation.baselines import HOLD, SILENT, Ints, baseline_actions
 from candletune.evaluation.metrics import CLASS_INDEX, class_scores, outcome_classes
 from candletune.evaluation.statistics import Ratio, bootstrap_difference
 from candletune.fields.columns import indicator_rows
-from candletune.files import read_json
 from candletune.runs import RunFolder
 
 UNTUNED = "untuned base"
@@ -43,7 +43,7 @@ def measure_baselines(config: Config, run: RunFolder, scored: pl.DataFrame, bloc
         return {}
     train = read_examples(run).meta.filter(pl.col("split") == "train")
     classes = train["label"].cast(pl.String).replace_strict(CLASS_INDEX, return_dtype=pl.Int64)
-    natural = shares_of(read_json(run.dataset_manifest)["natural_prior"])
+    natural = shares_of(DatasetManifest.read(run.dataset_manifest).natural_prior)
     actions = baseline_actions(
         rows,
         train,

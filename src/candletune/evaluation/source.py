@@ -1,12 +1,12 @@
 """The journal an evaluation judges: read, narrowed, and refused where its numbers could mislead."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 
-from candletune.artifacts import JudgedModel, Metrics, ReplaySummary, Verdict
+from candletune.artifacts import DatasetManifest, JudgedModel, Metrics, ReplaySummary, Verdict
 from candletune.artifacts.metrics import LinesLeftOut, RowsRemarked
 from candletune.artifacts.verdict import Source
 from candletune.config import Config
@@ -14,7 +14,6 @@ from candletune.console import Reporter
 from candletune.decide import BARE_BASE
 from candletune.decide.names import name_of
 from candletune.errors import InputError
-from candletune.files import read_json
 from candletune.journal import SIDES, Problems, Role, read_frame
 from candletune.runs import RunFolder
 
@@ -149,7 +148,7 @@ def _after_training(rows: pl.DataFrame, config: Config, run: RunFolder, reporter
             "baselines are fitted"
         )
         return
-    train_end = datetime.fromisoformat(read_json(run.dataset_manifest)["train_end"])
+    train_end = DatasetManifest.read(run.dataset_manifest).train_end
     purge = config.horizon
     seen = int(((rows["timestamp"] < train_end + purge) & ~rows["forced"]).sum())
     if seen:

@@ -54,7 +54,7 @@ def longer_candles(candles: Candles, timeframe: str, own: Candles | None) -> Can
         The candles; those made here only where every shorter candle is there. `report` counts them as `resampled`.
 
     Raises:
-        InputError: both have a candle and their closes are far apart.
+        InputError: both have a candle and their closes are far differing.
     """
     ratio = timeframe_minutes(timeframe) // timeframe_minutes(candles.timeframe)
     made = group_candles(candles.frame, timeframe).filter(pl.col("count") == ratio).select(COLUMNS)
@@ -79,13 +79,13 @@ def longer_candles(candles: Candles, timeframe: str, own: Candles | None) -> Can
 
 
 def _refuse_another_market(made: pl.DataFrame, own: Candles, candles: Candles) -> None:
-    apart = (
+    differing = (
         made.join(own.frame, on="date", suffix="_own")
         .filter((pl.col("close_own") / pl.col("close") - 1).abs() > MAX_DISAGREEMENT)
         .select("date", "close", "close_own")
     )
-    if not apart.is_empty():
-        date, close, other = apart.row(0)
+    if not differing.is_empty():
+        date, close, other = differing.row(0)
         raise InputError(
             f"{own.path}: the candle of {date:%Y-%m-%d %H:%M} closes at {other:g}, but at {close:g} in "
             f"{candles.path.name}; they are of different markets, so keep the files of one"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from candletune.config import Config
+from candletune.dataset.pairs import check_tickers
 from candletune.dataset.period import TestPeriod, find_test_period
-from candletune.dataset.rows import check_tickers
 from candletune.errors import CandletuneError
 from candletune.fields.registry import EXAMPLE
 from candletune.market.candles import load_candles

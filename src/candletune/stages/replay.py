@@ -6,7 +6,6 @@ on behind the last row on disk.
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from candletune.artifacts import DatasetManifest
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import held_out_rows
@@ -35,13 +35,8 @@ BATCH = 64
 
 def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """The stage's work; returns the summary."""
-    manifest = read_json(run.dataset_manifest)
-    test_start = manifest.get("test_start")
-    rows, forced = held_out_rows(
-        config,
-        datetime.fromisoformat(manifest["train_end"]),
-        None if test_start is None else datetime.fromisoformat(test_start),
-    )
+    manifest = DatasetManifest.read(run.dataset_manifest)
+    rows, forced = held_out_rows(config, manifest.train_end, manifest.test_start)
     candidate = candidate_model(run)
     incumbent, named_in = compared_incumbent(config, candidate)
     done = _resume(run.journal, run.replay_mark, _mark(config, run))

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from candletune.artifacts import DatasetManifest
 from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.quiet import quiet
 from candletune.config import Config
@@ -97,7 +98,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         final = watcher.evaluation(done.steps)
     finally:
         engine.close()
-    manifest = read_json(run.dataset_manifest)
+    manifest = DatasetManifest.read(run.dataset_manifest)
     with atomic_folder(run.adapter) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         remove(folder / "README.md")
@@ -108,12 +109,12 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
                 "version": 1,
                 "base": base.name,
                 "base_sha256": base.sha256,
-                "template_sha256": manifest["template_sha256"],
+                "template_sha256": manifest.template_sha256,
                 "dataset_sha256": dataset_sha256,
-                "train_end": manifest["train_end"],
-                "class_prior": manifest["class_prior"],
-                "natural_prior": manifest["natural_prior"],
-                "context_sources": manifest.get("context_sources"),
+                "train_end": manifest.train_end.isoformat(),
+                "class_prior": dict(manifest.class_prior),
+                "natural_prior": dict(manifest.natural_prior),
+                "context_sources": manifest.context_sources,
                 "decision_ids": list(tokens.ids),
                 "seed": config.seed,
                 "train": config.train.model_dump(mode="json"),
