@@ -85,6 +85,13 @@ def commands() -> str:
         except ImportError:
             continue
         if command is not None:
-            inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
-            parts.append(f"## {name}\n\n```text\n{command.get_help(inner)}\n```")
+            parts.append(f"## {name}\n\n{_help(command, name, context)}")
     return "\n\n".join(parts)
+
+
+def _help(command: click.Command, name: str, parent: click.Context) -> str:
+    """A command's help, and below it that of its own commands."""
+    context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+    inner = command.commands if isinstance(command, click.Group) else {}
+    shown = [f"```text\n{command.get_help(context)}\n```"]
+    return "\n\n".join(shown + [_help(command, name, context) for name, command in inner.items()])

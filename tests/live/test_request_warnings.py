@@ -11,7 +11,17 @@ from candletune.config import load_config
 from candletune.gguf.header import MANIFEST_KEY
 from candletune.live.signal import Trader, answer_text
 
-GIVEN: dict[str, Any] = {"ticker": "BTC", "price_usd": 97_000, "rsi": 28.3}
+GIVEN: dict[str, Any] = {
+    "ticker": "BTC",
+    "price_usd": 97_000,
+    "rsi": 28.3,
+    "change_24h": -1.2,
+    "macd_hist": 4.5,
+    "ema_bullish": True,
+    "ema_gap_pct": 0.3,
+    "bb_position": "inside bands",
+    "timeframe_summary": "4h bullish RSI 61 (+0.8%)",
+}
 
 
 class Desk:
@@ -94,7 +104,7 @@ def test_live_context_that_training_never_had_is_said(tmp_path: Path, sources: d
 
 def test_context_that_training_had_is_no_news(tmp_path: Path) -> None:
     known = Desk(tmp_path, {"context_sources": {"fear_greed": 0.97, "headlines": 0.14}})
-    assert "warnings" not in known.ask(fear_greed=81, headlines=["A"])[0]
+    assert "warnings" not in known.ask(fear_greed=81, fear_greed_class="Extreme Greed", headlines=["A"])[0]
     (tmp_path / "other").mkdir()
     silent = Desk(tmp_path / "other", {})
     assert "warnings" not in silent.ask(fear_greed=81)[0], "an adapter of others says nothing of its training"
@@ -105,3 +115,11 @@ def test_a_template_that_does_not_show_it_makes_it_harmless(tmp_path: Path) -> N
     template.write_text("{{ ticker }} {{ price_usd }} {{ rsi }}\nDECISION: [BUY/SELL/HOLD] - [reason]")
     desk = Desk(tmp_path, {"context_sources": {"fear_greed": 0.0}}, f"prompt.template={template}")
     assert "warnings" not in desk.ask(fear_greed=81)[0]
+
+
+def test_values_that_the_prompt_lacks_and_training_had_are_named(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"context_sources": {"fear_greed": 0.97, "headlines": 0.14}})
+    answer, code = desk.ask(rsi=None, macd_hist="N/A")
+    assert (answer["status"], code) == ("ok", 0)
+    (warning,) = answer["warnings"]
+    assert warning.startswith("context.rsi, macd_hist, fear_greed, fear_greed_class: not sent, so the prompt says N/A")

@@ -15,6 +15,7 @@ import pytest
 from candletune.cli import main
 from candletune.config import load_config
 from candletune.dataset.rows import decision_rows
+from candletune.fields.registry import KEY_NAMES, TEMPLATE_NAMES
 from candletune.prompts.context import context_of, raw_values
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bring_your_trader"
@@ -178,3 +179,13 @@ def test_check_reads_the_configured_template(run: Run, mine: Path, tmp_path: Pat
     config.write_text("[prompt]\ntemplate = 'mine.j2'\n")
     code, out, _ = run("template", "check", "--config", config)
     assert (code, out.startswith(str(mine))) == (0, True)
+
+
+def test_every_field_is_listed_with_its_source(run: Run) -> None:
+    code, out, _ = run("template", "fields")
+    assert code == 0
+    assert "rsi: RSI(14), Wilder (1978)" in out
+    assert "  rsi = 50.0\n  raw.rsi = 50.0\n" in out
+    assert "raw.fear_greed = 50, raw.fear_greed_class = 'Neutral'" in out
+    for name in (*TEMPLATE_NAMES, *(f"raw.{key}" for key in KEY_NAMES)):
+        assert f"{name} = " in out

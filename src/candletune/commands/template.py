@@ -95,6 +95,18 @@ def from_fstring(file: Path, name: str | None, pairs: tuple[str, ...]) -> None:
     parse_template(str(file), text)
 
 
+@template.command(short_help="List the fields a template can show.", epilog="Example: candletune template fields")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")
+def fields() -> None:
+    """List the fields: their formatted names with an example, their raw values, and where each comes from."""
+    from candletune.fields.registry import EXAMPLE, FIELDS
+
+    for field in FIELDS:
+        shown = ", ".join(f"{name} = {value}" for name, value in field.display(EXAMPLE).items())
+        raw = ", ".join(f"raw.{key.name} = {key.raw_value(key.example)!r}" for key in field.keys)
+        click.echo(f"{field.name}: {field.source}\n  {shown}\n  {raw}")
+
+
 def _configured(config_path: Path, assignments: tuple[str, ...]) -> Path | None:
     """The configuration's template; none without a configuration file, which is the packaged one."""
     from candletune.commands import open_session

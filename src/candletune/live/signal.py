@@ -12,7 +12,7 @@ from candletune.decide import BARE_BASE, Model, Prediction, Predictor, bare_base
 from candletune.engines import Engine, open_engine
 from candletune.errors import CandletuneError, InputError
 from candletune.live.models import active_model, candidate_model, named_model
-from candletune.prompts.context import clean_context, ignored_keys, untrained_sources
+from candletune.prompts.context import clean_context, ignored_keys, missing_keys, untrained_sources
 from candletune.runs import RunFolder
 
 OVERRIDE = "_lora_override"
@@ -103,9 +103,10 @@ class Trader:
             return replace(prediction, warnings=self._warnings(given, known, chosen))
 
     def _warnings(self, given: Mapping[str, Any], known: Mapping[str, Any], model: Model) -> tuple[str, ...]:
-        """What to know about a request: keys that were ignored, context the model's training never had."""
+        """What to know about a request: keys ignored or missing, context the model's training never had."""
         visible = self._predictor.template.visible(known)
-        warnings = (*ignored_keys(given), *untrained_sources(visible, self._predictor.facts(model).context_sources))
+        trained = self._predictor.facts(model).context_sources
+        warnings = (*ignored_keys(given), *missing_keys(visible, trained), *untrained_sources(visible, trained))
         for sentence in warnings:
             if self._warn is not None and sentence not in self._warned and len(self._warned) < MAX_WARNED:
                 self._warned.add(sentence)

@@ -18,6 +18,8 @@ from candletune.prompts.nearest import near_names
 _OWN_BOOKS = ("timestamp", "time", "interval", "exchange", "pair", "symbol")
 """Keys that traders send along for themselves; they are no misspellings of ours."""
 _LISTED = 8
+_OFTEN = 0.5
+"""A source that told something in this share of the training examples or more is missed when it is silent."""
 LEAST_KNOWN = 0.05
 """A source that told something in a smaller share of the training examples counts as absent from training."""
 
@@ -106,6 +108,25 @@ def untrained_sources(context: Mapping[str, Any], trained: Mapping[str, float] |
                 "set, or told nothing), so its answer to a real value means little"
             )
     return sentences
+
+
+def missing_keys(context: Mapping[str, Any], trained: Mapping[str, float] | None) -> list[str]:
+    """A sentence about values that the prompt lacks and training had, or none.
+
+    Args:
+        context: a clean one, as far as the template shows it.
+        trained: `context_sources` of the training examples; None when the adapter does not say.
+    """
+    if trained is None:
+        return []
+    rare = {name for source, names in _source_keys().items() if trained.get(source, 0.0) < _OFTEN for name in names}
+    lacking = [key.name for key in KEYS if key.name in context and key.name not in rare and absent(context[key.name])]
+    if not lacking:
+        return []
+    return [
+        f"context.{', '.join(lacking)}: not sent, so the prompt says N/A (or a neutral placeholder) where training had "
+        "values; the answer means less"
+    ]
 
 
 def _source_keys() -> dict[str, list[str]]:
