@@ -24,9 +24,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("live:serve", "The same over HTTP on loopback."),
     "shadow": ("live:shadow", "The incumbent acts, the candidate is only logged."),
     "journal": ("journal:journal", "Bring an A/B log of your own into a form that evaluate judges."),
-    "review": ("people:review", "Blind review of the reasonings, on a local page."),
+    "review": ("review:review", "Blind review of the reasonings, on a local page."),
     "template": ("template:template", "Show, check or make a prompt template."),
-    "status": ("people:status", "Runs, adapters, certificates and which one is active."),
+    "status": ("status:status", "Runs, adapters, certificates and which one is active."),
     "promote": ("live:promote", "Make the candidate active (needs a verdict of promote)."),
     "rollback": ("live:rollback", "Go back to the adapter that was active before."),
 }

@@ -30,6 +30,7 @@ def status_of(config: Config, run: RunFolder) -> dict[str, Any]:
         "adapters": _adapters(run),
         "verification": _verification(run),
         "verdict": _read(run.verdict, ("verdict", "reason", "forced")),
+        "shadow_verdict": _read(run.shadow_verdict, ("verdict", "reason", "forced")),
         "active": _active(config),
         "journal": _journal(config),
     }
@@ -164,9 +165,10 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     if (check := found["verification"]) is not None:
         result = "passed" if check["passed"] else "FAILED"
         lines.append(("certificate", ", ".join([result, *check["findings"], f"{moment(check['finished'])} UTC"])))
-    if (verdict := found["verdict"]) is not None:
-        forced = " (forced: part of the replay was seen in training)" if verdict["forced"] else ""
-        lines.append(("verdict", f"{verdict['verdict']}: {verdict['reason']}{forced}"))
+    for label, key in (("verdict", "verdict"), ("shadow says", "shadow_verdict")):
+        if (verdict := found[key]) is not None:
+            forced = " (forced: part of the rows was seen in training)" if verdict["forced"] else ""
+            lines.append((label, f"{verdict['verdict']}: {verdict['reason']}{forced}"))
     lines.append(("acts now", _who(found["active"])))
     if (journal := found["journal"]) is not None:
         lines.append(("shadow", _shadow(journal)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from candletune.artifacts import Verdict
 from candletune.config import Config
 from candletune.evaluation.live import live_view
 from candletune.journal import Journal
@@ -39,6 +40,15 @@ def test_finished_run(made: tuple[Config, RunFolder]) -> None:
     text = shown(found)
     assert found["stages"]["evaluate"]["headline"] in text.replace("\n", " ") or found["verdict"]["verdict"] in text
     assert "evidence 3 of 50" in text
+
+
+def test_a_shadow_tests_verdict_stands_beside_the_replays(made: tuple[Config, RunFolder]) -> None:
+    _, run = made
+    verdict = Verdict.read(run.verdict).model_copy(update={"verdict": "not enough evidence", "reason": "two days"})
+    verdict.write(run.shadow_verdict)
+    lines = {line[:13].strip(): line[13:].strip() for line in shown(status_of(*made)).splitlines()}
+    assert lines["shadow says"] == "not enough evidence: two days"
+    assert lines["verdict"] != lines["shadow says"]
 
 
 def test_the_base_is_no_adapter(made: tuple[Config, RunFolder]) -> None:
