@@ -46,8 +46,8 @@ def one(folder: Path, seed: int, case: str, threads: int, more: list[str]) -> di
     run = folder / f"seed-{seed}"
     kept = run / f"{case.replace(' ', '-')}.json"
     settings = [*CASES[case], *more]
-    if kept.exists() and (found := read_json(kept))["settings"] == settings:
-        return dict(found)
+    if kept.exists() and (finished := read_json(kept))["settings"] == settings:
+        return dict(finished)
     config = demo_config(run, signal=1.0, seed=seed, assignments=[*COMMON, *settings])
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.json"
@@ -126,14 +126,14 @@ def main() -> None:
         return
 
     def of_seed(seed: int) -> list[dict[str, Any]]:
-        found = []
+        cases = []
         for case in given.cases:
-            found.append(one(given.folder, seed, case, given.threads, given.more))
-            print(json.dumps(found[-1]), flush=True)
-        return found
+            cases.append(one(given.folder, seed, case, given.threads, given.more))
+            print(json.dumps(cases[-1]), flush=True)
+        return cases
 
     with ThreadPoolExecutor(given.jobs) as pool:
-        rows = [row for found in pool.map(of_seed, given.seeds) for row in found]
+        rows = [row for cases in pool.map(of_seed, given.seeds) for row in cases]
     names = ("balanced", "hold_recall", "accuracy", "log_loss", "calibration_error")
     print(f"\n| decision weight | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}")
     for case in given.cases:

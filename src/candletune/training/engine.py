@@ -35,6 +35,10 @@ class TrainingEngine(Protocol):
         """The engine's name, as `train.backend` spells it."""
 
     @property
+    def model(self) -> Any:
+        """The base with its adapter."""
+
+    @property
     def plan(self) -> EnginePlan:
         """The way of working; it may change while training runs (less memory than expected)."""
 

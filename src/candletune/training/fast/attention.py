@@ -87,7 +87,7 @@ def _gathered_again(gathered: list[Tensor], packed: list[Tensor], segments: Segm
 
     def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
         source = sources.get((saved.data_ptr(), saved.shape))
-        # detached: the output is saved too, and would hold the graph that holds it
+        # detached, as saved_tensors_hooks asks: what is kept must not hold the graph that keeps it
         return saved.detach() if source is None else lambda: segments.gather(source)
 
     def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:

@@ -97,6 +97,11 @@ class DataParallelEngine:
         return Worker(process, here, grads, "the CPU" if device is None else f"GPU {device}")
 
     @property
+    def model(self) -> Any:
+        """This process's model."""
+        return self.engine.model
+
+    @property
     def plan(self) -> Plan:
         """This process's memory plan."""
         return self.engine.plan
