@@ -19,6 +19,7 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflig
     inputs and settings have not changed is skipped; an interrupted run goes on where it was.
     """
     from candletune.preflight import pending_stages, preflight
+    from candletune.preflight.estimate import say_estimates
     from candletune.stages.pipeline import prepare, run_pipeline
 
     session = open_session(config_path, assignments)
@@ -26,7 +27,9 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflig
     with folder.lock():
         config = prepare(session.config, folder, reporter)
         if not no_preflight:
-            preflight(config, folder, reporter, pending_stages(config, folder, force=force))
+            pending = pending_stages(config, folder, force=force)
+            preflight(config, folder, reporter, pending)
+            say_estimates(config, folder, reporter, pending)
         outcomes = run_pipeline(config, folder, reporter, force=force)
     verdict = outcomes["evaluate"].summary["verdict"]
     reporter.say(f"verdict: {verdict}")

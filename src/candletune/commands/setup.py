@@ -20,7 +20,8 @@ def init(target: Path, folder: Path | None, force: bool) -> None:
 
     if target.exists() and not force:
         raise UsageError(f"{target}: exists already; edit it, choose another name, or use --force")
-    write_text(target, commented_toml({"data.folder": str(folder)} if folder else {}))
+    values = {} if folder is None else {"data.folder": folder.expanduser().resolve()}
+    write_text(target, commented_toml(values))
     click.echo(f"wrote {target}; next: candletune doctor --config {target}", err=True)
 
 

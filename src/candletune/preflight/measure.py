@@ -1,0 +1,142 @@
+"""A few real steps, timed: `python -m candletune.preflight.measure`, configuration as JSON in, seconds as JSON out.
+
+In a process of its own, so that what it takes of the card's memory is free again when training begins, and a crash is
+no more than an estimate less.
+"""
+
+import gc
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from candletune.base.chat import decision_tokens
+from candletune.base.quiet import quiet
+from candletune.config import Config
+from candletune.errors import CandletuneError
+from candletune.fields.registry import EXAMPLE
+from candletune.prompts.reasons import write_completion
+from candletune.prompts.template import load_template
+from candletune.runs import RunFolder
+
+PASS = 8
+"""Examples a timed training call has, at most."""
+SCORED = 4
+"""Prompts scored."""
+
+
+def prompts_of(config: Config, count: int) -> list[str]:
+    """Prompts that differ behind what the template begins with, as a replay's do."""
+    template = load_template(config.prompt.template)
+    return [template.render({**EXAMPLE, "price_usd": EXAMPLE["price_usd"] * (1 + n / 97)}) for n in range(count)]
+
+
+def render_seconds(config: Config) -> float:
+    """Of one example's prompt."""
+    began = time.perf_counter()
+    prompts_of(config, 50)
+    return (time.perf_counter() - began) / 50
+
+
+def candle_seconds(config: Config) -> float:
+    """Of one pass over one pair: read, compute indicators, label."""
+    from candletune.console import SilentReporter
+    from candletune.dataset.rows import labelled_pairs
+
+    one = config.model_copy(update={"data": config.data.model_copy(update={"pairs": config.data.pairs[:1]})})
+    began = time.perf_counter()
+    for _ in labelled_pairs(one, SilentReporter(), ""):
+        pass
+    return time.perf_counter() - began
+
+
+@quiet()
+def train_seconds(config: Config, base: Path) -> float:
+    """Of one optimizer step, by the engine that will train: the loss of a few examples and its gradients, scaled."""
+    import torch
+
+    from candletune.base.load import pick_device
+    from candletune.base.tokenizer import chat_format, load_tokenizer
+    from candletune.training.engine import EngineSetup
+    from candletune.training.engines import load_model, open_engine
+    from candletune.training.examples import tokenize
+
+    train, device = config.train, pick_device(config.train.device)
+    tokenizer = load_tokenizer(base)
+    completion = write_completion(EXAMPLE, "HOLD", random.Random(config.seed))[1]  # noqa: S311
+    examples, _ = tokenize(
+        prompts_of(config, train.effective_batch),
+        [completion] * train.effective_batch,
+        tokenizer,
+        tokens=decision_tokens(tokenizer.encode),
+        chat=chat_format(config, tokenizer),
+        limit=train.max_sequence_length,
+        decision_weight=train.decision_weight,
+    )
+    model = load_model(base, train, device, config.seed)
+    engine = open_engine(model, EngineSetup(train, examples, tokenizer.pad, lambda _: None))
+    part = examples[: min(PASS, engine.call_size)]
+    try:
+        seconds = []
+        for _ in range(3):  # the first one compiles and allocates
+            began = time.perf_counter()
+            engine.loss(part)[0].backward()  # type: ignore[no-untyped-call]
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+            model.zero_grad()
+    finally:
+        engine.close()
+    return min(seconds) * train.effective_batch / len(part)
+
+
+def answer_seconds(config: Config, base: Path) -> tuple[float, float]:
+    """(a decision scored, a reason written) by llama.cpp over a base GGUF."""
+    from candletune.engines import open_engine
+
+    engine = open_engine(config, RunFolder(config.run.folder), base)
+    try:
+        prompts = prompts_of(config, SCORED + 1)
+        engine.score(prompts[:1])  # reads what every prompt begins with
+        began = time.perf_counter()
+        engine.score(prompts[1:])
+        scored = (time.perf_counter() - began) / SCORED
+        began = time.perf_counter()
+        engine.generate(prompts[0], action="HOLD")
+        return scored, time.perf_counter() - began
+    finally:
+        engine.close()
+
+
+def measure(config: Config, base: Path | None, gguf: Path | None) -> dict[str, float]:
+    """Whatever can be measured; what fails is left out, since the stage itself will say why."""
+    found: dict[str, float] = {}
+
+    def keep(names: tuple[str, ...], work: Callable[[], tuple[float, ...]]) -> None:
+        try:
+            found.update(zip(names, work(), strict=True))
+        except CandletuneError as error:
+            print(f"{names[0]}: {error}", file=sys.stderr)
+        gc.collect()
+
+    keep(("render",), lambda: (render_seconds(config),))
+    keep(("candles",), lambda: (candle_seconds(config),))
+    if base is not None:
+        keep(("step",), lambda: (train_seconds(config, base),))
+    if gguf is not None:
+        keep(("score", "generate"), lambda: answer_seconds(config, gguf))
+    return found
+
+
+def main() -> None:
+    """Read `{"config": ..., "base": path or null, "gguf": path or null}`; the last line written is the answer."""
+    asked = json.loads(sys.stdin.read())
+    config = Config.model_validate(asked["config"])
+    base, gguf = (Path(asked[key]) if asked[key] else None for key in ("base", "gguf"))
+    print(json.dumps(measure(config, base, gguf)))
+
+
+if __name__ == "__main__":
+    main()
