@@ -18,6 +18,7 @@ from candletune.base.chat import DecisionTokens
 from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig, load_config
 from candletune.errors import UsageError
+from candletune.training import engines
 from candletune.training.engine import EngineSetup, TrainingEngine
 from candletune.training.engines import engine_kind, engine_names, open_engine
 from training_models import examples, gradients, plain_loss, tiny_model
@@ -96,6 +97,25 @@ def test_shared_what_an_engine_says_of_itself(name: str) -> None:
     engine.close()
     model = engine.model
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+def test_auto_says_why_it_does_not_take_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where the fast engine is preferred; one that is asked for by name is refused instead."""
+    monkeypatch.setattr(engines, "trained_device", lambda _: torch.device("cuda"))
+    model, rows, said = tiny_model(), examples(2, 3), list[str]()
+
+    def chosen(backend: str) -> str:
+        return open_engine(model, EngineSetup(TrainConfig(backend=backend), rows, 0, said.append)).name
+
+    assert chosen("auto") == "fast" and not said
+    table = model.get_base_model().model.embed_tokens
+    table.weight = torch.nn.Parameter(table.weight.to(torch.uint8), requires_grad=False)
+    assert chosen("auto") == "reference"
+    assert said == [
+        "the fast engine cannot run this model (its weights are packed blocks of a GGUF); using the reference engine"
+    ]
+    with pytest.raises(UsageError, match=r"the fast engine cannot run this model .*; set it to reference"):
+        chosen("fast")
 
 
 def test_an_unknown_engine_is_refused_when_the_configuration_is_read() -> None:

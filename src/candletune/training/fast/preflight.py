@@ -28,6 +28,8 @@ def unsupported(model: Any) -> str | None:
         return "its linear layers have biases"
     if shape.hidden_act != "silu" or getattr(shape, "attention_dropout", 0.0):
         return "its activation is not silu, or attention has dropout"
+    if not inner.model.embed_tokens.weight.is_floating_point():
+        return "its weights are packed blocks of a GGUF"
     for name, module in inner.named_modules():
         if getattr(module, "lora_variant", None) or getattr(module, "merged", False):
             return f"{name} is a LoRA variant or merged"
