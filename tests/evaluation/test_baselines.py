@@ -10,6 +10,7 @@ from candletune.artifacts.metrics import Interval
 from candletune.config import EvaluateConfig
 from candletune.evaluation.baseline_scores import compare_baselines, not_clearly_beaten
 from candletune.evaluation.baselines import SILENT, baseline_actions
+from candletune.evaluation.outcomes import score_rows
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -87,6 +88,24 @@ def test_metrics_by_hand() -> None:
     }
     assert found["hold"].accuracy_signals is None
     assert (found["silent"].rows, found["silent"].accuracy_all, found["silent"].balanced_accuracy) == (0, None, None)
+
+
+def test_baselines_are_scored_as_the_models_are() -> None:
+    """At exactly the move no decision is right: not the candidate's HOLD, and not a baseline's."""
+    returns = [0.01, -0.01, 0.01, 0.0, 0.02]
+    rows = pl.DataFrame(
+        {
+            "timestamp": [START + timedelta(hours=h) for h in range(5)],
+            "forward_return": returns,
+            "shadow_action": ["HOLD", "HOLD", "BUY", "HOLD", "BUY"],
+            "active_action": ["SELL"] * 5,
+        }
+    )
+    scored = score_rows(rows, 0.01)
+    actions = {"same": np.array([2, 2, 0, 2, 0])}
+    found = compare_baselines(scored, actions, EvaluateConfig(resamples=50), block=1.0, seed=1)["same"]
+    assert scored["shadow_correct"].to_list() == [False, False, False, True, True]
+    assert found.accuracy_all == scored["shadow_correct"].mean() == 2 / 5
 
 
 def test_the_lead_is_paired_in_time() -> None:

@@ -146,3 +146,13 @@ def test_a_shadow_weeks_reviews_count_for_its_verdict(made: Made, tmp_path: Path
     review_all((reviewing, run), 1)
     assert judged((judging, run))[2]["passed"] is False
     assert judged(made)[2]["passed"] is None
+
+
+def test_a_shadow_week_without_a_replay_is_reviewed(made: Made, tmp_path: Path) -> None:
+    config, run = made
+    journal = tmp_path / "ab_test_log.jsonl"
+    journal.write_bytes(run.journal.read_bytes())
+    live = config.model_copy(update={"live": config.live.model_copy(update={"journal": journal})})
+    assert len(load_sample(live, RunFolder(tmp_path / "new"))) == 12
+    with pytest.raises(InputError, match=r"candletune replay"):
+        load_sample(config, RunFolder(tmp_path / "new"))

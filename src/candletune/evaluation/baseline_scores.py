@@ -12,8 +12,10 @@ from candletune.artifacts.metrics import BaselineMetrics
 from candletune.config import Config, EvaluateConfig
 from candletune.dataset import load_pair, read_examples
 from candletune.decide.priors import shares_of
+from candletune.decisions import DECISIONS
 from candletune.evaluation.baselines import HOLD, SILENT, Ints, baseline_actions
 from candletune.evaluation.metrics import CLASS_INDEX, class_scores, outcome_classes
+from candletune.evaluation.outcomes import correct
 from candletune.evaluation.statistics import Ratio, bootstrap_difference
 from candletune.fields.columns import indicator_rows
 from candletune.runs import RunFolder
@@ -99,7 +101,10 @@ def compare_baselines(
 def _own_scores(actions: Ints, returns: pl.Series, move: float) -> dict[str, Any]:
     """Metrics of decisions (n,) against forward returns without nulls (n,), as `BaselineMetrics` names them."""
     truth = outcome_classes(returns, move)
-    right, acts = actions == truth, actions != HOLD
+    names = pl.Series([DECISIONS[action] for action in actions], dtype=pl.String)
+    scored = pl.DataFrame({"action": names, "change": returns})
+    right = scored.select(correct(pl.col("action"), pl.col("change"), move)).to_series().to_numpy()
+    acts = actions != HOLD
     signed = np.where(actions == 0, 1.0, -1.0) * returns.to_numpy()
     return {
         "rows": len(actions),

@@ -71,7 +71,10 @@ def agreement(rows: pl.DataFrame) -> float | None:
 
 
 def outcome_classes(returns: pl.Series, move: float) -> Ints:
-    """Index into DECISIONS of what would have been correct: above the move BUY, below minus it SELL, else HOLD."""
+    """Index into DECISIONS of what happened, as labels name it: above the move BUY, below minus it SELL, else HOLD.
+
+    At exactly the move that is HOLD, though `outcomes.correct` calls no decision right then.
+    """
     values = returns.to_numpy()
     return np.where(values > move, 0, np.where(values < -move, 1, 2)).astype(np.int64)
 

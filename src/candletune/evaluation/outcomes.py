@@ -90,27 +90,37 @@ def regime() -> pl.Expr:
     )  # fmt: skip
 
 
+def correct(action: pl.Expr, change: pl.Expr, move: float) -> pl.Expr:
+    """The plan's rule, the one place that has it: whether a decision was right.
+
+    Args:
+        action: BUY, SELL or HOLD.
+        change: forward return, a fraction.
+        move: BUY is right above it, SELL below minus it, HOLD within; all strict, so at exactly the move none is.
+    """
+    return (
+        pl.when(action == "BUY").then(change > move)
+        .when(action == "SELL").then(change < -move)
+        .otherwise(change.abs() < move)
+    )  # fmt: skip
+
+
 def score_rows(rows: pl.DataFrame, move: float) -> pl.DataFrame:
     """Add, for `active` and `shadow`: `_correct` (the plan's rule), `_acts` (BUY or SELL) and `_signed` (return in the
     called direction). All are null where the side gave no answer or the outcome is pending.
 
     Args:
         rows: with `forward_return`.
-        move: BUY is correct above it, SELL below minus it, HOLD within (all strict).
+        move: see `correct`.
     """
     change = pl.col("forward_return")
     columns = []
     for side in SIDES:
         action = pl.col(f"{side}_action")
         known = action.is_not_null() & change.is_not_null()
-        correct = (
-            pl.when(action == "BUY").then(change > move)
-            .when(action == "SELL").then(change < -move)
-            .otherwise(change.abs() < move)
-        )  # fmt: skip
         signed = pl.when(action == "BUY").then(change).when(action == "SELL").then(-change)
         columns += [
-            pl.when(known).then(correct).alias(f"{side}_correct"),
+            pl.when(known).then(correct(action, change, move)).alias(f"{side}_correct"),
             pl.when(known).then(action != "HOLD").alias(f"{side}_acts"),
             pl.when(known).then(signed).alias(f"{side}_signed"),
         ]

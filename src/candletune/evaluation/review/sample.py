@@ -53,8 +53,9 @@ class Item:
 def load_sample(config: Config, run: RunFolder, *, prompts: bool = True, reviewed: Collection[str] = ()) -> list[Item]:
     """The items to review: `evaluation/review_sample.jsonl`, or drawn from a journal.
 
-    The journal is `review.journal` or the replay's. A shadow test's grows while people review it, so its items are
-    drawn by their hashes: a new row pushes out few of those before it, and what is reviewed stays.
+    The journal is `review.journal`, or the replay's, or where there is neither the shadow test's (`live.journal`). A
+    shadow test's grows while people review it, so its items are drawn by their hashes: a new row pushes out few of
+    those before it, and what is reviewed stays.
 
     Args:
         config: gives the sample's size, the seed, the journal, and the candles prompts are rendered from.
@@ -66,6 +67,9 @@ def load_sample(config: Config, run: RunFolder, *, prompts: bool = True, reviewe
         InputError: neither file exists, or no row has reasons of both models.
     """
     shadow = config.review.journal
+    replayed = run.review_sample.is_file() or run.journal.is_file()
+    if shadow is None and not replayed and config.live.journal.is_file():
+        shadow = config.live.journal
     if shadow is not None:
         rows, source = list(_sound_rows(shadow)), shadow
     elif run.review_sample.is_file():
