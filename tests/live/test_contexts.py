@@ -132,7 +132,7 @@ def run_program(
     (gguf / "base.gguf").write_bytes(b"base")
     (tmp_path / "candletune.toml").touch()
     monkeypatch.setattr("signal.signal", lambda *_: None)  # SIGTERM stays the test run's own
-    monkeypatch.setattr(signal_module, "Trader", lambda config: Trader(config, engine=FakeEngine()))
+    monkeypatch.setattr(signal_module, "Trader", lambda config, **more: Trader(config, engine=FakeEngine(), **more))
     assignments = [part for value in options if "=" in value for part in ("--set", value)]
     flags = [value for value in options if "=" not in value]
     arguments = ["--config", str(tmp_path / "candletune.toml"), *assignments, *flags]

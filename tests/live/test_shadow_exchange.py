@@ -143,7 +143,7 @@ def test_the_program_fetches_and_answers(
     (tmp_path / "run" / "gguf" / "base.gguf").write_bytes(b"base")
     (tmp_path / "candletune.toml").touch()
     monkeypatch.setattr("signal.signal", lambda *_: None)  # SIGTERM stays the test run's own
-    monkeypatch.setattr(signal_module, "Trader", lambda config: Trader(config, engine=FakeEngine()))
+    monkeypatch.setattr(signal_module, "Trader", lambda config, **more: Trader(config, engine=FakeEngine(), **more))
     options = [part for value in settings(tmp_path) for part in ("--set", value)]
     command = ["--config", str(tmp_path / "candletune.toml"), *options, "--exchange", "fake", "--once"]
     done = CliRunner().invoke(shadow, command, catch_exceptions=False)
