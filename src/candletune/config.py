@@ -1,337 +1,60 @@
-"""One TOML file -> frozen, validated models. Every default is the plan's value.
+"""One TOML file -> one frozen, validated model. Relative paths are relative to the file (see `config_source`)."""
 
-Relative paths are relative to the file (see `config_source`). A table's docstring says which stage reads it; a field's
-description gives unit and meaning (the configuration reference in the docs is generated from them).
-"""
-
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import timedelta
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from candletune.config_source import explain, gather
+from candletune.config_tables import (
+    AdapterConfig,
+    BaseConfig,
+    DataConfig,
+    DatasetConfig,
+    EngineConfig,
+    EvaluateConfig,
+    ExportConfig,
+    LabelsConfig,
+    LiveConfig,
+    NotifyConfig,
+    PromptConfig,
+    ReplayConfig,
+    RetrainConfig,
+    ReviewConfig,
+    RunConfig,
+    SimulateConfig,
+    TrainConfig,
+    VerifyConfig,
+)
+from candletune.config_types import Table, timeframe_minutes
 from candletune.errors import UsageError
 
-TIMEFRAME = re.compile(r"^([1-9][0-9]*)([mhdw])$")
-_MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
-
-
-@lru_cache(maxsize=64)
-def timeframe_minutes(timeframe: str) -> int:
-    """Minutes in a freqtrade timeframe such as `1h`, `4h` or `1d`; `ValueError` for anything else."""
-    match = TIMEFRAME.match(timeframe)
-    if match is None:
-        raise ValueError(f"expected a timeframe such as 15m, 1h, 4h or 1d, got {timeframe!r}")
-    return int(match[1]) * _MINUTES[match[2]]
-
-
-def _timeframe(value: str) -> str:
-    timeframe_minutes(value)
-    return value
-
-
-def _utc(value: datetime | None) -> datetime | None:
-    if value is None:
-        return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _training_engine(value: str) -> str:
-    """Engines are the files of training/engines; their names are read without importing them."""
-    folder = Path(__file__).parent / "training" / "engines"
-    names = ["auto", *sorted(module.name for module in iter_modules([str(folder)]))]
-    if value not in names:
-        raise ValueError(f"expected one of {', '.join(names)}, got {value!r}")
-    return value
-
-
-Timeframe = Annotated[str, AfterValidator(_timeframe)]
-TrainingEngineName = Annotated[str, AfterValidator(_training_engine)]
-UtcTime = Annotated[datetime | None, AfterValidator(_utc)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Table(BaseModel):
-    """Base of every configuration table: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(Table):
-    """Which candles and context files are read."""
-
-    folder: Path = Field(Path("user_data/data/binance"), description="freqtrade data folder (or its futures/ folder)")
-    pairs: tuple[str, ...] = Field(("BTC/USDT:USDT", "ETH/USDT:USDT"), min_length=1, description="freqtrade pair names")
-    timeframe: Timeframe = Field("1h", description="candle length decisions are made on")
-    context_timeframes: tuple[Timeframe, ...] = Field(
-        ("4h", "12h", "1d"), description="resampled timeframes summarised in the prompt"
-    )
-    fear_greed: Path | None = Field(
-        None, description="Fear & Greed history (csv or alternative.me JSON); none: neutral"
-    )
-    headlines: Path | None = Field(None, description="headlines with sentiment (csv); none: N/A")
-    headline_hours: Positive = Field(24, description="hours a headline stays in the prompt")
-    headline_count: Positive = Field(3, description="headlines shown at most")
-
-    @property
-    def candle(self) -> timedelta:
-        """Length of one candle of `timeframe`."""
-        return timedelta(minutes=timeframe_minutes(self.timeframe))
-
-
-class LabelsConfig(Table):
-    """How a decision time is labelled from what happened later."""
-
-    method: Literal["fixed", "volatility", "triple_barrier"] = Field("fixed", description="labelling rule")
-    horizon: Positive = Field(12, description="candles between the decision and its outcome")
-    threshold: float = Field(0.02, gt=0, description="return above which BUY, below minus which SELL (0.02 = 2 %)")
-    volatility_window: Positive = Field(
-        168, description="candles of the volatility estimate (volatility, triple_barrier)"
-    )
-    volatility_factor: float = Field(1.0, gt=0, description="barrier in units of horizon volatility")
-    shuffle: bool = Field(False, description="control: permute the labels, so that nothing can be learned")
-
-
-class DatasetConfig(Table):
-    """Sampling, balancing and splitting of the training examples."""
-
-    per_class: Positive = Field(1000, description="examples of each class; fewer when a class has fewer")
-    timeframes: tuple[Timeframe, ...] = Field(
-        (), description="candle lengths whose decisions become examples, data.timeframe among them; none: that alone"
-    )
-    test_start: UtcTime = Field(
-        None,
-        description="decisions from this time on are kept out for replay; none: the last 12 months, at most a third",
-    )
-    train_start: UtcTime = Field(None, description="decisions before this time are left out")
-    split: Literal["chronological", "random"] = Field(
-        "chronological", description="random reproduces the plan and leaks"
-    )
-    eval_fraction: Share = Field(0.1, description="share of the examples in the eval split")
-    embargo: int = Field(12, ge=0, description="candles left out between train and eval beyond the purge")
-    natural_eval: Positive = Field(500, description="eval decision times sampled at their natural class shares")
-
-
-class BaseConfig(Table):
-    """The base model."""
-
-    model: str = Field("mistralai/Ministral-8B-Instruct-2410", description="hub name, folder, or `tiny`")
-    gguf: Path | None = Field(None, description="the base as GGUF; none: written from `base.model`")
-    revision: str | None = Field(None, description="hub revision")
-    chat: Literal["mistral", "template"] = Field(
-        "mistral", description="`[INST]..[/INST]` as ids, or the tokenizer's own chat template"
-    )
-    cache: Path = Field(Path("~/.cache/candletune"), description="where the tiny base is kept")
-
-
-class PromptConfig(Table):
-    """The prompt template."""
-
-    template: Path | None = Field(None, description="a Jinja2 file of your own; none: the packaged one")
-
-
-class TrainConfig(Table):
-    """QLoRA; the names follow the plan's table."""
-
-    lora_rank: Positive = Field(8, description="rank of the adapter")
-    lora_alpha: Positive = Field(16, description="scaling numerator; the update is scaled by alpha / rank")
-    target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="adapted projections")
-    dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout")
-    quantization: Literal["nf4", "fp4", "none"] = Field("nf4", description="storage of the frozen base weights")
-    double_quant: bool = Field(True, description="quantize the quantization constants too")
-    epochs: float = Field(3.0, gt=0, description="passes over the train split")
-    max_steps: int = Field(0, ge=0, description="optimizer steps; 0: as many as `epochs` needs")
-    effective_batch: Positive = Field(32, description="examples an optimizer step")
-    batch_size: int = Field(
-        0, ge=0, description="examples a forward pass; 0: the largest that fits, at most the effective"
-    )
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="decay after warm-up")
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps used for warm-up")
-    optimizer: Literal["paged_adamw_8bit", "adamw_8bit", "adamw_torch"] = Field(
-        "paged_adamw_8bit", description="optimizer"
-    )
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping")
-    gradient_checkpointing: bool = Field(True, description="recompute activations to save memory")
-    bf16: bool = Field(True, description="compute in bfloat16 (on a GPU; a CPU computes in float32)")
-    max_sequence_length: Positive = Field(2048, description="tokens; longer prompts lose headlines, never the answer")
-    decision_weight: float = Field(
-        20.0, ge=1, description="loss weight of the decision token, mean-normalised; 1: plan"
-    )
-    soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
-    eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")
-    save_steps: Positive = Field(50, description="optimizer steps between checkpoints")
-    patience: int = Field(
-        3, ge=0, description="evaluations without a better eval loss before stopping with the best adapter; 0: off"
-    )
-    vram_gib: float | None = Field(None, gt=0, description="memory budget; none: what the card has free")
-    gpus: int = Field(0, ge=0, description="GPUs that share each step (fast engine); 0: all visible")
-    backend: TrainingEngineName = Field("auto", description="training engine: auto, fast, reference, unsloth")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
-
-
-class ExportConfig(Table):
-    """GGUF export."""
-
-    kind: Literal["adapter", "merged"] = Field("adapter", description="LoRA-only GGUF, or merged into the base")
-    adapter_type: Literal["F32", "F16", "BF16"] = Field("F32", description="number format of the LoRA GGUF")
-    base_type: Literal["F32", "F16", "BF16"] = Field(
-        "F16", description="number format of a base GGUF written from `base.model`"
-    )
-    quantize: str = Field("Q4_K_M", description="llama.cpp type of a merged model")
-    fallback: bool = Field(False, description="merge when the adapter's export is refused")
-
-
-class VerifyConfig(Table):
-    """Certification of an export; a limit is a criterion in verify.json, or marks a finding."""
-
-    prompts: Annotated[int, Field(ge=10)] = Field(50, description="held-out prompts")
-    min_parsed: Annotated[float, Field(ge=0, le=1)] = Field(0.95, description="share of answers that must parse")
-    min_agreement: Share = Field(0.95, description="share of decisions equal to the Transformers model's")
-    max_probability_gap: float = Field(0.05, gt=0, description="largest decision-probability difference allowed")
-    max_quantized_gap: float = Field(0.25, gt=0, description="the same over a quantized base (Q4_K_M and the like)")
-    reference: Literal["float", "nf4", "none"] = Field(
-        "float", description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none"
-    )
-    min_classes: Annotated[int, Field(ge=1, le=3)] = Field(
-        2, description="different decisions expected; fewer is a finding, not a fault"
-    )
-    min_difference: float = Field(
-        1e-3, gt=0, description="mean probability change against the bare base expected; less is a finding"
-    )
-
-
-class EngineConfig(Table):
-    """Inference with llama.cpp."""
-
-    context: Positive = Field(2048, description="context length in tokens")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: all physical cores")
-    gpu_layers: int = Field(-1, description="layers on the GPU when llama.cpp was built for one; -1: all")
-    max_tokens: Positive = Field(96, description="longest answer")
-    temperature: float = Field(0.0, ge=0, description="0: greedy")
-    grammar: bool = Field(True, description="generate under a grammar, so that the format always holds")
-
-
-class AdapterConfig(Table):
-    """The adapter in use today."""
-
-    adapter: Path | None = Field(None, description="the incumbent's LoRA GGUF; none: the bare base is the incumbent")
-    name: str = Field("", description="how the report names it; none: the file's name")
-
-
-class ReplayConfig(Table):
-    """Both adapters over candles the candidate never saw."""
-
-    start: UtcTime = Field(None, description="first decision time; none: dataset.test_start")
-    end: UtcTime = Field(None, description="last decision time (exclusive); none: the end of the candles")
-    stride: Positive = Field(1, description="candles between decision times")
-    limit: int = Field(0, ge=0, description="decision times a ticker at most, evenly spread; 0: all")
-    reasons: int = Field(50, ge=0, description="decision times for which reasons are generated too")
-    force: bool = Field(False, description="allow rows the training saw; marks every row and the verdict")
-
-
-class EvaluateConfig(Table):
-    """Metrics, statistics and the decision rule."""
-
-    journal: Path | None = Field(None, description="journal to judge, such as a shadow test's; none: the replay's")
-    start: UtcTime = Field(None, description="rows before this are left out; none: all count")
-    move: float = Field(0.01, gt=0, description="move that makes BUY or SELL correct (0.01 = 1 %)")
-    min_gain: float = Field(0.05, description="accuracy gain on BUY/SELL needed to promote (absolute)")
-    max_flip_increase: float = Field(0.10, ge=0, description="relative flip-rate increase allowed")
-    max_class_share: Share = Field(0.90, description="a class above this share is a systematic failure")
-    max_invalid: Share = Field(0.05, description="share of invalid answers allowed")
-    min_coverage: Share = Field(0.90, description="share of rows both models answered")
-    min_effective: Positive = Field(50, description="effective (non-overlapping) samples needed")
-    min_reviewed: Positive = Field(40, description="reasons a model that people must have reviewed for it to count")
-    confidence: Share = Field(0.95, description="level of every interval")
-    resamples: Positive = Field(2000, description="bootstrap resamples")
-    fee: float = Field(0.0005, ge=0, description="fee and slippage a side (0.0005 = 5 basis points)")
-    criteria: Literal["full", "plan"] = Field("full", description="`plan` applies the plan's three criteria alone")
-    baselines: bool = Field(True, description="fit the baselines too")
-
-
-class SimulateConfig(Table):
-    """A simulated market with a known answer, in place of candle files."""
-
-    enabled: bool = Field(False, description="write simulated candles into the run folder and use them")
-    signal: float = Field(
-        0.8, ge=0, le=1, description="how much of the forward return the indicators foretell; 0: noise"
-    )
-    years: float = Field(3.0, gt=0, description="years of candles")
-    start: UtcTime = Field(datetime(2022, 1, 1, tzinfo=UTC), description="first candle")
-
-
-class LiveConfig(Table):
-    """Signal, shadow loop and state."""
-
-    state: Path = Field(
-        Path("live/active.json"), description="which adapter is active; changed by promote and rollback"
-    )
-    journal: Path = Field(Path("live/ab_test_log.jsonl"), description="the append-only A/B log")
-    prior_correction: bool = Field(
-        True, description="correct balanced-training probabilities to the natural class shares"
-    )
-    poll_seconds: Positive = Field(20, description="seconds between two looks at the candle files")
-    candidate_seconds: float = Field(
-        0, ge=0, description="longest time for one answer of the candidate; 0: until the next candle has closed"
-    )
-    any_template: bool = Field(False, description="accept an adapter trained with another prompt template")
-    host: str = Field("127.0.0.1", description="address `serve` and `review` bind to; loopback only")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8377, description="port of `serve`")
-    queue: Positive = Field(64, description="requests waiting at most")
-
-
-class ReviewConfig(Table):
-    """The local app: blind review, its result and the live view."""
-
-    items: Positive = Field(50, description="reasonings a model to review")
-    journal: Path | None = Field(None, description="journal whose reasons are reviewed; none: the replay's")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8378, description="port of the local app; 0: any free one")
-
-
-class RetrainConfig(Table):
-    """When `retrain` trains again."""
-
-    min_new_candles: Positive = Field(
-        500, description="candles of data.timeframe that every pair must have gained since the last training"
-    )
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class NotifyConfig(Table):
-    """Messages to people, through apprise; off without an address."""
-
-    urls: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
-        (), description="apprise addresses such as tgram://TOKEN/CHAT; CANDLETUNE_NOTIFY_URLS adds to them"
-    )
-    events: tuple[Literal["training", "failure", "verdict", "fault", "promotion", "rollback", "drift"], ...] = Field(
-        ("training", "failure", "verdict", "fault", "promotion", "rollback", "drift"), description="what is told"
-    )
-
-
-class RunConfig(Table):
-    """The run folder."""
-
-    folder: Path = Field(Path("runs/default"), description="where every stage writes")
+__all__ = [
+    "AdapterConfig",
+    "BaseConfig",
+    "Config",
+    "DataConfig",
+    "DatasetConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "ExportConfig",
+    "LabelsConfig",
+    "LiveConfig",
+    "NotifyConfig",
+    "PromptConfig",
+    "ReplayConfig",
+    "RetrainConfig",
+    "ReviewConfig",
+    "RunConfig",
+    "SimulateConfig",
+    "Table",
+    "TrainConfig",
+    "VerifyConfig",
+    "load_config",
+    "timeframe_minutes",
+]
 
 
 class Config(Table):

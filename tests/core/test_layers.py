@@ -7,7 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "candletune"
 LAYERS = (
-    ("__init__", "errors", "decisions", "config", "config_file", "config_source", "console", "process"),
+    (
+        "__init__",
+        "errors",
+        "decisions",
+        "config",
+        "config_file",
+        "config_source",
+        "config_tables",
+        "config_types",
+        "console",
+        "process",
+    ),
     ("files", "hashes"),
     ("artifacts",),
     ("runs", "notify"),

@@ -1,16 +1,14 @@
-"""Checks of models: the base in both formats, what is adapted, the export's type, the incumbent, who is active."""
+"""Checks of models: the base in both formats, the prompt against it, what is adapted, the export's type."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from candletune.config import Config
-from candletune.decide.adapters import adapter_facts, check_template
 from candletune.errors import CandletuneError
 from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
 from candletune.gguf.quantize import file_type
-from candletune.live.models import active_model, read_state
 from candletune.model_shape import ModelShape
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
@@ -150,28 +148,3 @@ def quantization(config: Config) -> Iterator[Finding]:
     if config.export.kind == "merged" or config.export.fallback:
         file_type(config.export.quantize)
         yield Finding("ok", "export", f"merged, {config.export.quantize}")
-
-
-@check("incumbent", "replay")
-def incumbent(config: Config) -> Iterator[Finding]:
-    """The adapter in use today: its header, and the template it was made with."""
-    path = config.incumbent.adapter
-    if path is None:
-        return
-    if not path.is_file():
-        yield Finding("problem", "incumbent", f"{path}: no such file; correct incumbent.adapter")
-        return
-    header = read_header(path)
-    if not header.is_adapter:
-        text = f"{path}: is a whole model, not a LoRA adapter; set incumbent.adapter to a LoRA GGUF"
-        yield Finding("problem", "incumbent", text)
-        return
-    check_template(config, path, adapter_facts(path), load_template(config.prompt.template).sha256)
-    yield Finding("ok", "incumbent", f"{path}")
-
-
-@check("live.state", "replay")
-def live_state(config: Config) -> Iterator[Finding]:
-    """Who is active, when something was promoted; a lost state file is refused."""
-    if read_state(config) is not None:
-        yield Finding("ok", "active", f"{active_model(config).name}, from {config.live.state}")

@@ -1,0 +1,55 @@
+"""The types that configuration values have: timeframes, UTC times, shares, counts, engines."""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+TIMEFRAME = re.compile(r"^([1-9][0-9]*)([mhdw])$")
+_MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
+
+
+@lru_cache(maxsize=64)
+def timeframe_minutes(timeframe: str) -> int:
+    """Minutes in a freqtrade timeframe such as `1h`, `4h` or `1d`; `ValueError` for anything else."""
+    match = TIMEFRAME.match(timeframe)
+    if match is None:
+        raise ValueError(f"expected a timeframe such as 15m, 1h, 4h or 1d, got {timeframe!r}")
+    return int(match[1]) * _MINUTES[match[2]]
+
+
+def _timeframe(value: str) -> str:
+    timeframe_minutes(value)
+    return value
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _training_engine(value: str) -> str:
+    """Engines are the files of training/engines; their names are read without importing them."""
+    folder = Path(__file__).parent / "training" / "engines"
+    names = ["auto", *sorted(module.name for module in iter_modules([str(folder)]))]
+    if value not in names:
+        raise ValueError(f"expected one of {', '.join(names)}, got {value!r}")
+    return value
+
+
+Timeframe = Annotated[str, AfterValidator(_timeframe)]
+TrainingEngineName = Annotated[str, AfterValidator(_training_engine)]
+UtcTime = Annotated[datetime | None, AfterValidator(_utc)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Table(BaseModel):
+    """Base of every configuration table: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
