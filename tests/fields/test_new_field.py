@@ -22,7 +22,7 @@ from pathlib import Path
 from dataclasses import replace
 import numpy as np, polars as pl
 from candletune.config import load_config
-from candletune.dataset.rows import load_pair
+from candletune.dataset.pairs import load_pair
 from candletune.evaluation.baselines import baseline_actions
 from candletune.fields.columns import market_rows
 from candletune.fields.registry import FEATURES, KEY_NAMES
