@@ -11,14 +11,15 @@ import polars as pl
 import pytest
 from fakes import FakeEngine, sleepy
 
-import candletune.live.shadow as shadow_module
+import candletune.live.watch as watch_module
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.decide import Model, model_at
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame, read_rows
-from candletune.live.shadow import Due, ShadowLoop, due_decisions, watch
+from candletune.live.shadow import Due, ShadowLoop
 from candletune.live.signal import Trader
+from candletune.live.watch import due_decisions, watch
 from candletune.market.simulate import simulate, to_candles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -235,13 +236,13 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.
         os.utime(path, (now.timestamp() - 1,) * 2)
     loop = loop_of(config, FakeEngine(), None)[0]
     looked: list[int] = []
-    real = shadow_module.due_decisions
+    real = watch_module.due_decisions
 
     def look(*arguments: Any) -> list[Due]:
         looked.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(shadow_module, "due_decisions", look)
+    monkeypatch.setattr(watch_module, "due_decisions", look)
     passed = iter(range(100))
 
     def wait(_: float) -> None:

@@ -11,16 +11,17 @@ import pytest
 from click.testing import CliRunner
 from fakes import FakeEngine
 
-import candletune.live.shadow as shadow_module
 import candletune.live.signal as signal_module
+import candletune.live.watch as watch_module
 import candletune.market.fetch_candles as fetch_module
 from candletune.commands.live import shadow
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.journal import Journal, read_frame
-from candletune.live.shadow import ShadowLoop, watch
+from candletune.live.shadow import ShadowLoop
 from candletune.live.signal import Trader
+from candletune.live.watch import watch
 from candletune.market.simulate import simulate, to_candles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -70,7 +71,7 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
             return exchange.now
 
     monkeypatch.setattr(fetch_module, "datetime", Clock)
-    monkeypatch.setattr(shadow_module, "datetime", Clock)
+    monkeypatch.setattr(watch_module, "datetime", Clock)
     monkeypatch.setattr(fetch_module, "FIRST_DAY", START)
     monkeypatch.setattr(fetch_module, "open_exchange", lambda _: exchange)
     return exchange

@@ -126,7 +126,7 @@ def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchang
     import threading
     from datetime import timedelta
 
-    from candletune.live.shadow import play_simulated, watch
+    from candletune.live.watch import play_simulated, watch
 
     ended = threading.Event()
     signals.signal(signals.SIGTERM, lambda *_: ended.set())

@@ -1,6 +1,7 @@
 """Decision times that the training did not see: what a replay asks about."""
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,16 @@ import polars as pl
 from candletune.config import Config
 from candletune.dataset.rows import decision_rows
 from candletune.errors import InputError
+from candletune.market.candles import find_candle_file
+
+
+def candle_files(config: Config) -> dict[str, Path]:
+    """Each configured pair's candle file.
+
+    Raises:
+        InputError: a pair has none.
+    """
+    return {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
 
 
 def held_out_rows(config: Config, train_end: datetime, test_start: datetime | None = None) -> tuple[pl.DataFrame, bool]:

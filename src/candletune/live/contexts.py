@@ -12,7 +12,8 @@ from typing import Any, Final
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import InputError
-from candletune.live.shadow import Due, newest_candle
+from candletune.live.shadow import Due
+from candletune.live.watch import newest_candle
 from candletune.market.candles import decision_time
 
 CLOCK_SKEW: Final = timedelta(minutes=1)

@@ -16,14 +16,13 @@ import polars as pl
 from candletune.artifacts import DatasetManifest
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.dataset.unseen import held_out_rows
+from candletune.dataset.unseen import candle_files, held_out_rows
 from candletune.decide import Model, Predictor, bare_base
 from candletune.engines import base_gguf
 from candletune.files import atomic_path, move, read_json, remove, write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.journal import Journal, Role, Row, Side, read_frame
 from candletune.live.models import candidate_model, compared_incumbent
-from candletune.market.candles import find_candle_file
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
@@ -156,7 +155,7 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
         "export": candidate,
         "base.gguf": base_gguf(config, run),
         "manifest": run.dataset_manifest,
-        **{pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs},
+        **candle_files(config),
     }
     optional = {
         "incumbent": compared_incumbent(config, candidate_model(run))[0].path if candidate.is_file() else None,
