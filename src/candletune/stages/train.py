@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from candletune.artifacts import DatasetManifest
-from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.dataset import read_examples
-from candletune.decisions import DECISIONS
-from candletune.errors import InputError
 from candletune.files import atomic_folder, read_json, remove, write_json
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
+
+if TYPE_CHECKING:
+    from candletune.base.find import Base
 
 ADAPTER = "adapter"
 ADAPTER_MANIFEST = "candletune.json"
@@ -28,109 +24,56 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     """The stage's work; returns the summary."""
     from candletune.base.find import resolve_base
     from candletune.base.load import pick_device
-    from candletune.base.tokenizer import chat_format, load_tokenizer
     from candletune.gguf.model import check_architecture
-    from candletune.training.checkpoints import prepare_checkpoints, recipe_fingerprint, step_of
-    from candletune.training.engine import EngineSetup
-    from candletune.training.engines import load_model, open_engine
-    from candletune.training.evaluation import EvalSet
-    from candletune.training.examples import soften, tokenize
-    from candletune.training.metrics import trim_metrics
-    from candletune.training.recipe import steps_of, train_adapter
-    from candletune.training.watch import TrainingFiles, Watcher
+    from candletune.training.checkpoints import recipe_fingerprint
+    from candletune.training.prepare import prepare_data
+    from candletune.training.session import TrainingJob, run_training
 
     base = resolve_base(config, reporter)
     check_architecture(base.path, writes_base=config.base.gguf is None or config.export.kind == "merged")
     device = pick_device(config.train.device)
-    tokenizer = load_tokenizer(base.path)
-    chat = chat_format(config, tokenizer)
-    tokens = decision_tokens(tokenizer.encode)
-    data = read_examples(run)
-    if len(data.prompts) == 0:
-        raise InputError(f"{run.dataset}: no examples; rebuild it with `candletune dataset --force`")
-    examples, shortened = tokenize(
-        data.prompts,
-        data.completions,
-        tokenizer,
-        tokens=tokens,
-        chat=chat,
-        limit=config.train.max_sequence_length,
-        decision_weight=config.train.decision_weight,
-    )
-    if shortened:
-        reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
-    if config.train.soft_target:
-        returns = data.meta["forward_return"].to_list()
-        limit, share = config.labels.threshold, config.train.soft_target
-        examples = [
-            soften(example, tokens, value, limit, share) for example, value in zip(examples, returns, strict=True)
-        ]
-    chosen = [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "train"]
-    natural = pl.read_parquet(run.natural_eval)
-    held_out = EvalSet(
-        [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]],
-        [DECISIONS.index(label) for label in natural["label"]],
-        tokens,
-        [example for example, split in zip(examples, data.meta["split"], strict=True) if split == "eval"],
-    )
+    data = prepare_data(config, run, base.path, reporter)
     dataset_sha256 = sha256_path(run.jsonl)
     fingerprint = recipe_fingerprint(config.train, dataset_sha256, base.sha256, config.seed)
-    resume = prepare_checkpoints(run.checkpoints, fingerprint)
-    metrics = run.train_metrics
-    if resume is None:
-        remove(metrics)
-    else:
-        reporter.say(f"resuming from {resume.name}")
-        trim_metrics(metrics, step_of(resume))
-    model = load_model(base.path, config.train, device, config.seed)
-    engine = open_engine(model, EngineSetup(config.train, chosen, tokenizer.pad, reporter.warn))
-    try:
-        with reporter.task("training", steps_of(config.train, len(chosen))) as task:
-            watcher = Watcher(
-                engine,
-                held_out,
-                config.train,
-                files=TrainingFiles(metrics, run.checkpoints),
-                task=task,
-                reporter=reporter,
-            )
-            done = train_adapter(model, chosen, config.train, watcher=watcher, resume=resume, seed=config.seed)
-        final = watcher.evaluation(done.steps)
-    finally:
-        engine.close()
-    manifest = DatasetManifest.read(run.dataset_manifest)
+    trained = run_training(TrainingJob(base.path, device, fingerprint, data), config, run, reporter)
+    facts = {"dataset_sha256": dataset_sha256, "decision_ids": list(data.tokens.ids)}
+    _save_adapter(trained.model, config, run, base, facts)
+    result, evaluation = trained.result, trained.evaluation
+    summary = {
+        "headline": f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the natural prior "
+        f"{evaluation.get('accuracy', 0.0):.1%} (balanced {evaluation.get('balanced_accuracy', 0.0):.1%})",
+        **result.summary(),
+        "device": device,
+        "shortened": data.shortened,
+        "eval": evaluation,
+    }
+    write_json(run.train_summary, summary)
+    return summary
+
+
+def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", facts: Mapping[str, Any]) -> None:
+    """The PEFT folder and, in its manifest, everything the adapter was made from."""
+    dataset = read_json(run.dataset_manifest)
+    manifest = {
+        "version": 1,
+        "base": base.name,
+        "base_sha256": base.sha256,
+        "template_sha256": dataset["template_sha256"],
+        "dataset_sha256": facts["dataset_sha256"],
+        "train_end": dataset["train_end"],
+        "class_prior": dataset["class_prior"],
+        "natural_prior": dataset["natural_prior"],
+        "context_sources": dataset.get("context_sources"),
+        "decision_ids": facts["decision_ids"],
+        "seed": config.seed,
+        "train": config.train.model_dump(mode="json"),
+        "labels": config.labels.model_dump(mode="json"),
+    }
     with atomic_folder(run.adapter) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         remove(folder / "README.md")
         _settle_config(folder / "adapter_config.json", base.name)
-        write_json(
-            folder / ADAPTER_MANIFEST,
-            {
-                "version": 1,
-                "base": base.name,
-                "base_sha256": base.sha256,
-                "template_sha256": manifest.template_sha256,
-                "dataset_sha256": dataset_sha256,
-                "train_end": manifest.train_end.isoformat(),
-                "class_prior": dict(manifest.class_prior),
-                "natural_prior": dict(manifest.natural_prior),
-                "context_sources": manifest.context_sources,
-                "decision_ids": list(tokens.ids),
-                "seed": config.seed,
-                "train": config.train.model_dump(mode="json"),
-                "labels": config.labels.model_dump(mode="json"),
-            },
-        )
-    summary = {
-        "headline": f"{done.steps} steps, loss {done.train_loss:.3f}, decision accuracy at the natural prior "
-        f"{final.get('accuracy', 0.0):.1%} (balanced {final.get('balanced_accuracy', 0.0):.1%})",
-        **done.summary(),
-        "device": device,
-        "shortened": shortened,
-        "eval": final,
-    }
-    write_json(run.train_summary, summary)
-    return summary
+        write_json(folder / ADAPTER_MANIFEST, manifest)
 
 
 def _settle_config(path: Path, base: str) -> None:

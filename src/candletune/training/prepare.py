@@ -1,0 +1,90 @@
+"""A run's dataset, tokenized for training: the examples that train, and what is evaluated on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, encode_prompt
+from candletune.base.tokenizer import Tokenizer, chat_format, load_tokenizer
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.dataset import read_examples
+from candletune.decisions import DECISIONS
+from candletune.errors import InputError
+from candletune.runs import RunFolder
+from candletune.training.evaluation import EvalSet
+from candletune.training.examples import TokenizedExample, soften, tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a training works on.
+
+    Attributes:
+        examples: the train split, tokenized and weighted.
+        held_out: natural-prior rows and the eval split.
+        tokens: the decision tokens.
+        pad: pad id.
+        shortened: prompts that lost headlines to `train.max_sequence_length`.
+    """
+
+    examples: list[TokenizedExample]
+    held_out: EvalSet
+    tokens: DecisionTokens
+    pad: int
+    shortened: int
+
+
+def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter) -> TrainingData:
+    """Tokenize a run's dataset with the base's own tokenizer and chat format.
+
+    Args:
+        config: chat format, lengths, weights, soft targets.
+        run: holds the dataset.
+        base: Hugging Face folder.
+        reporter: told how many prompts were shortened.
+
+    Raises:
+        InputError: no examples, or one that is too long without headlines too.
+    """
+    tokenizer = load_tokenizer(base)
+    chat = chat_format(config, tokenizer)
+    tokens = decision_tokens(tokenizer.encode)
+    data = read_examples(run)
+    if len(data.prompts) == 0:
+        raise InputError(f"{run.dataset}: no examples; rebuild it with `candletune dataset --force`")
+    examples, shortened = tokenize(
+        data.prompts,
+        data.completions,
+        tokenizer,
+        tokens=tokens,
+        chat=chat,
+        limit=config.train.max_sequence_length,
+        decision_weight=config.train.decision_weight,
+    )
+    if shortened:
+        reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
+    if config.train.soft_target:
+        examples = _softened(examples, tokens, data.meta["forward_return"].to_list(), config)
+    splits: dict[str, list[TokenizedExample]] = {"train": [], "eval": []}
+    for example, split in zip(examples, data.meta["split"], strict=True):
+        splits[split].append(example)
+    held_out = _eval_set(run, tokenizer, chat, tokens, splits["eval"])
+    return TrainingData(splits["train"], held_out, tokens, tokenizer.pad, shortened)
+
+
+def _softened(
+    examples: Sequence[TokenizedExample], tokens: DecisionTokens, returns: Sequence[float], config: Config
+) -> list[TokenizedExample]:
+    limit, share = config.labels.threshold, config.train.soft_target
+    return [soften(example, tokens, value, limit, share) for example, value in zip(examples, returns, strict=True)]
+
+
+def _eval_set(
+    run: RunFolder, tokenizer: Tokenizer, chat: ChatFormat, tokens: DecisionTokens, examples: list[TokenizedExample]
+) -> EvalSet:
+    natural = pl.read_parquet(run.natural_eval)
+    prompts = [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]]
+    return EvalSet(prompts, [DECISIONS.index(label) for label in natural["label"]], tokens, examples)

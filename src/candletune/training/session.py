@@ -1,0 +1,74 @@
+"""One training of a run from start, or from its last checkpoint, to the adapter that is kept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from candletune.config import Config
+from candletune.console import Reporter
+from candletune.files import remove
+from candletune.runs import RunFolder
+from candletune.training.checkpoints import prepare_checkpoints, step_of
+from candletune.training.engine import EngineSetup
+from candletune.training.engines import load_model, open_engine
+from candletune.training.metrics import trim_metrics
+from candletune.training.prepare import TrainingData
+from candletune.training.recipe import TrainingResult, steps_of, train_adapter
+from candletune.training.watch import TrainingFiles, Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """The model with its adapter as it is to be saved, how the training went, and the kept adapter's evaluation."""
+
+    model: Any
+    result: TrainingResult
+    evaluation: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What is trained.
+
+    Attributes:
+        base: Hugging Face folder.
+        device: `cuda` or `cpu`.
+        fingerprint: what checkpoints must have been made of to be resumed from.
+        data: tokenized examples.
+    """
+
+    base: Path
+    device: str
+    fingerprint: str
+    data: TrainingData
+
+
+def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Reporter) -> TrainedModel:
+    """Train, resuming where there is a checkpoint of the same data, base and settings.
+
+    Raises:
+        InputError: the loss is not finite, or memory does not hold one example.
+    """
+    resume = prepare_checkpoints(run.checkpoints, job.fingerprint)
+    if resume is None:
+        remove(run.train_metrics)
+    else:
+        reporter.say(f"resuming from {resume.name}")
+        trim_metrics(run.train_metrics, step_of(resume))
+    examples = job.data.examples
+    model = load_model(job.base, config.train, job.device, config.seed)
+    engine = open_engine(model, EngineSetup(config.train, examples, job.data.pad, reporter.warn))
+    try:
+        with reporter.task("training", steps_of(config.train, len(examples))) as task:
+            watcher = Watcher(
+                engine,
+                job.data.held_out,
+                config.train,
+                files=TrainingFiles(run.train_metrics, run.checkpoints),
+                task=task,
+                reporter=reporter,
+            )
+            result = train_adapter(model, examples, config.train, watcher=watcher, resume=resume, seed=config.seed)
+        return TrainedModel(model, result, watcher.evaluation(result.steps))
+    finally:
+        engine.close()
