@@ -75,7 +75,6 @@ def ours(row: str, base: Path, adapter: Path, out: Path) -> None:
     elif row == "ours-merge":
         write_model(
             base,
-            shape,
             out / "ours.f16.gguf",
             number_format="F16",
             name="x",

@@ -25,7 +25,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def texts() -> tuple[list[str], list[str]]:
     """Real prompts and completions (simulated market), a few hundred."""
-    from candletune.base.tiny import pretraining_text
+    from candletune.base.tiny_text import pretraining_text
     from candletune.config import load_config
 
     prompts, completions = pretraining_text(load_config(None, []))

@@ -29,7 +29,6 @@ def plain(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = {"version": 1, "base": "random", "base_sha256": "0" * 64}
     write_model(
         random_base,
-        read_shape(random_base),
         target,
         number_format="F32",
         name="random",

@@ -35,7 +35,6 @@ def files(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = {"base_sha256": "1" * 64}
     write_model(
         random_base,
-        shape,
         folder / "base.gguf",
         number_format="F32",
         name="x",

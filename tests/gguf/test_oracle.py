@@ -74,8 +74,7 @@ def test_adapter_is_bit_equal(
 @pytest.mark.parametrize("number_format", ["F32", "F16", "BF16"])
 def test_base_is_bit_equal(number_format: str, random_base: Path, converters: Path, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
-    shape = read_shape(random_base)
-    write_model(random_base, shape, ours, number_format=number_format, name="x", manifest={}, reporter=SilentReporter())
+    write_model(random_base, ours, number_format=number_format, name="x", manifest={}, reporter=SilentReporter())
     convert_model(converters, random_base, theirs, number_format)
     assert tensors(ours) == tensors(theirs)
     assert_same_metadata(ours, theirs)
@@ -97,7 +96,6 @@ def test_merged_is_bit_equal(random_base: Path, converters: Path, tmp_path: Path
     adapter = read_adapter(folder, shape)
     write_model(
         random_base,
-        shape,
         ours,
         number_format="F32",
         name="x",
@@ -175,7 +173,7 @@ def pieces_base(
 def test_sentencepiece_base_is_bit_equal(pieces_base: Path, converters: Path, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
     shape = read_shape(pieces_base)
-    write_model(pieces_base, shape, ours, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
+    write_model(pieces_base, ours, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
     script = converters / "convert_hf_to_gguf.py"
     run_converter(script, "--outfile", str(theirs), "--outtype", "f16", str(pieces_base))
     assert tensors(ours) == tensors(theirs)
@@ -193,8 +191,7 @@ def test_sentencepiece_ids_are_the_tokenizers(
     from llama_cpp import Llama
 
     target = tmp_path / "pieces.gguf"
-    shape = read_shape(pieces_base)
-    write_model(pieces_base, shape, target, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
+    write_model(pieces_base, target, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
     model = Llama(str(target), vocab_only=True, verbose=False)
     processor = sentencepiece.SentencePieceProcessor(str(pieces_base / "tokenizer.model"))
     for text in [*texts[0][:20], *texts[1][:20], "5 € – übrig"]:

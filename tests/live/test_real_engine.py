@@ -53,7 +53,7 @@ def settings(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     gguf.mkdir(parents=True)
     shape = read_shape(random_base)
     base = gguf / "base.gguf"
-    write_model(random_base, shape, base, number_format="F32", name="x", manifest={}, reporter=SilentReporter())
+    write_model(random_base, base, number_format="F32", name="x", manifest={}, reporter=SilentReporter())
     for target, seed in ((folder / "a.gguf", 5), (gguf / "custom-trading-lora.gguf", 9)):
         peft = make_adapter(random_base, folder / f"peft{seed}", seed=seed)
         write_adapter(read_adapter(peft, shape), shape, target, number_format="F32", manifest={}, name="x")
@@ -216,7 +216,6 @@ def merged_run(settings: list[str], random_base: Path, tmp_path: Path) -> Config
     adapter = read_adapter(make_adapter(random_base, tmp_path / "peft", seed=9), shape)
     write_model(
         random_base,
-        shape,
         run.merged_gguf,
         number_format="F32",
         name="merged",

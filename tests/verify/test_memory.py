@@ -142,7 +142,6 @@ def exported(random_base: Path, adapter: Path, tmp_path_factory: pytest.TempPath
     for name, merged in (("base", None), ("merged", lora)):
         write_model(
             random_base,
-            shape,
             files[name],
             number_format="F32",
             name="x",

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from candletune.config import Config, load_config
+from candletune.config import Config
 from candletune.console import Reporter
-from candletune.decisions import DECISIONS
 from candletune.files import atomic_folder, make_folder, remove_folder, write_json
 from candletune.hashes import fingerprint
 from candletune.model_shape import ModelShape
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 256, 1024
-EXAMPLES, STEPS, BATCH, LEARNING_RATE = 3000, 300, 32, 2e-3
+STEPS, BATCH, LEARNING_RATE = 300, 32, 2e-3
 TINY_SHAPE = ModelShape(
     hidden=HIDDEN,
     feed_forward=FEED_FORWARD,
@@ -51,6 +50,8 @@ TEKKEN_SPLIT = (
 
 def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     """The cached tiny base's folder (Hugging Face format); builds it when it is not there."""
+    from candletune.base.tiny_text import pretraining_text
+
     prompts, completions = pretraining_text(config)
     mark = fingerprint(
         [VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)]
@@ -64,37 +65,6 @@ def ensure_tiny(config: Config, reporter: Reporter) -> Path:
             with atomic_folder(target) as folder:
                 build(folder, prompts, completions, reporter)
     return target
-
-
-def pretraining_text(config: Config) -> tuple[list[str], list[str]]:
-    """Prompts from a market without signal, and completions whose decision is a coin toss."""
-    import polars as pl
-
-    from candletune.fields.columns import market_rows
-    from candletune.market.candles import Candles
-    from candletune.market.simulate import hours_of, simulate, to_candles
-    from candletune.prompts.context import context_of
-    from candletune.prompts.reasons import write_completion
-    from candletune.prompts.template import load_template
-
-    noise = load_config(None, ["simulate.signal=0.6", "simulate.years=2"])
-    template = load_template(config.prompt.template)
-    frames = []
-    for index, (ticker, price) in enumerate((("BTC", 30_000.0), ("ETH", 2_000.0), ("SOL", 90.0), ("XRP", 0.5))):
-        market = simulate((97, index), hours_of(noise.simulate), noise.simulate.signal)
-        start = noise.simulate.start
-        assert start is not None  # noqa: S101
-        frame = to_candles(market, start=start, price=price, seed=(97, index))
-        frame = frame.with_columns(pl.col("date").cast(pl.Datetime("us", "UTC")))
-        rows = market_rows(Candles(frame, {}, Path(ticker), ticker, "1h"), noise.data)
-        frames.append(rows.gather_every(max(1, len(rows) * 4 // EXAMPLES)))
-    rng = random.Random(97)  # noqa: S311
-    prompts, completions = [], []
-    for row in pl.concat(frames).iter_rows(named=True):
-        context = context_of(row)
-        prompts.append(template.render(context))
-        completions.append(write_completion(context, DECISIONS[rng.randrange(3)], rng)[1])
-    return prompts, completions
 
 
 def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":

@@ -84,7 +84,6 @@ def check_architecture(base: Path, *, writes_base: bool = True) -> ModelShape:
 
 def write_model(
     base: Path,
-    shape: ModelShape,
     target: Path,
     *,
     number_format: str,
@@ -97,7 +96,6 @@ def write_model(
 
     Args:
         base: Hugging Face folder.
-        shape: its sizes.
         target: GGUF file, written atomically.
         number_format: F32, F16 or BF16 of matrices (vectors stay F32, as llama.cpp wants).
         name: `general.name`.
@@ -106,10 +104,11 @@ def write_model(
         adapter: merged when given.
 
     Raises:
-        InputError: a tensor is missing or unknown, or the tokenizer cannot be carried.
+        InputError: a tensor is missing or unknown, or architecture or tokenizer cannot be carried.
     """
     import gguf
 
+    shape = read_shape(base)
     weights = [w for w in weights_of(base) if not (shape.tied and w.name == "lm_head.weight")]
     pairs = {f"{pair.module}.weight": pair for pair in adapter.pairs} if adapter else {}
     if lost := sorted(set(pairs) - {weight.name for weight in weights}):

@@ -8,12 +8,11 @@ from typing import Any
 
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.files import make_folder, move, read_json, remove, remove_folder
+from candletune.files import make_folder, move, read_json
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import keep_older, record, versioned_name
-from candletune.gguf.model import write_model
-from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
-from candletune.gguf.quantize import quantize
+from candletune.gguf.peft import Adapter, AdapterRefused, read_adapter
+from candletune.gguf.whole_models import write_base, write_merged
 from candletune.hashes import sha256_path
 from candletune.model_shape import ModelShape, read_shape
 from candletune.runs import RunFolder
@@ -46,29 +45,19 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     gguf_folder = run.gguf
     make_folder(gguf_folder)
     if config.base.gguf is None:
-        _write_base(config, base.path, shape, base.name, base.sha256, run.base_gguf, reporter)
-    kind, why = config.export.kind, ""
-    if kind == "adapter":
-        try:
-            adapter = read_adapter(folder, shape)
-        except AdapterRefused as refused:
-            if not config.export.fallback:
-                raise
-            kind, why = "merged", str(refused)
-            reporter.warn(f"{refused}; merging into the base instead (export.fallback)")
+        facts = {"base": base.name, "base_sha256": base.sha256}
+        write_base(base.path, run.base_gguf, config.export.base_type, facts, reporter)
+    adapter, why = _adapter_or_reason(config, folder, shape, reporter)
+    kind = "merged" if adapter is None else "adapter"
     target = run.exported(kind == "merged")
     staged = target.with_name(f".{target.name}.staged")
-    if kind == "adapter":
+    if adapter is not None:
+        number_format = config.export.adapter_type
         write_adapter(
-            adapter,
-            shape,
-            staged,
-            number_format=config.export.adapter_type,
-            manifest=manifest,
-            name="custom-trading-lora",
+            adapter, shape, staged, number_format=number_format, manifest=manifest, name="custom-trading-lora"
         )
     else:
-        _write_merged(config, base.path, shape, folder, staged, manifest, reporter)
+        write_merged(base.path, folder, staged, config.export, manifest, reporter)
     older = keep_older(target, staged)
     move(staged, target)
     digest = sha256_path(target)
@@ -98,60 +87,19 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     }
 
 
-def _write_base(
-    config: Config, base: Path, shape: ModelShape, name: str, base_sha256: str, target: Path, reporter: Reporter
-) -> None:
-    staged = target.with_name(f".{target.name}.staged")
-    write_model(
-        base,
-        shape,
-        staged,
-        number_format=config.export.base_type,
-        name=Path(name).name,
-        manifest={"version": 1, "base": name, "base_sha256": base_sha256},
-        reporter=reporter,
-    )
-    keep_older(target, staged)
-    move(staged, target)
-
-
-def _write_merged(
-    config: Config,
-    base: Path,
-    shape: ModelShape,
-    folder: Path,
-    target: Path,
-    manifest: Mapping[str, Any],
-    reporter: Reporter,
-) -> None:
+def _adapter_or_reason(
+    config: Config, folder: Path, shape: ModelShape, reporter: Reporter
+) -> tuple[Adapter | None, str]:
+    """The adapter to write as LoRA GGUF; None (and, with `export.fallback`, why) where a merged model is written."""
+    if config.export.kind == "merged":
+        return None, ""
     try:
-        adapter: Adapter | None = read_adapter(folder, shape)
-    except AdapterRefused:
-        adapter = None  # DoRA and the like: PEFT merges it, with the whole model in memory
-    plain = target.with_name(f".{target.name}.f16")
-    wanted = config.export.quantize.upper()
-    number_format = wanted if wanted in ("F32", "F16", "BF16") else "F16"
-    merged = target.with_name(f".{target.name}.checkpoint")
-    try:
-        if adapter is None:
-            merge_with_peft(base, folder, merged)
-        write_model(
-            merged if adapter is None else base,
-            shape,
-            plain,
-            number_format=number_format,
-            name="custom-trading-merged",
-            manifest=manifest,
-            reporter=reporter,
-            adapter=adapter,
-        )
-        if wanted == number_format:
-            move(plain, target)
-        else:
-            quantize(plain, target, wanted)
-    finally:
-        remove(plain)
-        remove_folder(merged)
+        return read_adapter(folder, shape), ""
+    except AdapterRefused as refused:
+        if not config.export.fallback:
+            raise
+        reporter.warn(f"{refused}; merging into the base instead (export.fallback)")
+        return None, str(refused)
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:

@@ -25,7 +25,6 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     from candletune.base.find import resolve_base
     from candletune.base.load import pick_device
     from candletune.gguf.model import check_architecture
-    from candletune.training.checkpoints import recipe_fingerprint
     from candletune.training.prepare import prepare_data
     from candletune.training.session import TrainingJob, run_training
 
@@ -34,8 +33,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     device = pick_device(config.train.device)
     data = prepare_data(config, run, base.path, reporter)
     dataset_sha256 = sha256_path(run.jsonl)
-    fingerprint = recipe_fingerprint(config.train, dataset_sha256, base.sha256, config.seed)
-    trained = run_training(TrainingJob(base.path, device, fingerprint, data), config, run, reporter)
+    trained = run_training(TrainingJob(base, device, dataset_sha256, data), config, run, reporter)
     facts = {"dataset_sha256": dataset_sha256, "decision_ids": list(data.tokens.ids)}
     _save_adapter(trained.model, config, run, base, facts)
     result, evaluation = trained.result, trained.evaluation

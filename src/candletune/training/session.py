@@ -1,14 +1,14 @@
 """One training of a run from start, or from its last checkpoint, to the adapter that is kept."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from candletune.base.find import Base
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.files import remove
 from candletune.runs import RunFolder
-from candletune.training.checkpoints import prepare_checkpoints, step_of
+from candletune.training.checkpoints import prepare_checkpoints, recipe_fingerprint, step_of
 from candletune.training.engine import EngineSetup
 from candletune.training.engines import load_model, open_engine
 from candletune.training.metrics import trim_metrics
@@ -31,15 +31,15 @@ class TrainingJob:
     """What is trained.
 
     Attributes:
-        base: Hugging Face folder.
+        base: the base model.
         device: `cuda` or `cpu`.
-        fingerprint: what checkpoints must have been made of to be resumed from.
+        dataset_sha256: hash of the training examples; with base, settings and seed it decides what may be resumed.
         data: tokenized examples.
     """
 
-    base: Path
+    base: Base
     device: str
-    fingerprint: str
+    dataset_sha256: str
     data: TrainingData
 
 
@@ -49,14 +49,15 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
     Raises:
         InputError: the loss is not finite, or memory does not hold one example.
     """
-    resume = prepare_checkpoints(run.checkpoints, job.fingerprint)
+    fingerprint = recipe_fingerprint(config.train, job.dataset_sha256, job.base.sha256, config.seed)
+    resume = prepare_checkpoints(run.checkpoints, fingerprint)
     if resume is None:
         remove(run.train_metrics)
     else:
         reporter.say(f"resuming from {resume.name}")
         trim_metrics(run.train_metrics, step_of(resume))
     examples = job.data.examples
-    model = load_model(job.base, config.train, job.device, config.seed)
+    model = load_model(job.base.path, config.train, job.device, config.seed)
     engine = open_engine(model, EngineSetup(config.train, examples, job.data.pad, reporter.warn))
     try:
         with reporter.task("training", steps_of(config.train, len(examples))) as task:
