@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from candletune.artifacts import DatasetManifest
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.files import atomic_folder, read_json, remove, write_json
-from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
 if TYPE_CHECKING:
     from candletune.base.find import Base
+    from candletune.training.prepare import TrainingData
 
 ADAPTER = "adapter"
 ADAPTER_MANIFEST = "candletune.json"
@@ -32,10 +33,8 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     check_architecture(base.path, writes_base=config.base.gguf is None or config.export.kind == "merged")
     device = pick_device(config.train.device)
     data = prepare_data(config, run, base.path, reporter)
-    dataset_sha256 = sha256_path(run.jsonl)
-    trained = run_training(TrainingJob(base, device, dataset_sha256, data), config, run, reporter)
-    facts = {"dataset_sha256": dataset_sha256, "decision_ids": list(data.tokens.ids)}
-    _save_adapter(trained.model, config, run, base, facts)
+    trained = run_training(TrainingJob(base, device, data), config, run, reporter)
+    _save_adapter(trained.model, config, run, base, data)
     result, evaluation = trained.result, trained.evaluation
     summary = {
         "headline": f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the natural prior "
@@ -49,20 +48,20 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     return summary
 
 
-def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", facts: Mapping[str, Any]) -> None:
+def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data: "TrainingData") -> None:
     """The PEFT folder and, in its manifest, everything the adapter was made from."""
-    dataset = read_json(run.dataset_manifest)
+    dataset = DatasetManifest.read(run.dataset_manifest)
     manifest = {
         "version": 1,
         "base": base.name,
         "base_sha256": base.sha256,
-        "template_sha256": dataset["template_sha256"],
-        "dataset_sha256": facts["dataset_sha256"],
-        "train_end": dataset["train_end"],
-        "class_prior": dataset["class_prior"],
-        "natural_prior": dataset["natural_prior"],
-        "context_sources": dataset.get("context_sources"),
-        "decision_ids": facts["decision_ids"],
+        "template_sha256": dataset.template_sha256,
+        "dataset_sha256": data.dataset_sha256,
+        "train_end": dataset.train_end.isoformat(),
+        "class_prior": dict(dataset.class_prior),
+        "natural_prior": dict(dataset.natural_prior),
+        "context_sources": dataset.context_sources,
+        "decision_ids": list(data.tokens.ids),
         "seed": config.seed,
         "train": config.train.model_dump(mode="json"),
         "labels": config.labels.model_dump(mode="json"),

@@ -13,6 +13,7 @@ from candletune.console import Reporter
 from candletune.dataset import read_examples
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
+from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.training.evaluation import EvalSet
 from candletune.training.examples import TokenizedExample, soften, tokenize
@@ -28,6 +29,7 @@ class TrainingData:
         tokens: the decision tokens.
         pad: pad id.
         shortened: prompts that lost headlines to `train.max_sequence_length`.
+        dataset_sha256: of the file of training examples.
     """
 
     examples: list[TokenizedExample]
@@ -35,6 +37,7 @@ class TrainingData:
     tokens: DecisionTokens
     pad: int
     shortened: int
+    dataset_sha256: str
 
 
 def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter) -> TrainingData:
@@ -72,7 +75,7 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     for example, split in zip(examples, data.meta["split"], strict=True):
         splits[split].append(example)
     held_out = _eval_set(run, tokenizer, chat, tokens, splits["eval"])
-    return TrainingData(splits["train"], held_out, tokens, tokenizer.pad, shortened)
+    return TrainingData(splits["train"], held_out, tokens, tokenizer.pad, shortened, sha256_path(run.jsonl))
 
 
 def _softened(

@@ -33,13 +33,11 @@ class TrainingJob:
     Attributes:
         base: the base model.
         device: `cuda` or `cpu`.
-        dataset_sha256: hash of the training examples; with base, settings and seed it decides what may be resumed.
-        data: tokenized examples.
+        data: tokenized examples; their file's hash, base, settings and seed decide what may be resumed.
     """
 
     base: Base
     device: str
-    dataset_sha256: str
     data: TrainingData
 
 
@@ -49,7 +47,7 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
     Raises:
         InputError: the loss is not finite, or memory does not hold one example.
     """
-    fingerprint = recipe_fingerprint(config.train, job.dataset_sha256, job.base.sha256, config.seed)
+    fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, job.base.sha256, config.seed)
     resume = prepare_checkpoints(run.checkpoints, fingerprint)
     if resume is None:
         remove(run.train_metrics)
