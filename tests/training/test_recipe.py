@@ -171,15 +171,16 @@ def test_resumed_ends_as_uninterrupted(bench: Bench, tmp_path: Path) -> None:
         assert torch.equal(weight, again[name]), name
 
 
-class PressingWatcher(Watcher):
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        if state.global_step == 3:
-            signal.raise_signal(signal.SIGINT)
-        super().on_step_end(args, state, control, model=model, **more)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_save_first(bench: Bench, tmp_path: Path, number: int) -> None:
+    class PressingWatcher(Watcher):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+            if state.global_step == 3:
+                signal.raise_signal(number)
+            super().on_step_end(args, state, control, model=model, **more)
 
-
-def test_ctrl_c_saves_first(bench: Bench, tmp_path: Path) -> None:
     config = settings()
+    bench.reporter.warnings.clear()
     _, whole, _ = bench.train(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         bench.train(config, tmp_path / "cut", watcher=PressingWatcher)

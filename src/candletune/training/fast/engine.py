@@ -180,18 +180,18 @@ class FastEngine:
         del hidden
         back: Tensor | None = grad
         for number in range(len(self.layers) - 1, -1, -1):
-            kept = saved.pop()
-            if kept.hidden is None:
-                kept.hidden = self.offload.load((number, LAYER_INPUT))
+            activations = saved.pop()
+            if activations.hidden is None:
+                activations.hidden = self.offload.load((number, LAYER_INPUT))
             for part in range(LAYER_INPUT, batch.offloaded):
                 self.offload.prefetch((number - 1, part))
             assert back is not None  # noqa: S101
             back = backward_layer(
                 self._layer_pass(number, packed, batch),
                 back,
-                kept,
+                activations,
                 first=number == 0,
-                reload=None if kept.attention is not None else partial(self._reload, number),
+                reload=None if activations.attention is not None else partial(self._reload, number),
             )
         return total
 
@@ -218,18 +218,18 @@ class FastEngine:
         saved: list[SavedActivations] = []
         for number in range(len(self.layers)):
             whole = keep and number >= len(self.layers) - max(self.plan.full_layers, 1)
-            hidden, kept = forward_layer(
+            hidden, activations = forward_layer(
                 self._layer_pass(number, packed, batch),
                 hidden,
                 keep=whole,
                 offload=partial(self._store, number) if keep else None,
             )
             if keep and self.plan.offload_inputs and not whole:
-                assert kept.hidden is not None  # noqa: S101
-                self.offload.store((number, LAYER_INPUT), kept.hidden)
-                kept.hidden = None
+                assert activations.hidden is not None  # noqa: S101
+                self.offload.store((number, LAYER_INPUT), activations.hidden)
+                activations.hidden = None
             if keep:
-                saved.append(kept)
+                saved.append(activations)
         return hidden, saved
 
     def _head(self, hidden: Tensor, examples: Sequence[TokenizedExample]) -> tuple[Tensor, Tensor]:
