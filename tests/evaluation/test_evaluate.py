@@ -19,8 +19,9 @@ from candletune.files import read_json, write_json
 from candletune.journal import Journal, format_time
 from candletune.market.candles import load_candles
 from candletune.runs import RunFolder
+from candletune.stages import STAGES, pipeline
 from candletune.stages.evaluate import STAGE, evaluate
-from candletune.stages.runner import run_stage
+from candletune.stages.runner import Stage, StageOutcome, run_stage
 from simulated_run import journal_rows, make_run
 
 Made = tuple[Config, RunFolder]
@@ -205,6 +206,41 @@ def test_the_live_page_shows_the_models_that_answer_now(made: Made, lines: list[
     assert (view.rows, view.other_models) == (600, 100)
     with pytest.raises(InputError, match=r"evaluate\.start=2022-"):
         judge(made, [*earlier, *lines[100:]], tmp_path / "mixed")
+
+
+def test_the_live_page_shows_whatever_a_journal_holds(made: Made, lines: list[str], tmp_path: Path) -> None:
+    """One only looks: no answer, no outcome and a ticker without candles are shown, never refused."""
+    journal = tmp_path / "ab_test_log.jsonl"
+    config = made[0].model_copy(update={"live": made[0].live.model_copy(update={"journal": journal})})
+    assert not live_view(config).exists
+    journal.write_text("")
+    assert (live_view(config).exists, live_view(config).rows, live_view(config).comparison) == (True, 0, None)
+    silent = {"status": "error", "action": None, "probabilities": None, "adapter_sha256": None}
+    journal.write_text("".join(change(line, "shadow", **silent) for line in lines[:60]))
+    view = live_view(config)
+    assert view.comparison is not None
+    assert (view.sides["shadow"].accuracy, view.sides["shadow"].interval, view.running) == (None, None, None)
+    assert (view.comparison.effective, view.days_left) == (0.0, 25.0)  # 50 windows of 12 hours side by side
+    journal.write_text("".join(change(line, None, ticker="DOGE") for line in lines[:60:2]))
+    view = live_view(config)
+    assert (view.rows, view.decided, view.answered) == (30, 0, 30)
+
+
+def test_the_pipeline_judges_its_replay(made: Made, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal named in the configuration is for `evaluate`; the report of `run` needs the replay's verdict."""
+    config, run = made
+    shadow = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": Path("ab.jsonl")})})
+    journals = []
+
+    def run_stage(stage: Stage, config: Config, *_: Any, **__: Any) -> StageOutcome:
+        journals.append(config.evaluate.journal)
+        return StageOutcome(stage.name, {"passed": True}, skipped=True, seconds=0.0)
+
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    with run.lock():
+        pipeline.run_pipeline(shadow, run, SilentReporter())
+    assert len(journals) == len(STAGES)
+    assert set(journals) == {None}
 
 
 def test_broken_lines_are_counted(made: Made, lines: list[str], tmp_path: Path) -> None:
