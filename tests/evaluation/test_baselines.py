@@ -1,6 +1,11 @@
 """The baselines, and the candidate's lead over them."""
 
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,7 +14,7 @@ import pytest
 from candletune.artifacts.metrics import Interval
 from candletune.config import EvaluateConfig
 from candletune.evaluation.baseline_scores import compare_baselines, not_clearly_beaten
-from candletune.evaluation.baselines import SILENT, baseline_actions
+from candletune.evaluation.baselines import SILENT, Task, baseline_actions
 from candletune.evaluation.outcomes import score_rows
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -40,7 +45,7 @@ def test_rules_by_hand() -> None:
         past_return=pl.Series([0.03, -0.03, 0.02, None]),
     )
     train, classes = market(90, 2)
-    found = baseline_actions(rows, train, classes, threshold=0.02, natural=(0.1, 0.2, 0.7), seed=1)
+    found = baseline_actions(Task(rows, train, classes, threshold=0.02, natural=(0.1, 0.2, 0.7), seed=1))
     assert found["RSI rule"].tolist() == [0, 1, 2, 2]
     assert found["trend rule"].tolist() == [0, 1, 1, 0]
     assert found["previous label"].tolist() == [0, 1, 2, 2]
@@ -50,9 +55,9 @@ def test_rules_by_hand() -> None:
 def test_classifiers_learn_what_is_there_and_nothing_from_permuted_labels() -> None:
     train, classes = market(900, 3)
     rows, truth = market(600, 4)
-    settings = {"threshold": 0.02, "natural": None, "seed": 1}
-    found = baseline_actions(rows, train, classes, **settings)  # type: ignore[arg-type]
-    shuffled = baseline_actions(rows, train, np.random.default_rng(5).permutation(classes), **settings)  # type: ignore[arg-type]
+    task = Task(rows, train, classes, threshold=0.02, natural=None, seed=1)
+    found = baseline_actions(task)
+    shuffled = baseline_actions(replace(task, train_classes=np.random.default_rng(5).permutation(classes)))
     for name in ("logistic regression", "gradient boosting"):
         assert (found[name] == truth).mean() > 0.95, name
         assert (shuffled[name] == truth).mean() < 0.6, name
@@ -61,8 +66,9 @@ def test_classifiers_learn_what_is_there_and_nothing_from_permuted_labels() -> N
 def test_the_natural_prior_is_applied() -> None:
     train, classes = market(900, 3)
     rows = market(300, 6)[0].with_columns(rsi=pl.lit(35.0))  # between the classes
-    plain = baseline_actions(rows, train, classes, threshold=0.02, natural=None, seed=1)
-    corrected = baseline_actions(rows, train, classes, threshold=0.02, natural=(0.001, 0.001, 0.998), seed=1)
+    task = Task(rows, train, classes, threshold=0.02, natural=None, seed=1)
+    plain = baseline_actions(task)
+    corrected = baseline_actions(replace(task, natural=(0.001, 0.001, 0.998)))
     assert (corrected["logistic regression"] == 2).sum() > (plain["logistic regression"] == 2).sum()
 
 
@@ -137,3 +143,46 @@ def test_the_lead_is_paired_in_time() -> None:
     assert found["never"].lead == Interval(value=None, low=None, high=None)
     assert found["part"].lead.value == 0.0
     assert not_clearly_beaten(found) == ["same", "part"]
+
+
+NEW_BASELINE = '''
+"""Against the last move."""
+
+import numpy as np
+
+from candletune.evaluation.baselines.base import BUY, SELL, Baseline, Ints, Task
+
+
+def decide(task: Task) -> Ints:
+    return np.where(task.rows["past_return"].to_numpy() > 0, SELL, BUY)
+
+
+BASELINE = Baseline("contrarian", 45, decide)
+'''
+EVALUATE = """
+import sys
+from pathlib import Path
+from candletune.artifacts import Metrics
+from candletune.evaluation import tables
+from simulated_run import make_run
+assert Path(tables.__file__).is_relative_to(sys.argv[1]), tables.__file__
+_, run = make_run(Path(sys.argv[1]) / "made", rows=200)
+print(",".join(Metrics.read(run.metrics).baselines))
+"""
+
+
+def test_a_baseline_is_one_file(tmp_path: Path) -> None:
+    """A module more in a copy of the package is measured, shown and reported without another line."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "src" / "candletune", tmp_path / "candletune")
+    (tmp_path / "candletune" / "evaluation" / "baselines" / "contrarian.py").write_text(NEW_BASELINE)
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, str(tmp_path)],
+        env={"PYTHONPATH": f"{tmp_path}:{root / 'tests'}", "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    names = ["majority class", "previous label", "RSI rule", "trend rule", "contrarian"]
+    assert done.stdout.strip().split(",") == [*names, "logistic regression", "gradient boosting"]

@@ -13,7 +13,7 @@ from candletune.config import Config, EvaluateConfig
 from candletune.dataset import load_pair, read_examples
 from candletune.decide.priors import shares_of
 from candletune.decisions import DECISIONS
-from candletune.evaluation.baselines import HOLD, SILENT, Ints, baseline_actions
+from candletune.evaluation.baselines import HOLD, SILENT, Ints, Task, baseline_actions
 from candletune.evaluation.metrics import CLASS_INDEX, class_scores, outcome_classes
 from candletune.evaluation.outcomes import correct
 from candletune.evaluation.statistics import Ratio, bootstrap_difference
@@ -46,7 +46,7 @@ def measure_baselines(config: Config, run: RunFolder, scored: pl.DataFrame, bloc
     train = read_examples(run).meta.filter(pl.col("split") == "train")
     classes = train["label"].cast(pl.String).replace_strict(CLASS_INDEX, return_dtype=pl.Int64)
     natural = shares_of(DatasetManifest.read(run.dataset_manifest).natural_prior)
-    actions = baseline_actions(
+    task = Task(
         rows,
         train,
         classes.to_numpy(),
@@ -54,6 +54,7 @@ def measure_baselines(config: Config, run: RunFolder, scored: pl.DataFrame, bloc
         natural=natural if config.live.prior_correction else None,
         seed=config.seed,
     )
+    actions = baseline_actions(task)
     if config.evaluate.journal is None and run.untuned.exists():
         actions[UNTUNED] = _untuned_actions(rows, pl.read_parquet(run.untuned))
     return compare_baselines(rows, actions, config.evaluate, block=block, seed=config.seed)
