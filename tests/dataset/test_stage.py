@@ -212,6 +212,7 @@ def test_the_card_shows_the_audit_and_the_examples(folder: Path, tmp_path: Path)
     after = run.file("audit", "card.html").read_text(encoding="utf-8")
     assert "candletune dataset --audit 300" in before
     assert "7, all the same" in after
+    assert "kept out for the replay: from 2024-03-25 on, 33 % of the candles" in before
     first = read_examples(run).prompts[0]
     assert "&lt;s&gt;[INST]" in after
     assert first.split("\n")[0][:60] in after

@@ -101,7 +101,7 @@ def _figure(data: list[Plotly], **layout: Any) -> Plotly:
 
 
 def _natural_shares(manifest: DatasetManifest) -> Plotly:
-    """Class shares of every candidate decision time by month: how life is, before balancing."""
+    """Class shares of every candidate decision time by month: before balancing."""
     months = manifest.candidates.by_month
     data = [
         {
@@ -163,15 +163,15 @@ def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: f
     middles = [round(low + (index + 0.5) * width, 4) for index in range(_BINS)]
     data = []
     for label in DECISIONS:
-        found = dict(meta.filter(label=label).group_by(place.alias("bin")).len().iter_rows())
-        total = max(1, sum(found.values()))
+        counts = dict(meta.filter(label=label).group_by(place.alias("bin")).len().iter_rows())
+        total = max(1, sum(counts.values()))
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines",
                 "name": label,
                 "x": middles,
-                "y": [round(found.get(index, 0) / total, 4) for index in range(_BINS)],
+                "y": [round(counts.get(index, 0) / total, 4) for index in range(_BINS)],
                 "line": {"shape": "hvh", "color": COLOURS[label], "width": 2},
                 "showlegend": name == INDICATORS[0][0],
             }

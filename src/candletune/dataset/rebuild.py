@@ -54,7 +54,7 @@ def rebuild(config: Config, examples: Examples, count: int, reporter: Reporter) 
                 for what in _differences(config, candles, sentiment, row, examples.prompts[index], template):
                     problems.append((index, f"{place}: {what}"))
                 task.advance()
-    return [problem for _, problem in sorted(problems, key=lambda found: found[0])]
+    return [problem for _, problem in sorted(problems)]
 
 
 def _differences(
@@ -66,10 +66,12 @@ def _differences(
     cut = candles.until(time).of(row["timeframe"])
     last = describe_rows(indicator_rows(cut).tail(1), cut, config.data)
     again = add_context(last, sentiment.until(time), config.data).select(COLUMNS).row(0, named=True)
-    found = [f"{name} is {again[name]!r}, not {row[name]!r}" for name in COLUMNS if again[name] != row[name]]
+    differences = [f"{name} is {again[name]!r}, not {row[name]!r}" for name in COLUMNS if again[name] != row[name]]
     if template.render(context_of(again)) != prompt:
-        found.append("the prompt has other bytes")
-    return found + (_label_differences(config, candles.of(row["timeframe"]), row) if not config.labels.shuffle else [])
+        differences.append("the prompt has other bytes")
+    return differences + (
+        _label_differences(config, candles.of(row["timeframe"]), row) if not config.labels.shuffle else []
+    )
 
 
 def _label_differences(config: Config, candles: Candles, row: Row) -> list[str]:
@@ -88,6 +90,6 @@ def _label_differences(config: Config, candles: Candles, row: Row) -> list[str]:
         until = candles.frame.filter(pl.col("date") <= window["date"][-1])
         again = label_candles(until, rule, minutes).filter(pl.col("decision_time") == row["decision_time"])
         change, label = again["forward_return"][0], again["label"][0]
-    found = [] if label == row["label"] else [f"the label is {label}, not {row['label']}"]
+    differences = [] if label == row["label"] else [f"the label is {label}, not {row['label']}"]
     same = math.isclose(change, row["forward_return"], rel_tol=0, abs_tol=2 * 10**-RETURN_DIGITS)
-    return found + ([] if same else [f"the return is {change}, not {row['forward_return']}"])
+    return differences + ([] if same else [f"the return is {change}, not {row['forward_return']}"])

@@ -186,7 +186,7 @@ def _split(config: Config, times: pl.DataFrame, total: int) -> tuple[datetime | 
 def _natural_numbers(
     config: Config, times: pl.DataFrame, keys: NDArray[np.uint32], boundary: datetime | None
 ) -> NDArray[np.uint32]:
-    """Numbers of eval rows drawn without regard to class, so that class shares are those of life."""
+    """Numbers of eval rows drawn without regard to class, so that class shares are the natural ones."""
     if boundary is None:
         numbers = np.flatnonzero(keys < round(len(keys) * config.dataset.eval_fraction))
         count = len(numbers)

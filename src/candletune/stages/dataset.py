@@ -13,17 +13,17 @@ from candletune.stages.runner import Stage
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    found = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
+    inputs = {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
     for pair, timeframe in product(config.data.pairs, config.timeframes[1:]):
         if has_candle_file(config.data.folder, pair, timeframe):
-            found[f"{pair} {timeframe}"] = find_candle_file(config.data.folder, pair, timeframe)
+            inputs[f"{pair} {timeframe}"] = find_candle_file(config.data.folder, pair, timeframe)
     optional = {
         "data.fear_greed": config.data.fear_greed,
         "data.headlines": config.data.headlines,
     }
     # The packaged template too: with an edited one the dataset is another.
-    found["prompt.template"] = config.prompt.template or packaged_path()
-    return found | {name: path for name, path in optional.items() if path is not None}
+    inputs["prompt.template"] = config.prompt.template or packaged_path()
+    return inputs | {name: path for name, path in optional.items() if path is not None}
 
 
 STAGE = Stage(
