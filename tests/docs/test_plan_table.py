@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "plan.md"
 LEAST_ROWS = 109
 ROW = re.compile(r"^\| (\d+) \| (.+) \|$")
-VERDICTS = {"same", "better", "other", "not"}
+VERDICTS = {"same", "better", "other", "not", "beyond"}
 
 
 def rows() -> list[list[str]]:
@@ -45,7 +45,7 @@ TESTS = every_test()
 
 def test_there_is_a_row_for_every_line_of_the_plan() -> None:
     table = rows()
-    assert len(table) >= LEAST_ROWS
+    assert sum(row[3] != "beyond" for row in table) >= LEAST_ROWS
     assert [int(row[0]) for row in table] == list(range(1, len(table) + 1))
     assert {len(row) for row in table} == {5}
     assert {row[3] for row in table} == VERDICTS
