@@ -70,7 +70,8 @@ class Template:
             InputError: the template fails on the context; names the line.
         """
         try:
-            return self.program.render({**display_fields(context), RAW: raw_values(context)}).strip()
+            raw = raw_values(context) if self.program.raw_names else {}
+            return self.program.render({**display_fields(context), RAW: raw}).strip()
         except InputError:
             raise
         except Exception as error:
