@@ -80,7 +80,7 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
 @click.option(
     "--stdin", "from_stdin", is_flag=True, help="Take contexts as JSON lines instead of watching candle files."
 )
-@click.option("--exchange", metavar="NAME", help="Fetch new candles from this exchange (needs candletune[exchange]).")
+@click.option("--exchange", metavar="NAME", help="Fetch new candles from this exchange (needs ccxt).")
 def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_stdin: bool, exchange: str | None) -> None:
     """On every closed candle the incumbent answers, then the candidate is asked; both go into the journal.
 

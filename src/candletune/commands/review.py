@@ -23,7 +23,7 @@ def review(
     except ImportError as error:
         from candletune.errors import UsageError
 
-        raise UsageError(f"{error.name} is not installed; pip install 'candletune[serve]'") from None
+        raise UsageError(f"{error.name} is not installed; pip install fastapi uvicorn") from None
     from candletune.web.guard import check_loopback
     from candletune.web.socket import listen
 

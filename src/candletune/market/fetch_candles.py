@@ -53,7 +53,7 @@ def open_exchange(name: str, url: str | None = None) -> Any:
     try:
         import ccxt
     except ImportError:
-        raise UsageError("fetch candles: needs ccxt; install it with pip install 'candletune[exchange]'") from None
+        raise UsageError("fetch candles: needs ccxt; install it with pip install ccxt") from None
     if name not in ccxt.exchanges:
         near = get_close_matches(name, ccxt.exchanges, n=1)
         hint = f"did you mean {near[0]}?" if near else "see ccxt's list of exchanges"

@@ -55,7 +55,7 @@ class Notifier:
         self._thread: threading.Thread | None = None
         if self._addresses and find_spec("apprise") is None:
             self._addresses = []
-            warn("notify.urls: needs apprise, so nothing is sent; pip install 'candletune[notify]'")
+            warn("notify.urls: needs apprise, so nothing is sent; pip install apprise")
 
     def __enter__(self) -> "Notifier":
         return self
