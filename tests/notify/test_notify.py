@@ -152,7 +152,7 @@ def test_a_slow_service_holds_nothing_up(receiver: Receiver) -> None:
 def test_without_apprise_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("candletune.notify.notifier.find_spec", lambda _: None)
     warnings = tell(load_config(None, [f"notify.urls=json://{SECRET}"]).notify, Event.VERDICT)
-    assert warnings == ["notify.urls: needs apprise, so nothing is sent; pip install 'candletune[notify]'"]
+    assert warnings == ["notify.urls: needs apprise, so nothing is sent; pip install apprise"]
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------
