@@ -29,6 +29,10 @@ _MAKERS = {
 """Folder in a run folder -> the stage that writes it."""
 
 
+class RunLocked(UsageError):
+    """Another process works in the run folder."""
+
+
 class RunFolder:
     """A folder that holds every file of one run; the one place where they are named.
 
@@ -127,7 +131,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise UsageError(
+            raise RunLocked(
                 f"{self.path}: another candletune process works in this run folder; wait for it or choose another "
                 "one with --set run.folder=FOLDER"
             ) from None

@@ -150,6 +150,7 @@ class DatasetManifest(Artifact):
         candles: ticker (and timeframe, beyond the shortest) -> what reading its file found.
         test_start: decisions from then on are kept out for the replay; None in a file of an earlier candletune.
         test_start_default: it was not configured.
+        candles_until: close of the newest candle that was there; None in a file of an earlier candletune.
         test_share: share of the candles kept out.
         context_sources: context file -> share of the train examples it told something about; None in a file of an
             earlier candletune.
@@ -177,6 +178,7 @@ class DatasetManifest(Artifact):
     candles: Mapping[str, CandleFile]
     test_start: Moment | None = None
     test_start_default: bool = False
+    candles_until: Moment | None = None
     test_share: float | None = None
     context_sources: Mapping[str, float] | None = None
     audit: DatasetDescription

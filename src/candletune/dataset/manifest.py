@@ -73,6 +73,7 @@ def describe(config: Config, made: Made) -> DatasetManifest:
         candles=made.survey.files,
         test_start=made.period.start,
         test_start_default=made.period.by_default,
+        candles_until=made.period.end,
         test_share=round(made.period.share, 4),
         context_sources=context_sources(map(context_of, train.iter_rows(named=True))),
         audit=describe_dataset(config, meta, made.prompts),

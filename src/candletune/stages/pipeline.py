@@ -24,15 +24,25 @@ def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
     reporter.say(f"{outcome.name:<9} {outcome.summary.get('headline', 'done')}  [{state}]")
 
 
-def run_pipeline(config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False) -> dict[str, StageOutcome]:
+def run_pipeline(
+    config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False, after: str = ""
+) -> dict[str, StageOutcome]:
     """Run every stage in order; the caller holds the run folder's lock.
 
     What is judged is the replay, even where `evaluate.journal` names a shadow test's journal for `evaluate`.
+
+    Args:
+        config: the whole configuration.
+        run: where the stages work.
+        reporter: where they report to.
+        force: run them up to date or not.
+        after: leave the stages up to this one as they are.
     """
     config = prepare(config, run, reporter)
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": None})})
     outcomes: dict[str, StageOutcome] = {}
-    for name in STAGES:
+    names = list(STAGES)
+    for name in names[names.index(after) + 1 :] if after else names:
         outcome = run_stage(stage(name), config, run, reporter, force=force)
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome

@@ -1,0 +1,39 @@
+"""`retrain`: train again when enough new candles have come; made to be started by a scheduler."""
+
+from pathlib import Path
+
+import click
+
+from candletune.commands import CANDLES, RUN, open_session, with_config
+
+
+@click.command(epilog="Example: candletune retrain --config ~/trader/candletune.toml   (examples/schedule has timers)")
+@with_config
+@click.option("--force", is_flag=True, help="Train again however few candles are new.")
+@click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
+def retrain(config_path: Path, assignments: tuple[str, ...], force: bool, require_promote: bool) -> int:
+    """Train on new candles with the same settings, and judge the result against the adapter that acts now.
+
+    Does nothing, with exit code 0, when fewer candles than retrain.min_new_candles are new or another candletune
+    process works in the run folder. Never promotes; an interrupted retraining goes on at the next start.
+    """
+    from candletune.runs import RunLocked
+    from candletune.stages.retrain import retrain as train_again
+
+    session = open_session(config_path, assignments, needs=(RUN, CANDLES))
+    run, reporter = session.run, session.reporter
+    try:
+        with run.lock():
+            outcomes = train_again(session.config, run, reporter, force=force)
+    except RunLocked:
+        reporter.say(f"{run.path}: another candletune process works in this run folder; nothing was done")
+        return 0
+    if outcomes is None:
+        return 0
+    summary = outcomes["evaluate"].summary
+    verdict = summary["verdict"]
+    reporter.say(f"verdict: {verdict} ({summary['reason']})")
+    reporter.say(f"report: {run.report}")
+    if verdict == "promote":
+        reporter.say("nothing was promoted; `candletune promote` makes this adapter the active one")
+    return 4 if require_promote and verdict != "promote" else 0
