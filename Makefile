@@ -7,7 +7,7 @@ EXTRAS ?= dev,serve,tensorboard,exchange,notify
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test unit lint types coverage docs clean
+.PHONY: help setup demo test unit lint types docs wheel wheel-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,13 +36,21 @@ unit: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(READY)
 	$(BIN)/mypy
+
+wheel: $(READY)  ## build wheel and source archive into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
+wheel-check: $(READY)  ## build a wheel, install it alone, run the demo from it
+	@scratch=$$(mktemp -d) && $(BIN)/python tests/wheel/check_wheel.py $$scratch/check && rm -rf $$scratch
 
 docs: $(READY)  ## build the documentation site into site/
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment and every cache (run folders stay)
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.json site
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist .coverage .coverage.json site

@@ -98,7 +98,8 @@ def test_from_the_first_training_to_the_next(
 
     code, said = leave(capsys, "retrain", *command)
     assert (code, "nothing was trained here yet; run `candletune run` first" in said) == (3, True)
-    assert leave(capsys, "run", *command)[0] == 0
+    code, said = leave(capsys, "run", *command)
+    assert code == 0, said
     run = RunFolder(home / "run")
     first = json.loads(run.dataset_manifest.read_text())
     assert leave(capsys, "promote", *command, "--force", "paper account")[0] == 0

@@ -4,7 +4,7 @@ What is new is counted against the candles the last dataset was made from. The t
 that new ones reach the training. The replay compares with the adapter that acts; nothing is promoted here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,7 +89,12 @@ def new_candles(config: Config, since: datetime) -> dict[str, int]:
 
 
 def retrain(
-    config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False
+    config: Config,
+    run: RunFolder,
+    reporter: Reporter,
+    *,
+    force: bool = False,
+    before: Callable[[Config, list[str]], None] = lambda config, stages: None,
 ) -> dict[str, StageOutcome] | None:
     """Train again when every pair has `retrain.min_new_candles` new ones; the caller holds the run folder's lock.
 
@@ -100,6 +105,7 @@ def retrain(
         run: where the last training lies.
         reporter: where to report to.
         force: train whatever came.
+        before: called with the configuration and the stages that will run, before anything is written.
 
     Returns:
         The stages' outcomes; None when there was nothing new.
@@ -122,11 +128,15 @@ def retrain(
     _warn_of_changes(config, run, reporter)
     if enough:
         reporter.say(f"retraining: {shown} new candles since {_when(last.until)}")
+        moved = _moved(config, last, reporter)
+        before(moved, list(STAGES))
         if last.finished:
             keep_history(run, last, reporter)
-        return run_pipeline(_moved(config, last, reporter), run, reporter)
+        return run_pipeline(moved, run, reporter)
     reporter.say(f"finishing the retraining that began {_when(last.at)}")
-    return run_pipeline(_at(config, last.test_start), run, reporter, after="dataset")
+    as_begun = _at(config, last.test_start)
+    before(as_begun, [name for name in STAGES if name != "dataset"])
+    return run_pipeline(as_begun, run, reporter, after="dataset")
 
 
 def keep_history(run: RunFolder, last: LastTraining, reporter: Reporter) -> Path:
