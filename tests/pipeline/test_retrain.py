@@ -29,6 +29,7 @@ min_new_candles = 200
 per_class = 40
 natural_eval = 60
 [train]
+device = "cpu"
 max_steps = 4
 effective_batch = 8
 save_steps = 2
