@@ -74,8 +74,8 @@ def memory_budget() -> float:
     available = float(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+        limit = int((group / "memory.max").read_text(encoding="utf-8"))
+        used = int((group / "memory.current").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         pass  # no such group, or `max`
     else:
