@@ -132,3 +132,7 @@ def test_a_shadow_weeks_report_lies_beside_the_replays(made: Made, tmp_path: Pat
     assert run.report.read_bytes() == before
     page = run.shadow_report.read_text(encoding="utf-8")
     assert f"This page is about the journal {journal}" in page
+
+
+def test_what_was_kept_out_for_the_replay_is_shown(html: str) -> None:
+    assert "<dt>Kept out for the replay from</dt><dd>2022-06-01 00:00 UTC on</dd>" in html
