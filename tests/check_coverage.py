@@ -13,7 +13,7 @@ COMPLETE = (
     "src/candletune/journal/rows.py",
     "src/candletune/journal/reader.py",
     "src/candletune/journal/writer.py",
-    "src/candletune/evaluation/decide.py",
+    "src/candletune/evaluation/rule.py",
 )
 
 

@@ -1,14 +1,14 @@
 """Each baseline's metrics on the scored rows, and the candidate's lead over it."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from candletune.artifacts import DatasetManifest
-from candletune.artifacts.metrics import BaselineMetrics
+from candletune.artifacts.metrics import BaselineMetrics, Interval
 from candletune.config import Config, EvaluateConfig
 from candletune.dataset import load_pair, read_examples
 from candletune.decide.priors import shares_of
@@ -80,41 +80,42 @@ def compare_baselines(
     time_index = rows["timestamp"].rle_id().to_numpy()
     acts, right = (rows[f"shadow_{name}"].fill_null(value=False).to_numpy() for name in ("acts", "correct"))
     truth = outcome_classes(rows["forward_return"], limits.move)
-    settings: dict[str, Any] = {
-        "block": block,
-        "resamples": limits.resamples,
-        "confidence": limits.confidence,
-        "seed": seed,
-    }
+    bootstrap = partial(
+        bootstrap_difference, block=block, resamples=limits.resamples, confidence=limits.confidence, seed=seed
+    )
     metrics = {}
     for name, chosen in actions.items():
         answered = chosen != SILENT
         candidate = _by_time(time_index, acts & answered, right & answered)
         own = _by_time(time_index, (chosen != HOLD) & answered, chosen == truth)
-        metrics[name] = BaselineMetrics(
-            **_own_scores(chosen[answered], rows["forward_return"].filter(pl.Series(answered)), limits.move),
-            interval=bootstrap_difference(own, None, **settings)[0],
-            lead=bootstrap_difference(candidate, own, **settings)[0],
+        metrics[name] = _scores(
+            chosen[answered],
+            rows["forward_return"].filter(pl.Series(answered)),
+            limits.move,
+            interval=bootstrap(own, None)[0],
+            lead=bootstrap(candidate, own)[0],
         )
     return metrics
 
 
-def _own_scores(actions: Ints, returns: pl.Series, move: float) -> dict[str, Any]:
-    """Metrics of decisions (n,) against forward returns without nulls (n,), as `BaselineMetrics` names them."""
+def _scores(actions: Ints, returns: pl.Series, move: float, *, interval: Interval, lead: Interval) -> BaselineMetrics:
+    """Metrics of decisions (n,) against forward returns without nulls (n,)."""
     truth = outcome_classes(returns, move)
     names = pl.Series([DECISIONS[action] for action in actions], dtype=pl.String)
     scored = pl.DataFrame({"action": names, "change": returns})
     right = scored.select(correct(pl.col("action"), pl.col("change"), move)).to_series().to_numpy()
     acts = actions != HOLD
     signed = np.where(actions == 0, 1.0, -1.0) * returns.to_numpy()
-    return {
-        "rows": len(actions),
-        "signals": int(acts.sum()),
-        "accuracy_signals": float(right[acts].mean()) if acts.any() else None,
-        "accuracy_all": float(right.mean()) if len(right) else None,
-        "balanced_accuracy": class_scores(truth, actions).balanced_accuracy,
-        "mean_signed_return": float(signed[acts].mean()) if acts.any() else None,
-    }
+    return BaselineMetrics(
+        rows=len(actions),
+        signals=int(acts.sum()),
+        accuracy_signals=float(right[acts].mean()) if acts.any() else None,
+        accuracy_all=float(right.mean()) if len(right) else None,
+        balanced_accuracy=class_scores(truth, actions).balanced_accuracy,
+        mean_signed_return=float(signed[acts].mean()) if acts.any() else None,
+        interval=interval,
+        lead=lead,
+    )
 
 
 def not_clearly_beaten(baselines: Mapping[str, BaselineMetrics]) -> list[str]:

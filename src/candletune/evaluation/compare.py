@@ -1,7 +1,7 @@
 """The candidate against the incumbent, paired in time: the gain, its intervals, and how much was really seen."""
 
 import math
-from typing import Any
+from functools import partial
 
 import polars as pl
 
@@ -28,20 +28,17 @@ def compare_times(
     """The gain on BUY/SELL signals with its intervals, the mean signed return, and the effective sample size."""
     ratios = {side: Ratio(times.hits[side], times.signals[side]) for side in SIDES}
     block = block_length(times.overlap, len(times))
-    settings: dict[str, Any] = {
-        "block": block,
-        "resamples": limits.resamples,
-        "confidence": limits.confidence,
-        "seed": seed,
-    }
-    gain, error = bootstrap_difference(ratios["shadow"], ratios["active"], **settings)
-    signed, _ = bootstrap_difference(Ratio(times.signed, times.signals["shadow"]), None, **settings)
+    bootstrap = partial(
+        bootstrap_difference, block=block, resamples=limits.resamples, confidence=limits.confidence, seed=seed
+    )
+    gain, error = bootstrap(ratios["shadow"], ratios["active"])
+    signed, _ = bootstrap(Ratio(times.signed, times.signals["shadow"]), None)
     effective = times.effective("shadow")
     # Promotion asks one side only, so the level is spent there: twice of it for an interval with both ends.
     factor = sequential_factor(effective, 2 * (1 - limits.confidence))
     return Comparison(
         accuracy_signals=gain,
-        sides={side: bootstrap_difference(ratio, None, **settings)[0] for side, ratio in ratios.items()},
+        sides={side: bootstrap(ratio, None)[0] for side, ratio in ratios.items()},
         standard_error=error if math.isfinite(error) else None,
         sequential=_sequential(gain, error, factor),
         signed_return=signed,

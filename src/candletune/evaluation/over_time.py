@@ -93,14 +93,12 @@ def equity_curves(scored: pl.DataFrame, fee: float) -> dict[str, list[Any]]:
     return {"time": grown["timestamp"].to_list()} | {name: grown[name].round(5).to_list() for name in names}
 
 
-def agreement_by_month(scored: pl.DataFrame) -> list[dict[str, Any]]:
+def agreement_by_month(scored: pl.DataFrame) -> dict[str, float]:
     """Share of rows both sides answered alike, by month."""
     both = scored.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
     month = pl.col("timestamp").dt.strftime("%Y-%m").alias("month")
-    table = both.group_by(month).agg(
-        (pl.col("active_action") == pl.col("shadow_action")).mean().alias("share"), pl.len()
-    )
-    return table.sort("month").to_dicts()
+    table = both.group_by(month).agg((pl.col("active_action") == pl.col("shadow_action")).mean().alias("share"))
+    return dict(table.sort("month").iter_rows())
 
 
 def thin(frame: pl.DataFrame, count: int) -> pl.DataFrame:

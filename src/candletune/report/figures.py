@@ -158,7 +158,7 @@ def shares(metrics: Metrics) -> Figure:
     return figure(data, barmode="stack", xaxis=axis, height=200, legend={"traceorder": "normal"})
 
 
-def monthly(months: Mapping[str, GroupMetrics], agreement: Sequence[Mapping[str, Any]]) -> Figure:
+def monthly(months: Mapping[str, GroupMetrics], agreement: Mapping[str, float]) -> Figure:
     """Accuracy on BUY and SELL by month, both models, and how often they agreed."""
     data: list[Plotly] = []
     for side, name in NAMES.items():
@@ -169,9 +169,8 @@ def monthly(months: Mapping[str, GroupMetrics], agreement: Sequence[Mapping[str,
             _line(name, side, list(months), values, text=counts, hovertemplate="%{y:.0%}, %{text}")
             | {"mode": "lines+markers", "marker": {"symbol": "square" if side == "active" else "circle", "size": 8}}
         )
-    alike = [round(row["share"], 4) for row in agreement]
-    when = [row["month"] for row in agreement]
-    bars = {"type": "bar", "name": "Agreement", "x": when, "y": alike, "marker": {"color": "@line"}}
+    alike = [round(share, 4) for share in agreement.values()]
+    bars = {"type": "bar", "name": "Agreement", "x": list(agreement), "y": alike, "marker": {"color": "@line"}}
     return figure(
         [{**bars, "hovertemplate": "%{y:.0%} alike"}, *data],
         xaxis={"type": "category"},
