@@ -201,3 +201,24 @@ def test_one_model_in_memory_at_a_time(
     assert (most, loaded) == (1, [])
     assert np.abs(asked.probabilities - reference.probabilities).max() < 1e-3
     assert np.abs(asked.probabilities - asked.bare).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("setting", "cap", "gib"), [(None, 1.0, 7.75), (6.0, 1.0, 6.0), (9.0, 0.5, 4.75)], ids=["free", "setting", "cap"]
+)
+def test_a_card_budget_is_the_smallest_of_setting_cap_and_what_is_free(
+    setting: float | None, cap: float, gib: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _=None: (7 * GIB, 10 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _=None: GIB)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _=None: cap, raising=False)
+    assert memory.device_budget(setting, "cuda") == pytest.approx(gib * GIB)
+
+
+def test_memory_on_a_cpu_is_what_a_container_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = memory.memory_budget()
+    assert memory.device_budget(1e-3, "cpu") == pytest.approx(1e-3 * GIB)
+    read = Path.read_text
+    limits = {"memory.max": str(3 * GIB), "memory.current": str(GIB)}
+    monkeypatch.setattr(Path, "read_text", lambda self, *a, **k: limits.get(self.name) or read(self, *a, **k))
+    assert memory.memory_budget() == pytest.approx(min(whole, 0.5 * GIB), rel=0.2)

@@ -52,19 +52,29 @@ def device_budget(vram_gib: float | None, device: str) -> float:
     Returns:
         The smallest of the setting, the process's cap, and what is free less a reserve.
     """
-    allowed = _free_on_card() if device == "cuda" else memory_budget()
-    return min(allowed, vram_gib * GIB) if vram_gib else allowed
+    if device == "cuda":
+        return card_budget(vram_gib)
+    return min(memory_budget(), vram_gib * GIB) if vram_gib else memory_budget()
 
 
-def _free_on_card() -> float:
+def card_budget(vram_gib: float | None, card: Any = None) -> float:
+    """Bytes this process may hold on a card, those it holds already included.
+
+    Args:
+        vram_gib: train.vram_gib.
+        card: a torch device; none: the current one.
+
+    Returns:
+        The smallest of the setting, the process's cap, and what is free, less a reserve.
+    """
     import torch
 
-    free, total = torch.cuda.mem_get_info()
-    allowed = float(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+    free, total = torch.cuda.mem_get_info(card)
+    allowed: float = free + torch.cuda.memory_reserved(card)
     if hasattr(torch.cuda, "get_per_process_memory_fraction"):
-        cap = torch.cuda.get_per_process_memory_fraction() * total - torch.cuda.memory_allocated()
-        allowed = min(allowed, cap)
-    return max(allowed - CARD_RESERVE, 0.0)
+        allowed = min(allowed, torch.cuda.get_per_process_memory_fraction(card) * total)
+    allowed -= CARD_RESERVE
+    return min(allowed, vram_gib * GIB) if vram_gib else allowed
 
 
 def memory_budget() -> float:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from candletune.base.memory import card_budget
 from candletune.config import TrainConfig
 from candletune.errors import InputError
 
 GIB = 2**30
 MARGIN = 1.02
 """Estimates are multiplied by this: allocator rounding and small tensors."""
-CARD_RESERVE = 0.25 * GIB
-"""Left alone of what a card or a cap has: fragments and CUDA's own workspaces."""
 IN_FLIGHT = 4
 """Feed-forward chunks on their way to host memory at once, with the one being computed."""
 RECOMPUTED, FEED_FORWARD_SHARE = 0.74, 0.52
@@ -312,13 +311,4 @@ def _spend_rest(plan: Plan, estimated: Callable[[Plan], Plan], shape: ModelShape
 
 def budget_bytes(vram_gib: float | None, device: Any) -> float:
     """Bytes this process may hold on a device: the smallest of the setting, the process's cap and what is free."""
-    import torch
-
-    if device.type != "cuda":
-        return (vram_gib or 1024.0) * GIB
-    free, total = torch.cuda.mem_get_info(device)
-    allowed: float = free + torch.cuda.memory_reserved(device)
-    if hasattr(torch.cuda, "get_per_process_memory_fraction"):
-        allowed = min(allowed, torch.cuda.get_per_process_memory_fraction(device) * total)
-    allowed -= CARD_RESERVE
-    return min(allowed, vram_gib * GIB) if vram_gib else allowed
+    return card_budget(vram_gib, device) if device.type == "cuda" else (vram_gib or 1024.0) * GIB
