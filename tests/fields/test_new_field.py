@@ -23,7 +23,7 @@ from dataclasses import replace
 import numpy as np, polars as pl
 from candletune.config import load_config
 from candletune.dataset.pairs import load_pair
-from candletune.evaluation.baselines import baseline_actions
+from candletune.evaluation.baselines import Task, baseline_actions
 from candletune.fields.columns import market_rows
 from candletune.fields.registry import FEATURES, KEY_NAMES
 from candletune.prompts.context import clean_context, context_of
@@ -45,7 +45,7 @@ labelled = rows.with_columns(adx=pl.Series(np.array([10.0, 30.0, 60.0])[classes]
 # Nothing else tells the class, so only a baseline that reads the field can be right.
 others = ("rsi", "macd_hist", "ema_gap_pct", "bb_percent", "change_24h")
 blind = labelled.with_columns(pl.lit(1.0).alias(name) for name in others)
-actions = baseline_actions(blind, blind, classes, threshold=0.02, natural=None, seed=1)
+actions = baseline_actions(Task(blind, blind, classes, threshold=0.02, natural=None, seed=1))
 print(json.dumps({
     "key": "adx" in KEY_NAMES,
     "features": [feature.name for feature in FEATURES],
