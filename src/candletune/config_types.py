@@ -38,7 +38,7 @@ def _training_engine(value: str) -> str:
     folder = Path(__file__).parent / "training" / "engines"
     names = ["auto", *sorted(module.name for module in iter_modules([str(folder)]))]
     if value not in names:
-        raise ValueError(f"expected one of {', '.join(names)}, got {value!r}")
+        raise ValueError(f"expected one of {', '.join(names)}")  # what was got is said behind it
     return value
 
 
