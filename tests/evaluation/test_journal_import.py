@@ -109,6 +109,12 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
         line(ticker=" "): "ticker is missing",
         line(active={"confidence": 0.7}): "without a decision",
         line(shadow={"action": "BUY", "probabilities": {"BUY": 0.5}}): "expected BUY, SELL and HOLD",
+        line("9999-12-31T23:59:59-12:00"): "out of range",
+        line("0001-01-01T00:00:00+12:00"): "out of range",
+        line(active={"action": "BUY", "reasoning": "\ud800"}): "surrogates not allowed",
+        "[" * 100_000 + "\n": "not valid JSON",
+        line({"at": 1}): "no time like",
+        line(price=float("nan")): "nan",
     }
     summary = imported(tmp_path, "".join([line("2025-03-01T12:00:00Z"), "\n", *broken, line()]))
     assert (summary.lines, summary.rows) == (len(broken) + 2, 2)
@@ -184,11 +190,13 @@ def test_bad_usage_is_one_line(text: str, changes: dict[str, Any], words: str, t
         (line("soon") * 3, r"none of 3 lines is a row; line 1: timestamp 'soon'"),
         (line(ticker="DOGE"), r"data.pairs has no pair for \(DOGE\)"),
         ("[1,", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("time,price\n" + "x" * 200_000, "not readable as csv"),
     ],
 )
 def test_nothing_to_import_writes_nothing(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
-        imported(tmp_path, text)
+        imported(tmp_path, text, "log.jsonl" if text.startswith("{") else "log")
     assert not list(tmp_path.glob("ab.jsonl*"))
 
 

@@ -50,13 +50,16 @@ def read_log(path: Path) -> list[Record]:
         return _json_list(path, text)
     if start == "{" or path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return list(_json_lines(text))
-    return list(_csv_lines(text))
+    try:
+        return list(_csv_lines(text))
+    except csv.Error as error:
+        raise InputError(f"{path}: not readable as csv ({error}); expected JSON lines, a JSON list, or csv") from None
 
 
 def _json_list(path: Path, text: str) -> list[Record]:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); expected a list of objects, or one a line") from None
     return [_record(number, value) for number, value in enumerate(values, start=1)]
 
@@ -67,7 +70,7 @@ def _json_lines(text: str) -> Iterator[Record]:
             continue
         try:
             yield _record(number, json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Record(number, {}, f"not valid JSON ({error})")
 
 

@@ -49,9 +49,12 @@ class ImportSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
+    """A row, the line and moment it comes from, and its bytes: whatever cannot be written is a bad line too."""
+
     line: int
     at: datetime
     row: Row
+    data: bytes
 
 
 def import_log(source: Path, output: Path, settings: ImportSettings) -> JournalImport:
@@ -74,7 +77,7 @@ def import_log(source: Path, output: Path, settings: ImportSettings) -> JournalI
     for record in records:
         try:
             good.append(_parse(record, columns, settings, zone))
-        except ValueError as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             bad.append(BadLine(line=record.line, problem=" ".join(str(error).split())))
     known = [parsed for parsed in good if parsed.row.ticker in settings.tickers]
     kept = _first_of_each_candle(known)
@@ -98,7 +101,7 @@ def import_log(source: Path, output: Path, settings: ImportSettings) -> JournalI
         bad=tuple(bad),
     )
     summary.write(output.with_name(output.name + ".import.json"))
-    write_bytes(output, b"".join(parsed.row.line() for parsed in kept))
+    write_bytes(output, b"".join(parsed.data for parsed in kept))
     return summary
 
 
@@ -143,7 +146,7 @@ def _parse(record: Record, columns: Mapping[str, str], settings: ImportSettings,
         active=sides["active"],
         shadow=sides["shadow"],
     )
-    return _Parsed(record.line, at, row)
+    return _Parsed(record.line, at, row, row.line())
 
 
 def _zone(name: str) -> tzinfo | None:
