@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from candletune.artifacts import Certificate
 from candletune.config import Config
-from candletune.console import duration
 from candletune.errors import CandletuneError
 from candletune.files import read_json
 from candletune.hashes import sha256_path
@@ -41,7 +40,8 @@ def _running(run: RunFolder) -> dict[str, Any] | None:
     progress = read_progress(run)
     if progress is None:
         return None
-    return progress.model_dump(mode="json", exclude={"version", "process_started"}) | {"alive": progress.alive}
+    facts = progress.model_dump(mode="json", exclude={"version", "process_started"})
+    return facts | {"alive": progress.alive, "text": progress.describe()}
 
 
 def _stage(entry: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -127,7 +127,7 @@ def print_status(found: dict[str, Any], console: "Console | None" = None) -> Non
     running = found["running"]
     for name, stage in found["stages"].items():
         if running is not None and running["stage"] == name and running["alive"]:
-            table.add_row(name, "[bold]running[/]", "", escape(_how_far(running)))
+            table.add_row(name, "[bold]running[/]", "", escape(running["text"]))
         elif stage is None:
             table.add_row(name, "[dim]not yet[/]", "", "")
         else:
@@ -139,21 +139,11 @@ def print_status(found: dict[str, Any], console: "Console | None" = None) -> Non
         console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
 
 
-def _how_far(running: dict[str, Any]) -> str:
-    """Such as `training: 120 of 300 (40 %), about 3 min 20 s left; loss 0.41`."""
-    if not running["task"]:
-        return f"since {moment(running['started'])}"
-    of = f" of {running['total']:g} ({percent(running['done'] / running['total'])})" if running["total"] else ""
-    left = "" if running["seconds_left"] is None else f", about {duration(running['seconds_left'])} left"
-    note = f"; {running['note']}" if running["note"] else ""
-    return f"{running['task']}: {running['done']:g}{of}{left}{note}"
-
-
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """The facts below the table, one line each."""
     lines = []
     if (running := found["running"]) is not None and not running["alive"]:
-        ended = f"{running['stage']} was stopped about {moment(running['updated'])} UTC ({_how_far(running)})"
+        ended = f"{running['stage']} was stopped about {moment(running['updated'])} UTC ({running['text']})"
         lines.append(("stopped", f"{ended}; run the same command again to go on"))
     lines += [
         (

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from candletune.console import Pace, Reporter, Task
+from candletune.console import Pace, Reporter, Task, duration
 from candletune.files import remove, write_text
 from candletune.runs import RunFolder
 
@@ -60,6 +60,14 @@ class StageProgress(BaseModel):
         except psutil.Error:
             return False
         return abs(began - self.process_started) < 1.0
+
+    def describe(self) -> str:
+        """Such as `training: 120 of 300 (40%), about 3 min 20 s left; loss 0.41`."""
+        if not self.task:
+            return f"since {self.started:%Y-%m-%d %H:%M} UTC"
+        of = f" of {self.total:g} ({self.done / self.total:.0%})" if self.total else ""
+        left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
+        return f"{self.task}: {self.done:g}{of}{left}" + (f"; {self.note}" if self.note else "")
 
 
 def read_progress(run: RunFolder) -> StageProgress | None:
