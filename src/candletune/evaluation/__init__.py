@@ -1,1 +1,1 @@
-"""Replay, outcomes, metrics, statistics, baselines and the decision rule."""
+"""Outcomes, metrics, statistics, baselines, reviews and the decision rule: the only place that scores."""

@@ -1,1 +1,1 @@
-"""The live side: signal, shadow, promotion."""
+"""Live: the signal, the shadow loop, which model acts, promotion and rollback."""

@@ -1,1 +1,1 @@
-"""What was knowable at a decision time: candles, indicators, sentiment context, timeframes, simulated markets."""
+"""What was knowable at a decision time: candles, sentiment, timeframes, and simulated markets."""

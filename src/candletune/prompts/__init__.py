@@ -1,1 +1,1 @@
-"""One renderer for dataset, training and inference: template, reasons, parsing, grounding, chat format."""
+"""One renderer for everyone: context, template, reasons, grounding, and parsing of answers."""

@@ -1,1 +1,1 @@
-"""The HTML report and the blind review."""
+"""Renders what evaluation found: one HTML report."""
