@@ -74,8 +74,8 @@ class BaseConfig(Table):
     model: str = Field("mistralai/Ministral-8B-Instruct-2410", description="hub name, folder, or `tiny`")
     gguf: Path | None = Field(None, description="the base as GGUF; none: written from `base.model`")
     revision: str | None = Field(None, description="hub revision")
-    chat: Literal["mistral", "template"] = Field(
-        "mistral", description="`[INST]..[/INST]` as ids, or the tokenizer's own chat template"
+    chat: Literal["auto", "template", "mistral"] = Field(
+        "auto", description="auto: the base's chat template, `[INST]..[/INST]` where it has none; or one of the two"
     )
     cache: Path = Field(Path("~/.cache/candletune"), description="where the tiny base is kept")
 

@@ -213,8 +213,7 @@ def test_the_grammar_is_as_strict_as_over_the_whole_vocabulary(
 
 
 def engine_size(engine: LlamaCppEngine) -> int:
-    size: int = llama_cpp.llama_vocab_n_tokens(engine.vocab)
-    return size
+    return engine.vocabulary.size
 
 
 def test_temperature_samples(files: Path, texts: tuple[list[str], list[str]]) -> None:

@@ -195,7 +195,7 @@ def test_one_model_in_memory_at_a_time(
     config = settings(random_base)
     prompts = texts[0][:3]
     asked = certify.ask_export(
-        exported[kind], exported["base"], config.engine, prompts, SilentReporter(), merged=kind == "merged"
+        exported[kind], exported["base"], config, prompts, SilentReporter(), merged=kind == "merged"
     )
     reference = certify.ask_reference(config, adapter, prompts, SilentReporter())
     assert (most, loaded) == (1, [])

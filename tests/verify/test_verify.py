@@ -95,6 +95,7 @@ ANSWERS = ExportAnswers(
     repeatable=True,
     ids=[[1, 2], [1, 3]],
     quantized=False,
+    chat={"before": "<s>[INST]", "after": "[/INST]", "end": "</s>"},
 )
 TEXT_CRITERIA = {"answers that parse", "answers that end themselves", "empty answers"}
 

@@ -54,6 +54,7 @@ class Certificate(Artifact):
         criteria: in the order they were looked at.
         findings: what was noticed; empty in files from before there were any.
         shares: share of each decision among the prompts; None where nothing could be asked.
+        chat: the chat format it was asked in; None where nothing could be asked, and in files from before it was kept.
     """
 
     COMMAND: ClassVar[str] = "verify"
@@ -65,3 +66,4 @@ class Certificate(Artifact):
     criteria: tuple[CertificateCriterion, ...]
     findings: tuple[CertificateFinding, ...] = ()
     shares: dict[Decision, float] | None = None
+    chat: dict[str, str] | None = None

@@ -17,10 +17,11 @@ class ChatFormat:
     """What stands around the user's text and ends the assistant's.
 
     Attributes:
-        before: text before the prompt, beginning with BOS.
+        before: text before the prompt, with BOS where the base has it.
         after: text between prompt and answer.
-        end: text after the answer (EOS).
+        end: the token that ends an answer.
         control: strings that are control tokens and may not occur in a prompt.
+        bos_tokens: how often BOS stands in `before` and `after`. Where it is the turn marker it comes with each turn.
     """
 
     before: str = "<s>[INST]"
@@ -40,12 +41,23 @@ class ChatFormat:
                 raise InputError(f"prompt: carries the control token {token}; clean the text it came from")
         return f"{self.before}{prompt}{self.after}"
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """What a manifest says of it: `before`, `after`, `end`."""
+        return {"before": self.before, "after": self.after, "end": self.end}
+
     def answer_text(self, completion: str) -> str:
         """The answer with its end."""
         return completion + self.end
 
 
 MISTRAL = ChatFormat()
+
+
+def mistral_chat(bos: str, end: str, control: Sequence[str]) -> ChatFormat:
+    """Mistral's `[INST]..[/INST]` with a base's own BOS (empty: none), end and control tokens."""
+    known = tuple(dict.fromkeys((*MISTRAL.control, *control)))
+    return ChatFormat(f"{bos}[INST]", MISTRAL.after, end, known, bos_tokens=1 if bos else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +93,29 @@ def decision_tokens(encode: Encode) -> DecisionTokens:
     return DecisionTokens(tuple(encoded[0][:length]), (first[0], first[1], first[2]))
 
 
-def encode_prompt(encode: Encode, prompt: str, bos: int, chat: ChatFormat = MISTRAL) -> list[int]:
+def encode_prompt(encode: Encode, prompt: str, bos: int | None, chat: ChatFormat = MISTRAL) -> list[int]:
     """Ids of everything before the answer.
 
     Raises:
-        InputError: not exactly one BOS at the start.
+        InputError: BOS does not stand in it as often as the chat writes it, or one that stands alone is not first.
     """
     ids = encode(chat.prompt_text(prompt))
-    if ids.count(bos) != 1 or ids[0] != bos:
-        raise InputError(f"prompt: {ids.count(bos)} BOS tokens, expected exactly one, at the start; check base.chat")
+    found = 0 if bos is None else ids.count(bos)
+    if found != chat.bos_tokens or (found == 1 and ids[0] != bos):
+        wanted = {0: "none", 1: "exactly one, at the start"}.get(chat.bos_tokens, str(chat.bos_tokens))
+        raise InputError(f"prompt: {found} BOS tokens, expected {wanted}; check base.chat")
     return ids
 
 
 def encode_example(
-    encode: Encode, prompt: str, completion: str, tokens: DecisionTokens, bos: int, chat: ChatFormat = MISTRAL
+    encode: Encode, prompt: str, completion: str, tokens: DecisionTokens, bos: int | None, chat: ChatFormat = MISTRAL
 ) -> Example:
     """Ids of a whole example.
 
     Raises:
         InputError: the completion does not begin with a decision.
     """
+    # The end stands in `answer`, so that it is supervised: the model learns to stop.
     before = encode_prompt(encode, prompt, bos, chat)
     answer = encode(chat.answer_text(completion))
     place = len(tokens.prefix)

@@ -1,15 +1,66 @@
 """A base's chat format, read from its chat template: what stands before and after a prompt, and what ends an answer.
 
+The format is a fact of the base: training, the certificate and llama.cpp all read it from here.
 The template is Jinja2 from a file of unknown origin, so it runs in Transformers' sandbox, on two sentinels only.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from candletune.base.chat import ChatFormat
+from candletune.base.chat import ChatFormat, mistral_chat
 from candletune.errors import InputError
 
 _PROMPT, _ANSWER = "candletune-prompt", "candletune-answer"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFacts:
+    """What a tokenizer contributes to its base's chat.
+
+    Attributes:
+        name: of the base, for errors.
+        template: the Jinja2 chat template; None where there is none.
+        bos: the BOS token as text; empty when there is none.
+        eos: the EOS token as text.
+        adds_bos: whether the tokenizer puts BOS first by itself.
+        control: control tokens as text.
+    """
+
+    name: str
+    template: str | None
+    bos: str
+    eos: str
+    adds_bos: bool
+    control: tuple[str, ...]
+
+
+def chat_of(facts: ChatFacts, wanted: str) -> ChatFormat:
+    """The chat format of a base.
+
+    Args:
+        facts: what its tokenizer says.
+        wanted: `base.chat`: `auto` (its template, Mistral's format where there is none), `template`, or `mistral`.
+
+    Raises:
+        InputError: `template` is wanted and there is none, it cannot be used, or no token ends an answer.
+    """
+    if wanted == "template" and not facts.template:
+        raise InputError(f"{facts.name}: no chat template; set base.chat = 'mistral' or use another base model")
+    if wanted == "mistral" or not facts.template:
+        found = mistral_chat(facts.bos, facts.eos, facts.control)
+    else:
+        found = chat_of_template(
+            facts.template,
+            name=facts.name,
+            bos=facts.bos,
+            eos=facts.eos,
+            adds_bos=facts.adds_bos,
+            control=facts.control,
+        )
+    if not found.end:
+        raise InputError(f"{facts.name}: no token ends an answer (no EOS); use another base model")
+    return found
 
 
 def chat_of_template(

@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-from candletune.base.chat import MISTRAL, ChatFormat, Encode
+from candletune.base.chat import ChatFormat, Encode
 from candletune.config import Config
 from candletune.errors import InputError
-
-_SENTINEL = "candletune-prompt"
 
 
 def load_tokenizer(path: Path) -> "Tokenizer":
     """Load a base's tokenizer.
 
     Raises:
-        InputError: it is missing or broken, or has no BOS or EOS.
+        InputError: it is missing or broken, or has no EOS.
     """
     from transformers import AutoTokenizer
 
@@ -31,9 +29,9 @@ class Tokenizer:
 
         assert isinstance(inner, PreTrainedTokenizerBase)  # noqa: S101
         self.inner = inner
-        if inner.bos_token_id is None or inner.eos_token_id is None:
-            raise InputError(f"{path}: its tokenizer has no BOS or EOS token; use another base model")
-        self.bos: int = inner.bos_token_id
+        if inner.eos_token_id is None:
+            raise InputError(f"{path}: its tokenizer has no EOS token; use another base model")
+        self.bos: int | None = inner.bos_token_id
         self.eos: int = inner.eos_token_id
         self.pad: int = self._distinct_pad()
 
@@ -61,24 +59,24 @@ class Tokenizer:
 
 
 def chat_format(config: Config, tokenizer: Tokenizer) -> ChatFormat:
-    """Mistral's `[INST]..[/INST]`, or what the tokenizer's own chat template puts around a prompt.
+    """The base's chat format, as `base.chat` wants it.
 
     Raises:
-        InputError: `base.chat = "template"` and the template does not show the prompt once, or there is none.
+        InputError: see `candletune.base.chat_template.chat_of`.
     """
-    control = tuple(dict.fromkeys((*MISTRAL.control, *tokenizer.inner.all_special_tokens)))
-    end = tokenizer.inner.eos_token
-    if config.base.chat == "mistral":
-        return ChatFormat(MISTRAL.before, MISTRAL.after, str(end), control)
-    if not tokenizer.inner.chat_template:
-        raise InputError(f"{config.base.model}: no chat template; set base.chat = 'mistral' or use another base model")
-    text = tokenizer.inner.apply_chat_template(
-        [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
+    from candletune.base.chat_template import ChatFacts, chat_of
+
+    inner = tokenizer.inner
+    template = inner.chat_template
+    if isinstance(template, dict):  # several by name; a chat without tools uses the default one
+        template = template.get("default")
+    marks = (token.content for token in inner.added_tokens_decoder.values() if token.special)
+    facts = ChatFacts(
+        name=config.base.model,
+        template=template,
+        bos=str(inner.bos_token) if tokenizer.bos is not None else "",
+        eos=str(inner.eos_token),
+        adds_bos=tokenizer.bos is not None and inner.encode("")[:1] == [tokenizer.bos],
+        control=tuple(dict.fromkeys((*inner.all_special_tokens, *marks))),
     )
-    before, found, after = str(text).partition(_SENTINEL)
-    if not found or _SENTINEL in after:
-        raise InputError(
-            f"{config.base.model}: its chat template does not show the prompt exactly once; use base.chat = 'mistral'"
-        )
-    bos = str(tokenizer.inner.bos_token)
-    return ChatFormat(before if before.startswith(bos) else bos + before, after, str(end), control)
+    return chat_of(facts, config.base.chat)

@@ -94,4 +94,6 @@ def open_engine(config: Config, run: RunFolder, base: Path | None = None) -> Eng
     """
     from candletune.engines.llama_cpp import LlamaCppEngine
 
-    return LlamaCppEngine(base or base_gguf(config, run), config.engine, beginning=beginning_of(config))
+    return LlamaCppEngine(
+        base or base_gguf(config, run), config.engine, config.base.chat, beginning=beginning_of(config)
+    )

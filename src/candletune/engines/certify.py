@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.base.quiet import quiet
-from candletune.config import Config, EngineConfig
+from candletune.config import Config
 from candletune.console import Reporter
 from candletune.engines import Engine, Generation
 from candletune.errors import InputError, OutOfMemory
@@ -43,6 +43,7 @@ class ExportAnswers:
         repeatable: asked again, behind a switch to the bare base and back, the probabilities have the same bits.
         ids: of each prompt.
         quantized: whether the base (or the merged model) is stored in less than 16 bits.
+        chat: what it was asked in: `before`, `after`, `end`.
     """
 
     template_sha256: str
@@ -52,6 +53,7 @@ class ExportAnswers:
     repeatable: bool
     ids: list[list[int]]
     quantized: bool
+    chat: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,14 @@ class ReferenceAnswers:
 
 
 def ask_export(
-    exported: Path, base: Path, config: EngineConfig, prompts: Sequence[str], reporter: Reporter, *, merged: bool
+    exported: Path, base: Path, config: Config, prompts: Sequence[str], reporter: Reporter, *, merged: bool
 ) -> ExportAnswers:
     """Ask llama.cpp with the export.
 
     Args:
         exported: LoRA GGUF, or a merged model.
         base: the base's GGUF.
-        config: engine settings; grammar and temperature are switched off.
+        config: engine settings, with grammar and temperature switched off, and `base.chat`.
         prompts: what is asked.
         reporter: progress.
         merged: whether `exported` is a whole model.
@@ -79,7 +81,8 @@ def ask_export(
         DoesNotLoad: the export or the base is refused.
         OutOfMemory: card or memory do not hold it.
     """
-    config = config.model_copy(update={"grammar": False, "temperature": 0.0})
+    settings = config.engine.model_copy(update={"grammar": False, "temperature": 0.0})
+    config = config.model_copy(update={"engine": settings})
     bare: NDArray[np.float64] | None = None
     template = _template_of(exported)
     with _llama_cpp(exported if merged else base, config, adapter=None if merged else exported) as engine:
@@ -92,10 +95,11 @@ def ask_export(
         repeatable = bool(np.array_equal(engine.score(prompts), probabilities))
         quantized = engine.base.fields.get("general.file_type") not in PLAIN_TYPES
         ids = [engine.prompt_ids(prompt) for prompt in prompts]
+        chat = engine.chat.texts
     if bare is None:
         with _llama_cpp(base, config) as plain:
             bare = plain.score(prompts)
-    return ExportAnswers(template, probabilities, bare, texts, repeatable, ids, quantized)
+    return ExportAnswers(template, probabilities, bare, texts, repeatable, ids, quantized, chat)
 
 
 def _template_of(exported: Path) -> str:
@@ -106,12 +110,12 @@ def _template_of(exported: Path) -> str:
 
 
 @contextmanager
-def _llama_cpp(model: Path, config: EngineConfig, *, adapter: Path | None = None) -> Iterator["LlamaCppEngine"]:
+def _llama_cpp(model: Path, config: Config, *, adapter: Path | None = None) -> Iterator["LlamaCppEngine"]:
     """The engine over a model, with the adapter in use where there is one; closed at the end."""
     from candletune.engines.llama_cpp import LlamaCppEngine
 
     try:
-        engine = LlamaCppEngine(model, config)
+        engine = LlamaCppEngine(model, config.engine, config.base.chat)
     except OutOfMemory:
         raise
     except InputError as error:

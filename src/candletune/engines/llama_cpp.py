@@ -10,12 +10,14 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.chat import MISTRAL, PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
+from candletune.base.chat import PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
+from candletune.base.gguf_chat import gguf_chat, recorded_chat, with_texts
 from candletune.config import EngineConfig
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Generation, Stopped, sampling
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import Header, read_header
+from candletune.gguf.llama_vocabulary import LlamaVocabulary
 from candletune.gguf.log import captured
 
 SLOTS = 2
@@ -34,15 +36,16 @@ class LlamaCppEngine:
     Args:
         base: the base model's GGUF.
         config: context, threads, GPU layers, sampling.
-        chat: what stands around a prompt.
+        chat: `base.chat`. With `auto` a base that says nothing of its chat is asked in the one that its first adapter
+            records, Mistral's where that says nothing either.
         beginning: text every prompt begins with, read once for each adapter; see `candletune.engines.beginning_of`.
     """
 
-    def __init__(self, base: Path, config: EngineConfig, chat: ChatFormat = MISTRAL, *, beginning: str = "") -> None:
+    def __init__(self, base: Path, config: EngineConfig, chat: str = "auto", *, beginning: str = "") -> None:
         self.base = read_header(base)
         if self.base.is_adapter:
             raise InputError(f"{base}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF")
-        self.config, self.chat = config, chat
+        self.config, self._text = config, beginning
         self._model: Any = None
         self._context: Any = None
         self._adapters: dict[str, Any] = {}
@@ -53,10 +56,21 @@ class LlamaCppEngine:
         self._abort = llama_cpp.ggml_abort_callback(lambda _: self._stop is not None and self._stop())
         self._load(base)
         self._batch = Batch(llama_cpp.llama_n_batch(self._context))
-        self.vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self._bos = llama_cpp.llama_vocab_bos(self.vocab)
-        self.tokens = decision_tokens(self.encode)
-        self._beginning = self.encode(chat.before + beginning) if beginning else []
+        self.vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(self._model))
+        self.tokens = decision_tokens(self.vocabulary.encode)
+        try:
+            found, self._chat_known = gguf_chat(self.base, self.vocabulary, chat)
+        except InputError:
+            self.close()
+            raise
+        self._ask_in(found)
+
+    def _ask_in(self, chat: ChatFormat) -> None:
+        """Take a chat format; only before anything is read."""
+        self.chat = chat
+        self._beginning = self.vocabulary.encode(chat.before + self._text) if self._text else []
+        end = self.vocabulary.encode(chat.end)
+        self._end = end[0] if len(end) == 1 else None
 
     def _load(self, base: Path) -> None:
         parameters = llama_cpp.llama_model_default_params()
@@ -100,6 +114,7 @@ class LlamaCppEngine:
         """See the protocol. The header is checked first: type, architecture, and the base it was trained on."""
         header = read_header(path)
         check_adapter(header, self.base)
+        self._check_chat(header)
         with captured() as log:
             adapter = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
             if not adapter:
@@ -110,6 +125,18 @@ class LlamaCppEngine:
                     )
                 raise InputError(f"{path}: llama.cpp refuses the adapter ({log.last_error()}); export it again")
         self._adapters[name] = adapter
+
+    def _check_chat(self, adapter: Header) -> None:
+        """An adapter answers in the chat it was trained in, and in no other."""
+        recorded = recorded_chat(adapter)
+        if recorded is not None and not self._chat_known and not any(self._held):
+            self._ask_in(with_texts(self.chat, recorded, self.vocabulary.text_of(self.vocabulary.bos)))
+            self._chat_known = True
+        if recorded is not None and recorded != self.chat.texts:
+            raise InputError(
+                f"{adapter.path}: trained in the chat {_shown(recorded)}, but {self.base.path.name} is asked in "
+                f"{_shown(self.chat.texts)}; set base.chat as in training, or train it again"
+            )
 
     def use(self, name: str | None) -> None:
         """See the protocol."""
@@ -133,28 +160,9 @@ class LlamaCppEngine:
 
     # --- tokens -----------------------------------------------------------------------------------------------
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text: control tokens parsed, nothing added."""
-        data = text.encode()
-        room = len(data) + 16
-        buffer = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), buffer, room, False, True)
-        if count < 0:
-            raise InputError("prompt: llama.cpp cannot tokenize it; remove unusual characters")
-        return list(buffer[:count])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens left out."""
-        pieces = []
-        buffer = ctypes.create_string_buffer(512)
-        for token in ids:
-            length = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, 512, 0, False)
-            pieces.append(buffer.raw[: max(length, 0)])
-        return b"".join(pieces).decode("utf-8", "replace")
-
     def prompt_ids(self, prompt: str) -> list[int]:
         """See the protocol."""
-        ids = encode_prompt(self.encode, prompt, self._bos, self.chat)
+        ids = encode_prompt(self.vocabulary.encode, prompt, self.vocabulary.bos, self.chat)
         if len(ids) + self.config.max_tokens > self.config.context:
             raise InputError(
                 f"prompt: {len(ids)} tokens and engine.max_tokens = {self.config.max_tokens} exceed engine.context = "
@@ -192,24 +200,26 @@ class LlamaCppEngine:
         if action is None:
             parts[-1] = parts[-1][: -len(self.tokens.prefix)]
         else:
-            forced = self.encode(f"{PREFIX} {action} -")
+            forced = self.vocabulary.encode(f"{PREFIX} {action} -")
             parts.append(forced[len(self.tokens.prefix) :])
         self._read(parts)
         grammar = (sampling.REASON if action else sampling.ANSWER) if self.config.grammar else None
-        sampler = sampling.Sampler(self.vocab, grammar, self.config.temperature)
+        sampler = sampling.Sampler(self.vocabulary.handle, grammar, self.config.temperature)
         written: list[int] = []
+        ended = False
         place = sum(map(len, parts))
         try:
             while len(written) < self.config.max_tokens:
                 token = sampler.next(self._context)
-                if llama_cpp.llama_vocab_is_eog(self.vocab, token):
-                    return Generation(self.decode([*forced, *written]).strip(), True, len(written))
+                ended = token == self._end or self.vocabulary.ends(token)
+                if ended or self.vocabulary.controls(token):
+                    break  # a turn marker is no text: what would follow it is not this answer any more
                 written.append(token)
                 self._decode([token], place)
                 place += 1
         finally:
             sampler.close()
-        return Generation(self.decode([*forced, *written]).strip(), False, len(written))
+        return Generation(self.vocabulary.decode([*forced, *written]).strip(), ended, len(written))
 
     # --- llama.cpp --------------------------------------------------------------------------------------------
 
@@ -306,6 +316,11 @@ class Batch:
         self._wanted[count - 1] = 1
         self._batch.n_tokens = count
         return self._batch
+
+
+def _shown(texts: dict[str, str]) -> str:
+    """A chat format on one line."""
+    return repr(f"{texts['before']}..{texts['after']}..{texts['end']}")
 
 
 def check_adapter(adapter: Header, base: Header) -> None:

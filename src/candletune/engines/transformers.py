@@ -44,6 +44,8 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(base)
         self.chat = chat_format(config, self.tokenizer)
         self.tokens = decision_tokens(self.tokenizer.encode)
+        end = self.tokenizer.encode(self.chat.end)
+        self.ends = sorted({self.tokenizer.eos, *(end if len(end) == 1 else ())})
         self.max_tokens = config.engine.max_tokens
         settings = config.train.model_copy(update={"quantization": quantization})
         self._resources = ExitStack()
@@ -143,13 +145,13 @@ class TransformersEngine:
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=self.max_tokens,
                 do_sample=False,
-                eos_token_id=self.tokenizer.eos,
+                eos_token_id=self.ends,
                 pad_token_id=self.tokenizer.pad,
                 use_cache=True,
             )
         written = output[0, ids.shape[1] :].tolist()
-        ended = self.tokenizer.eos in written
-        written = written[: written.index(self.tokenizer.eos)] if ended else written
+        ended = bool(written) and written[-1] in self.ends
+        written = written[:-1] if ended else written
         return Generation(self.tokenizer.decode([*forced, *written]).strip(), ended, len(written))
 
     def close(self) -> None:

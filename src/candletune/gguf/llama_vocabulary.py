@@ -71,6 +71,10 @@ class LlamaVocabulary:
         marks = (t for t in range(self.size) if llama_cpp.llama_vocab_is_control(handle, t))
         return tuple(text for token in marks if (text := self.text_of(token)))
 
+    def controls(self, token: int) -> bool:
+        """Whether a token is a control token, such as a turn marker."""
+        return bool(llama_cpp.llama_vocab_is_control(self.handle, token))
+
     def ends(self, token: int) -> bool:
         """Whether generation stops at this token."""
         return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))

@@ -23,7 +23,8 @@ MOOD_BOUND = 0.05
 """Mean polarity within plus and minus this reads as neutral news."""
 _MEAN_DIGITS = 9
 _STALE_DAYS = 2
-_CONTROL = re.compile(r"\[/?[A-Z_]{2,}\]|</?s>|<\|[^|>]*\|>|<(?:unk|pad|bos|eos)>", re.IGNORECASE)
+_CONTROL = re.compile(r"\[/?[A-Z_]{2,}\]|<{1,2}/?[a-z_][a-z0-9_]*>{1,2}|<[|｜][^|｜>]*[|｜]>", re.IGNORECASE)
+"""`[INST]`, `</s>`, `<<SYS>>`, `<start_of_turn>`, `<|im_end|>`, DeepSeek's wide bars: the turn markers of any chat."""
 _CLASSES = ((25, "Extreme Fear"), (46, "Fear"), (54, "Neutral"), (75, "Greed"), (100, "Extreme Greed"))
 
 

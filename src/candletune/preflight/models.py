@@ -90,15 +90,15 @@ def _tokens(config: Config, prompt: str) -> tuple[int, bool]:
 
 @check("chat format", "train", "verify")
 def chat(config: Config) -> Iterator[Finding]:
-    """`base.chat = "template"` wants a tokenizer whose template shows the prompt once."""
-    if config.base.chat != "template" or config.base.model == "tiny":
+    """A base's chat template must show prompt and answer once, unless `base.chat = "mistral"` passes it over."""
+    if config.base.chat == "mistral" or config.base.model == "tiny":
         return
     path = known_base(config).path
     if path is not None:
         from candletune.base.tokenizer import chat_format, load_tokenizer
 
-        chat_format(config, load_tokenizer(path))
-        yield Finding("ok", "chat format", "the tokenizer's own")
+        chat = chat_format(config, load_tokenizer(path))
+        yield Finding("ok", "chat format", " ".join(f"{chat.before}..{chat.after}..{chat.end}".split()))
 
 
 @check("base.gguf", "export", "verify", "replay")

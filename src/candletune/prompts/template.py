@@ -19,7 +19,9 @@ PACKAGED = "trader.j2"
 REQUIRED = ("ticker", "price_usd", "rsi")
 """Fields every template must show: without them a prompt says nothing about the row."""
 DEMAND = "DECISION:"
-_CONTROL = re.compile(r"\[/?INST\]|</?s>|<(?:unk|pad)>")
+_CONTROL = re.compile(
+    r"\[/?INST\]|</?s>|<(?:unk|pad|bos|eos)>|<<?/?SYS>>?|<(?:start|end)_of_turn>|<[|｜][^|｜>\s]*[|｜]>"
+)
 _SINGLE_BRACES = re.compile(r"\{\s*(\w+)\s*(?:![rsa])?(?::[^{}\n]*)?\}")
 
 

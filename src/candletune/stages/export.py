@@ -27,6 +27,7 @@ MANIFEST_KEYS = (
     "class_prior",
     "natural_prior",
     "decision_ids",
+    "chat",
     "context_sources",
 )
 
@@ -39,13 +40,13 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     base = resolve_base(config, reporter)
     shape = read_shape(base.path)
     folder = run.adapter
-    # Adapters of earlier versions do not say which context their training had.
-    trained = {"context_sources": None} | read_json(folder / "candletune.json")
+    # Adapters of earlier versions do not say which context their training had, nor in which chat.
+    trained = {"context_sources": None, "chat": None} | read_json(folder / "candletune.json")
     manifest = {"version": 1, **{key: trained[key] for key in MANIFEST_KEYS}, "adapter_sha256": sha256_path(folder)}
     gguf_folder = run.gguf
     make_folder(gguf_folder)
     if config.base.gguf is None:
-        facts = {"base": base.name, "base_sha256": base.sha256}
+        facts = {"base": base.name, "base_sha256": base.sha256, "chat": trained["chat"]}
         write_base(base.path, run.base_gguf, config.export.base_type, facts, reporter)
     adapter, why = _adapter_or_reason(config, folder, shape, reporter)
     kind = "merged" if adapter is None else "adapter"

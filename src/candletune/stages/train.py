@@ -62,6 +62,7 @@ def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data
         "natural_prior": dict(dataset.natural_prior),
         "context_sources": dataset.context_sources,
         "decision_ids": list(data.tokens.ids),
+        "chat": data.chat,
         "seed": config.seed,
         "train": config.train.model_dump(mode="json"),
         "labels": config.labels.model_dump(mode="json"),

@@ -34,16 +34,16 @@ def verify(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     merged = run.stage_summary("export")["kind"] == "merged"
     exported, base = run.exported(merged), base_gguf(config, run)
     findings: tuple[CertificateFinding, ...] = ()
-    shares = None
+    shares = chat = None
     try:
-        answers = ask_export(exported, base, config.engine, prompts, reporter, merged=merged)
+        answers = ask_export(exported, base, config, prompts, reporter, merged=merged)
     except DoesNotLoad as error:
         criteria = [CertificateCriterion(name="loads", value=str(error), limit=LOADS, passed=False)]
     else:
         template = load_template(config.prompt.template).sha256
         criteria = export_criteria(answers, config.verify, template)
         findings = findings_of(answers, config.verify)
-        shares = _shares(answers)
+        shares, chat = _shares(answers), answers.chat
         if config.verify.reference != "none":
             reference = ask_reference(config, run.adapter, prompts, reporter)
             criteria += reference_criteria(answers, reference, config.verify)
@@ -60,6 +60,7 @@ def verify(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
         criteria=tuple(criteria),
         findings=findings,
         shares=shares,
+        chat=chat,
     )
     certificate.write(run.certificate)
     _print(certificate, reporter)

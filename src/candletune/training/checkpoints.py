@@ -35,6 +35,8 @@ def prepare_checkpoints(folder: Path, fingerprint: str) -> Path | None:
     return latest_checkpoint(folder)
 
 
-def recipe_fingerprint(config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int) -> str:
-    """What a checkpoint belongs to."""
-    return fingerprint([config.model_dump(mode="json"), dataset_sha256, base_sha256, seed])
+def recipe_fingerprint(
+    config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int, chat: dict[str, str]
+) -> str:
+    """What a checkpoint belongs to; examples in another chat are other examples."""
+    return fingerprint([config.model_dump(mode="json"), dataset_sha256, base_sha256, seed, chat])

@@ -27,6 +27,7 @@ class TrainingData:
         examples: the train split, tokenized and weighted.
         held_out: natural-prior rows and the eval split.
         tokens: the decision tokens.
+        chat: the base's chat format, as manifests record it: `before`, `after`, `end`.
         pad: pad id.
         shortened: prompts that lost headlines to `train.max_sequence_length`.
         dataset_sha256: of the file of training examples.
@@ -35,6 +36,7 @@ class TrainingData:
     examples: list[TokenizedExample]
     held_out: EvalSet
     tokens: DecisionTokens
+    chat: dict[str, str]
     pad: int
     shortened: int
     dataset_sha256: str
@@ -75,7 +77,7 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     for example, split in zip(examples, data.meta["split"], strict=True):
         splits[split].append(example)
     held_out = _eval_set(run, tokenizer, chat, tokens, splits["eval"])
-    return TrainingData(splits["train"], held_out, tokens, tokenizer.pad, shortened, sha256_path(run.jsonl))
+    return TrainingData(splits["train"], held_out, tokens, chat.texts, tokenizer.pad, shortened, sha256_path(run.jsonl))
 
 
 def _softened(

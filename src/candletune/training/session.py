@@ -47,7 +47,7 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
     Raises:
         InputError: the loss is not finite, or memory does not hold one example.
     """
-    fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, job.base.sha256, config.seed)
+    fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, job.base.sha256, config.seed, job.data.chat)
     resume = prepare_checkpoints(run.checkpoints, fingerprint)
     if resume is None:
         remove(run.train_metrics)
