@@ -8,6 +8,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from candletune.base.chat import PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
@@ -87,13 +88,28 @@ class LlamaCppEngine:
                         "to a quantized file"
                     )
                 raise InputError(f"{base}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
-            self._context = self._new_context()
+            self._context = self._new_context() if self._room_for_context() else None
             if not self._context:
                 self.close()
                 raise OutOfMemory(
-                    f"{base}: no memory for a context of {self.config.context} tokens ({log.last_error()}); lower "
+                    f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit); lower "
                     "engine.context or engine.gpu_layers"
                 )
+
+    def _room_for_context(self) -> bool:
+        """Whether main memory holds the keys and values, in float16; on a card llama.cpp itself says.
+
+        Linux promises memory that it does not have, and ends the process that then uses it.
+        """
+        fields, kind = self.base.fields, self.base.fields.get("general.architecture")
+        sizes = [fields.get(f"{kind}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")]
+        if llama_cpp.llama_supports_gpu_offload() or not all(isinstance(size, int) and size > 0 for size in sizes):
+            return True
+        layers, hidden, heads = (int(size) for size in sizes if isinstance(size, int))
+        kv_heads = fields.get(f"{kind}.attention.head_count_kv", heads)
+        width = hidden // heads * (kv_heads if isinstance(kv_heads, int) else heads)
+        needed = 2 * 2 * layers * width * (self.config.context + 32) * SLOTS
+        return needed < psutil.virtual_memory().available
 
     def _new_context(self) -> Any:
         parameters = llama_cpp.llama_context_default_params()
