@@ -73,7 +73,7 @@ def finished(run: Path) -> list[str]:
 
 
 def results(run: Path) -> dict[str, Any]:
-    """What must be the same: bytes, or the journal without its latencies."""
+    """What must be the same: bytes, the verdict without its time, the journal without its latencies."""
     same: dict[str, Any] = {
         name: (run / name).read_bytes()
         for name in (
@@ -84,15 +84,16 @@ def results(run: Path) -> dict[str, Any]:
             "gguf/custom-trading-lora.gguf",
             "gguf/base.gguf",
             "verify/verify.json",
-            "evaluation/verdict.json",
         )
     }
+    verdict = json.loads((run / "evaluation" / "verdict.json").read_text())
+    assert verdict.pop("decided")
     rows = [json.loads(line) for line in (run / "replay" / "ab_test_log.jsonl").read_text().splitlines()]
     for row in rows:
         for side in ("active", "shadow"):
             del row[side]["latency_ms"]
     losses = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
-    return same | {"journal": rows, "losses": [row["loss"] for row in losses if "loss" in row]}
+    return same | {"verdict": verdict, "journal": rows, "losses": [row["loss"] for row in losses if "loss" in row]}
 
 
 def test_killed_in_every_stage_ends_as_undisturbed(random_base: Path, tmp_path: Path) -> None:

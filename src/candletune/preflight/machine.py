@@ -12,12 +12,15 @@ from packaging.requirements import InvalidRequirement, Requirement
 from candletune.config import Config
 from candletune.files import try_to_write
 from candletune.preflight.findings import Finding, check
-from candletune.stages.needs import GIB, NEEDS
+from candletune.stages.needs import GIB, NEEDS, known_base
 
 CUDA_LLAMA = (
     "build it for the card: set CMAKE_ARGS=-DGGML_CUDA=on, then "
     "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
 )
+
+CPU_WEIGHTS = 200e6
+"""Weights up to which a training on a CPU ends within a day or so."""
 
 
 @check("versions", "dataset", "train", "export", "verify", "replay", "evaluate", "report")
@@ -66,14 +69,14 @@ def gpu(config: Config) -> Iterator[Finding]:
     """The card, where one is wanted."""
     import torch
 
-    tiny, train = config.base.model == "tiny", config.train
+    train, weights = config.train, known_base(config).shape.parameters
     if not torch.cuda.is_available():
         asked = (("train.device=cuda", train.device == "cuda"), ("train.backend=fast", train.backend == "fast"))
         wanted = [text for text, on in asked if on]
         if wanted:
             text = f"{wanted[0]} is set, but torch sees no GPU; install a CUDA build of torch, or unset it"
             yield Finding("problem", "gpu", text)
-        elif tiny or train.device == "cpu":
+        elif weights <= CPU_WEIGHTS or train.device == "cpu":
             yield Finding("ok", "gpu", "none; training runs on the CPU")
         else:
             text = "torch sees none, and a base of this size would train for weeks on a CPU; install a CUDA build"
