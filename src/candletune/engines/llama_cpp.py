@@ -92,8 +92,8 @@ class LlamaCppEngine:
             if not self._context:
                 self.close()
                 raise OutOfMemory(
-                    f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit); lower "
-                    "engine.context or engine.gpu_layers"
+                    f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit); "
+                    "lower engine.context or engine.gpu_layers"
                 )
 
     def _room_for_context(self) -> bool:
