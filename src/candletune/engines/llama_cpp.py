@@ -109,7 +109,7 @@ class LlamaCppEngine:
         kv_heads = fields.get(f"{kind}.attention.head_count_kv", heads)
         width = hidden // heads * (kv_heads if isinstance(kv_heads, int) else heads)
         needed = 2 * 2 * layers * width * (self.config.context + 32) * SLOTS
-        return needed < psutil.virtual_memory().available
+        return bool(needed < psutil.virtual_memory().available)
 
     def _new_context(self) -> Any:
         parameters = llama_cpp.llama_context_default_params()
