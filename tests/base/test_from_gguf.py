@@ -17,6 +17,8 @@ from candletune.gguf.model import write_model
 from candletune.gguf.quantize import quantize
 from candletune.model_shape import read_shape
 from gguf import GGMLQuantizationType
+from random_models import COMPLETE
+from random_models import random_base as random_architecture
 
 pytestmark = pytest.mark.llamacpp
 TYPES = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS".split()
@@ -74,6 +76,22 @@ def test_answers_as_the_expanded_model(packed: Path, random_base: Path) -> None:
         ours = load_packed(packed, "cpu", torch.float32)(input_ids=ids).logits
         theirs = expanded(packed, random_base)(input_ids=ids).logits
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_every_architecture_answers_as_its_model(name: str, texts: tuple[list[str], list[str]], tmp_path: Path) -> None:
+    """The GGUF that we write, read again, is the model it was written from: biases, norms, scaled rotary embedding."""
+    from transformers import AutoModelForCausalLM
+
+    base = random_architecture(name, tmp_path / "base", texts[0])
+    path = tmp_path / "base.gguf"
+    write_model(base, path, number_format="F32", name="x", manifest={}, reporter=SilentReporter())
+    ids = torch.randint(3, 480, (2, 200), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours = load_packed(path, "cpu", torch.float32)(input_ids=ids).logits
+        theirs = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)(input_ids=ids).logits
+    assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    assert (ours.softmax(-1) - theirs.softmax(-1)).abs().max() <= 1e-5
 
 
 def test_gradients_are_those_over_the_expanded_weights(plain: Path, random_base: Path) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from candletune.gguf.header import read_header
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
 from candletune.model_shape import read_shape
-from gguf import GGUFReader
+from converters import Conversion, assert_same_metadata, convert, convert_adapter, run_converter, tensors
 
 pytestmark = pytest.mark.llamacpp
 
@@ -27,32 +25,6 @@ CASES: dict[str, dict[str, Any]] = {
     "all linear": {"r": 8, "lora_alpha": 16, "target_modules": list(ALL)},
     "alpha is not 2r": {"r": 16, "lora_alpha": 12, "target_modules": ["q_proj", "v_proj"]},
 }
-# What they take from the folder's name and the model card; ours are set by us.
-NAMING = (
-    "general.name",
-    "general.tags",
-    "general.size_label",
-    "general.finetune",
-    "general.basename",
-    "general.base_model.",
-)
-
-
-def tensors(path: Path) -> dict[str, tuple[str, bytes]]:
-    return {t.name: (t.tensor_type.name, np.ascontiguousarray(t.data).tobytes()) for t in GGUFReader(path).tensors}
-
-
-def assert_same_metadata(ours: Path, theirs: Path) -> None:
-    """Everything their file says about the model, ours says too, with the same value."""
-    mine, yours = read_header(ours).fields, read_header(theirs).fields
-    said = {key: value for key, value in yours.items() if not key.startswith(NAMING)}
-    assert "general.architecture" in said
-    assert {key: mine.get(key) for key in said} == said
-
-
-def run_converter(script: Path, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("number_format", ["F32", "F16", "BF16"])
@@ -64,9 +36,7 @@ def test_adapter_is_bit_equal(
     shape = read_shape(random_base)
     ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
     write_adapter(read_adapter(folder, shape), shape, ours, number_format=number_format, manifest={}, name="x")
-    script = converters / "convert_lora_to_gguf.py"
-    arguments = ["--base", str(random_base), "--outfile", str(theirs), "--outtype", number_format.lower()]
-    run_converter(script, *arguments, str(folder))
+    convert_adapter(converters, random_base, folder, theirs, number_format)
     assert tensors(ours) == tensors(theirs)
     assert_same_metadata(ours, theirs)
 
@@ -75,7 +45,7 @@ def test_adapter_is_bit_equal(
 def test_base_is_bit_equal(number_format: str, random_base: Path, converters: Path, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
     write_model(random_base, ours, number_format=number_format, name="x", manifest={}, reporter=SilentReporter())
-    convert_model(converters, random_base, theirs, number_format)
+    convert(converters, Conversion(random_base, theirs, number_format))
     assert tensors(ours) == tensors(theirs)
     assert_same_metadata(ours, theirs)
 
@@ -103,7 +73,7 @@ def test_merged_is_bit_equal(random_base: Path, converters: Path, tmp_path: Path
         reporter=SilentReporter(),
         adapter=adapter,
     )
-    convert_model(converters, merged, theirs, "F32")
+    convert(converters, Conversion(merged, theirs, "F32"))
     mine, yours = tensors(ours), tensors(theirs)
     assert mine.keys() == yours.keys()
     for name, (kind, data) in mine.items():
@@ -111,22 +81,6 @@ def test_merged_is_bit_equal(random_base: Path, converters: Path, tmp_path: Path
         left, right = np.frombuffer(data, np.float32), np.frombuffer(yours[name][1], np.float32)
         # BLAS may add the rank-8 products in another order than PEFT's kernel does: one unit in the last place.
         np.testing.assert_allclose(left, right, rtol=0, atol=2e-7, err_msg=name)
-
-
-def convert_model(converters: Path, base: Path, target: Path, number_format: str) -> None:
-    """Run convert_hf_to_gguf.py, told that the pre-tokenization is Tekken's: it knows tokenizers by a hash only."""
-    code = (
-        "import runpy, sys\n"
-        f"sys.path.insert(0, {str(converters)!r}); sys.path.insert(1, {str(converters / 'gguf-py')!r})\n"
-        "from conversion.base import TextModel\n"
-        "TextModel.get_vocab_base_pre = lambda self, tokenizer: 'tekken'\n"
-        "def missing(self, *_):\n    raise FileNotFoundError\n"
-        "TextModel._create_vocab_sentencepiece = missing  # there is no tokenizer.model; spares the package\n"
-        f"sys.argv = ['convert', '--outfile', {str(target)!r}, '--outtype', {number_format.lower()!r}, {str(base)!r}]\n"
-        f"runpy.run_path({str(converters / 'convert_hf_to_gguf.py')!r}, run_name='__main__')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")

@@ -99,13 +99,14 @@ def test_missing_weights(adapter: Path, random_base: Path, tmp_path: Path) -> No
     [
         (
             {"architectures": ["GPT2LMHeadModel"]},
-            "GPT2LMHeadModel .* is not supported.*set base.model to a MistralForCausalLM or LlamaForCausalLM",
+            "GPT2LMHeadModel .* is not supported.*set base.model to a model of one of MistralForCausalLM",
         ),
-        ({"model_type": "qwen2"}, "model type qwen2"),
+        ({"model_type": "gpt2"}, "model type gpt2"),
         ({"architectures": None, "model_type": None}, "architecture unknown"),
         ({"hidden_size": None}, "hidden_size is None"),
         ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope scaling yarn"),
+        ({"model_type": "qwen2"}, "MistralForCausalLM .model type qwen2. is not supported"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "factor of its rope scaling is None"),
     ],
 )
 def test_bases_that_cannot_be_written(values: dict[str, Any], reason: str, random_base: Path, tmp_path: Path) -> None:

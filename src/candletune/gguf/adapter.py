@@ -34,7 +34,7 @@ def write_adapter(
 
     kind = gguf.GGMLQuantizationType[number_format]
     with atomic_path(target) as temporary:
-        writer = gguf.GGUFWriter(temporary, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
+        writer = gguf.GGUFWriter(temporary, shape.architecture.gguf)
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.gguf_alpha)
@@ -43,7 +43,7 @@ def write_adapter(
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest), sort_keys=True))
         for pair in adapter.pairs:
-            mapped = gguf_name(f"{pair.module}.weight", shape.layers)
+            mapped = gguf_name(f"{pair.module}.weight", shape)
             if mapped is None:
                 raise AdapterRefused(f"{pair.module}: llama.cpp has no such layer")
             for suffix, matrix in (("a", pair.a), ("b", in_gguf_layout(pair.module, pair.b, shape))):

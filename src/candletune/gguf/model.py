@@ -1,7 +1,7 @@
 """Write a base model as GGUF, its adapter merged in or not, tensor by tensor."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ from candletune.errors import InputError
 from candletune.files import atomic_path, read_json
 from candletune.gguf.adapter import FILE_TYPES
 from candletune.gguf.header import MANIFEST_KEY
-from candletune.gguf.names import gguf_name, in_gguf_layout
+from candletune.gguf.names import LINEAR_LAYERS, expected_sizes, gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
+from candletune.gguf.rope import ROPE_FACTORS, rope_factors, rope_refusal
 from candletune.gguf.vocabulary import add_vocabulary, check_vocabulary
 from candletune.model_shape import ModelShape, read_shape
 
@@ -61,25 +62,69 @@ def weights_of(base: Path) -> list[Weight]:
     return sorted(found, key=_order)
 
 
-def check_architecture(base: Path, *, writes_base: bool = True) -> ModelShape:
+def check_architecture(base: Path, *, writes_base: bool = True, adapted: Sequence[str] = ()) -> ModelShape:
     """Refuse, before anything is trained, a base whose export would be refused afterwards; only headers are read.
 
     Args:
         base: Hugging Face folder.
         writes_base: whether the base itself will be written as GGUF (no `base.gguf`, or a merged export).
+        adapted: linear layers that are to be trained (`train.target_modules`).
 
     Returns:
-        The base's sizes.
+        The base's sizes; `architecture.support` says what can be done with it.
 
     Raises:
         InputError: one line that names what is supported: architecture, sizes, weights' names, tokenizer.
     """
     shape = read_shape(base)
-    for weight in weights_of(base):
-        _mapped(weight, shape)
+    weights = weights_of(base)
+    if writes_base:
+        check_writable(base, shape)
+    if shape.architecture.complete:
+        for weight in weights:
+            _mapped(weight, shape)
     if writes_base:
         check_vocabulary(base)
+    _check_adapted(base, weights, shape, adapted)
     return shape
+
+
+def check_writable(base: Path, shape: ModelShape) -> None:
+    """Refuse a base that cannot be written as GGUF, by what its config.json says.
+
+    Raises:
+        InputError: its architecture is known for adapters only, or its rope scaling cannot be written.
+    """
+    remedy = "set base.gguf to its GGUF (llama.cpp's converter makes one) and export.kind to lora"
+    if not shape.architecture.complete:
+        raise InputError(f"{base / 'config.json'}: a {shape.architecture.model_type} base cannot be written; {remedy}")
+    if reason := rope_refusal(shape):
+        raise InputError(f"{base / 'config.json'}: its base {reason} and cannot be written; {remedy}")
+
+
+def _check_adapted(base: Path, weights: Sequence[Weight], shape: ModelShape, adapted: Sequence[str]) -> None:
+    """Refuse linear layers that the base lacks or whose adapter llama.cpp could not place."""
+    there = {weight.name: weight.sizes for weight in weights if weight.name.endswith(".weight")}
+    for name in adapted:
+        found = [weight for weight in there if weight.endswith(f".{name}.weight")]
+        if not found:
+            raise InputError(
+                f"train.target_modules: {base} ({shape.architecture.model_type}) has no {name}; choose among "
+                f"{', '.join(sorted(linear_layers(there)))}"
+            )
+        for weight in found:
+            if gguf_name(weight, shape) is None or not weight.startswith("model.layers."):
+                raise InputError(f"{base}: the adapter of {weight} could not be exported; llama.cpp has no such layer")
+            if there[weight] != expected_sizes(name, shape):
+                raise InputError(
+                    f"{base}: {weight} is {there[weight]}, config.json says {expected_sizes(name, shape)}; its adapter "
+                    "could not be exported"
+                )
+
+
+def linear_layers(names: Iterable[str]) -> set[str]:
+    """Last names of the linear layers among weights' names that an adapter may be trained for."""
+    return {name.split(".")[-2] for name in names} & set(LINEAR_LAYERS)
 
 
 def write_model(
@@ -109,33 +154,46 @@ def write_model(
     import gguf
 
     shape = read_shape(base)
+    check_writable(base, shape)
     weights = [w for w in weights_of(base) if not (shape.tied and w.name == "lm_head.weight")]
     pairs = {f"{pair.module}.weight": pair for pair in adapter.pairs} if adapter else {}
     if lost := sorted(set(pairs) - {weight.name for weight in weights}):
         raise InputError(f"{base}: has no {lost[0]}, which the adapter changes; it was trained on another base model")
-    plan = [(weight, _mapped(weight, shape), _kind(weight, number_format)) for weight in weights]
+    kinds = [_kind(weight, number_format) for weight in weights]
+    factors = rope_factors(shape)
     with atomic_path(target) as temporary:
-        writer = gguf.GGUFWriter(temporary, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.LLAMA])
+        writer = gguf.GGUFWriter(temporary, shape.architecture.gguf)
         _add_shape(writer, shape, name, number_format)
-        add_vocabulary(writer, base, shape.vocabulary)
+        add_vocabulary(writer, base, shape)
         writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest), sort_keys=True))
-        for weight, mapped, kind in plan:
-            sizes = gguf.quant_shape_to_byte_shape(weight.sizes, kind) if kind.name == "BF16" else weight.sizes
-            nbytes = int(np.prod(weight.sizes)) * (4 if kind.name == "F32" else 2)
-            dtype = {"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8)
-            writer.add_tensor_info(mapped, sizes, np.dtype(dtype), nbytes, raw_dtype=kind)
+        if factors is not None:
+            _add_info(writer, ROPE_FACTORS, tuple(factors.shape), gguf.GGMLQuantizationType.F32)
+        for weight, kind in zip(weights, kinds, strict=True):
+            _add_info(writer, _mapped(weight, shape), weight.sizes, kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        with reporter.task(f"write {target.name}", len(plan)) as task:
-            for (_, _, kind), (weight, tensor) in zip(plan, _stream(weights), strict=True):
+        if factors is not None:
+            writer.write_tensor_data(factors.numpy())
+        with reporter.task(f"write {target.name}", len(weights)) as task:
+            for kind, (weight, tensor) in zip(kinds, _stream(weights), strict=True):
                 if adapter and weight.name in pairs:
                     tensor = _merge(tensor, pairs[weight.name], adapter)
                 data = _numbers(tensor, kind)
                 del tensor  # the largest are gigabytes; one copy at a time
-                writer.write_tensor_data(in_gguf_layout(weight.name, data, shape) if data.ndim == 2 else data)
+                writer.write_tensor_data(in_gguf_layout(weight.name, data, shape))
                 task.advance()
         writer.close()
+
+
+def _add_info(writer: Any, name: str, sizes: tuple[int, ...], kind: Any) -> None:
+    """Announce a tensor: its name, sizes and number format."""
+    import gguf
+
+    stored = gguf.quant_shape_to_byte_shape(sizes, kind) if kind.name == "BF16" else sizes
+    nbytes = int(np.prod(sizes)) * (4 if kind.name == "F32" else 2)
+    dtype = {"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8)
+    writer.add_tensor_info(name, stored, np.dtype(dtype), nbytes, raw_dtype=kind)
 
 
 def _merge(tensor: "Tensor", pair: Pair, adapter: Adapter) -> "Tensor":
@@ -163,9 +221,9 @@ def _stream(weights: list[Weight]) -> "Iterator[tuple[Weight, Tensor]]":
 
 
 def _mapped(weight: Weight, shape: ModelShape) -> str:
-    mapped = gguf_name(weight.name, shape.layers)
+    mapped = gguf_name(weight.name, shape)
     if mapped is None:
-        raise InputError(f"{weight.file}: tensor {weight.name} is not one of a Llama or Mistral model")
+        raise InputError(f"{weight.file}: tensor {weight.name} is not one of a {shape.architecture.model_type} model")
     return mapped
 
 

@@ -1,9 +1,11 @@
-"""Hugging Face names and layouts to llama.cpp's, for Llama and Mistral models.
+"""Hugging Face names and layouts to llama.cpp's.
 
-llama.cpp rotates interleaved pairs of a head's rows where Hugging Face rotates its two halves, so the rows of query
-and key weights are permuted (and those of a LoRA's B matrix with them).
+For its `llama` architecture (and some others) llama.cpp rotates interleaved pairs of a head's rows where Hugging Face
+rotates its two halves, so the rows of query and key weights and biases are permuted, and those of a LoRA's B matrix
+with them. Qwen's stay as they are.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,19 +13,28 @@ from numpy.typing import NDArray
 
 from candletune.model_shape import ModelShape
 
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Those an adapter can be trained and exported for."""
 
-def gguf_name(name: str, layers: int) -> str | None:
+
+def gguf_name(name: str, shape: ModelShape) -> str | None:
     """llama.cpp's name of a Hugging Face weight (`model.layers.0.self_attn.q_proj.weight`), or None."""
-    import gguf
-
-    found: str | None = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, layers).get_name(
+    found: str | None = _name_map(shape.architecture.gguf, shape.layers).get_name(
         name, try_suffixes=(".weight", ".bias")
     )
     return found
 
 
+@cache
+def _name_map(architecture: str, layers: int) -> Any:
+    import gguf
+
+    numbers = {text: number for number, text in gguf.MODEL_ARCH_NAMES.items()}
+    return gguf.get_tensor_name_map(numbers[architecture], layers)
+
+
 def permute_rows(matrix: NDArray[Any], heads: int) -> NDArray[Any]:
-    """Rows of a query or key matrix (rows, columns), each head's halves interleaved."""
+    """Rows of a query or key matrix (rows, columns) or bias (rows,), each head's halves interleaved."""
     rows = matrix.shape[0]
     return np.ascontiguousarray(
         matrix.reshape(heads, 2, rows // heads // 2, *matrix.shape[1:]).swapaxes(1, 2).reshape(matrix.shape)
@@ -32,6 +43,8 @@ def permute_rows(matrix: NDArray[Any], heads: int) -> NDArray[Any]:
 
 def in_gguf_layout(name: str, matrix: NDArray[Any], shape: ModelShape) -> NDArray[Any]:
     """The matrix with its rows in llama.cpp's order; `name` is the Hugging Face one, of a weight or a module."""
+    if not shape.architecture.interleaved:
+        return matrix
     if ".q_proj" in name:
         return permute_rows(matrix, shape.heads)
     if ".k_proj" in name:

@@ -1,4 +1,4 @@
-"""Write a tokenizer into a GGUF: byte-level BPE (Tekken, Llama 3) and SentencePiece."""
+"""Write a tokenizer into a GGUF: byte-level BPE (Tekken, Llama 3, Qwen, SmolLM, GPT-2) and SentencePiece."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from candletune.errors import InputError
 from candletune.files import read_json
+from candletune.model_shape import ModelShape
 
 _TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
@@ -16,28 +17,41 @@ _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-PRE_TOKENIZERS = {_TEKKEN: "tekken", _LLAMA3: "llama-bpe"}
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PRE_TOKENIZERS = {_TEKKEN: "tekken", _LLAMA3: "llama-bpe", _QWEN2: "qwen2"}
 """Split expressions by the name llama.cpp knows them under."""
+_NO_BOS_SIZE = 49152
+"""The vocabulary of SmolLM and Granite; llama.cpp's converter knows by it that no BOS is put before a text."""
 
 
-def add_vocabulary(writer: Any, base: Path, size: int) -> None:
+def add_vocabulary(writer: Any, base: Path, shape: ModelShape) -> None:
     """Write tokens, types, merges, special ids and the chat template.
 
     Args:
         writer: a `gguf.GGUFWriter`.
         base: Hugging Face folder.
-        size: `vocab_size` of config.json; unused ids are padded.
+        shape: the base's sizes; ids that the tokenizer does not use are padded.
 
     Raises:
         InputError: no tokenizer, or a pre-tokenization llama.cpp would not reproduce.
     """
-    pre = check_vocabulary(base)
+    pre, size = check_vocabulary(base), shape.vocabulary
     if (base / "tokenizer.model").is_file():
         _add_sentencepiece(writer, base, size)
     elif pre is None:
         _add_pieces(writer, base, size)
     else:
         _add_byte_level(writer, base, read_json(base / "tokenizer.json"), size, pre)
+    if shape.architecture.gguf == "llama":
+        path = base / "tokenizer_config.json"
+        space = read_json(path).get("add_prefix_space") if path.is_file() else None
+        if space is not None:
+            writer.add_add_space_prefix(bool(space))
+        if size == _NO_BOS_SIZE:
+            writer.add_add_bos_token(False)
 
 
 def check_vocabulary(base: Path) -> str | None:
@@ -67,11 +81,19 @@ def pre_tokenizer_name(tokenizer: dict[str, Any], path: Path) -> str:
     Raises:
         InputError: it knows none.
     """
-    steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers") or []
+    rule = tokenizer.get("pre_tokenizer") or {}
+    steps = rule.get("pretokenizers") or [rule]
     for step in steps:
         expression = step.get("pattern", {}).get("Regex") if step.get("type") == "Split" else None
         if expression in PRE_TOKENIZERS:
             return PRE_TOKENIZERS[expression]
+    # Without an expression of its own, ByteLevel splits as GPT-2 did; SmolLM and StarCoder set digits apart before.
+    kinds = [step.get("type") for step in steps]
+    if kinds[-1] == "ByteLevel" and steps[-1].get("use_regex", True) and not steps[-1].get("add_prefix_space"):
+        if kinds == ["ByteLevel"]:
+            return "gpt-2"
+        if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
+            return "smollm"
     raise InputError(f"{path}: llama.cpp has no name for its pre-tokenization; use llama.cpp's own converter")
 
 
@@ -85,13 +107,23 @@ def _add_byte_level(writer: Any, base: Path, tokenizer: dict[str, Any], size: in
         tokens[number], kinds[number] = token, int(gguf.TokenType.NORMAL)
     for added in tokenizer.get("added_tokens", []):
         _within(base, added["id"], size)
-        tokens[added["id"]] = added["content"]
-        kinds[added["id"]] = int(gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED)
+        text, number = added["content"], added["id"]
+        control = added["special"] or _looks_special(text)
+        tokens[number] = text if control else text.replace("\u2581", " ")
+        kinds[number] = int(gguf.TokenType.CONTROL if control else gguf.TokenType.USER_DEFINED)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     gguf.SpecialVocab(base, load_merges=True, n_vocab=size).add_to_gguf(writer)
+
+
+def _looks_special(text: str) -> bool:
+    """Whether llama.cpp's converter takes an added token for a control token that its tokenizer forgot to mark."""
+    if text in ("<pad>", "<mask>", "<2mass>", "[@BOS@]"):
+        return True
+    marks = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
+    return any(text.startswith(first) and text.endswith(last) for first, last in marks)
 
 
 def _add_sentencepiece(writer: Any, base: Path, size: int) -> None:

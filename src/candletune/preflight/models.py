@@ -8,14 +8,13 @@ from candletune.errors import CandletuneError
 from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
+from candletune.gguf.names import LINEAR_LAYERS
 from candletune.gguf.quantize import file_type
 from candletune.model_shape import ModelShape
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
 from candletune.stages.needs import known_base
 
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear layers that training and a LoRA GGUF both know."""
 LEAST_TOKENS = 6
 """Characters that a token stands for, at most on average: a bound where no tokenizer is at hand."""
 
@@ -32,8 +31,10 @@ def base(config: Config) -> Iterator[Finding]:
     if found is None:
         yield _hub(name, config.base.revision)
         return
-    shape = check_architecture(found, writes_base=config.base.gguf is None or config.export.kind == "merged")
-    yield Finding("ok", "base", f"{found}: {shape.parameters_text} weights, can be trained and exported")
+    writes_base = config.base.gguf is None or config.export.kind == "merged"
+    shape = check_architecture(found, writes_base=writes_base, adapted=config.train.target_modules)
+    about = f"{shape.parameters_text} weights, {shape.architecture.model_type}: {shape.architecture.support}"
+    yield Finding("ok", "base", f"{found}: {about}")
 
 
 def _hub(name: str, revision: str | None) -> Finding:
@@ -137,8 +138,10 @@ def _unlike(header: Header, shape: ModelShape) -> str:
 def adapted_layers(config: Config) -> Iterator[Finding]:
     """Layers that a LoRA GGUF cannot carry, or that no base has."""
     for name in config.train.target_modules:
-        if name not in MODULES:
-            text = f"train.target_modules: {name} cannot be adapted and exported; choose among {', '.join(MODULES)}"
+        if name not in LINEAR_LAYERS:
+            text = (
+                f"train.target_modules: {name} cannot be adapted and exported; choose among {', '.join(LINEAR_LAYERS)}"
+            )
             yield Finding("problem", "adapter", text, exit_code=2)
 
 

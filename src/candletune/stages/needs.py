@@ -191,7 +191,9 @@ def _activations(config: Config, shape: ModelShape, rows: int, item: int, *, lay
 
 def _card_plan(config: Config, base: KnownBase) -> float | None:
     """GiB of the least budget for which the fast engine has a plan; None where it is not used."""
-    if config.train.backend not in ("auto", "fast") or base.path is None or not (base.path / "config.json").is_file():
+    if config.train.backend not in ("auto", "fast") or not base.shape.architecture.complete:
+        return None
+    if base.path is None or not (base.path / "config.json").is_file():
         return None
     from candletune.training.fast.plan import preview
 

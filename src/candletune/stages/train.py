@@ -30,7 +30,8 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     from candletune.training.session import TrainingJob, run_training
 
     base = resolve_base(config, reporter)
-    check_architecture(base.path, writes_base=config.base.gguf is None or config.export.kind == "merged")
+    writes_base = config.base.gguf is None or config.export.kind == "merged"
+    check_architecture(base.path, writes_base=writes_base, adapted=config.train.target_modules)
     device = pick_device(config.train.device)
     data = prepare_data(config, run, base.path, reporter)
     trained = run_training(TrainingJob(base, device, data), config, run, reporter)

@@ -20,6 +20,9 @@ passes its gradient on unchanged: with g = dL/dy,
 
 and the two sums are made inside `rms_norm_backward`. `swiglu'`, `norm'` and `rope^T` are derived in `ops`.
 
+A bias adds nothing to any of these, since it is frozen; where heads of q and k are normalised before they are rotated,
+`head_norm` stands between linear_qkv and rope.
+
 What need not be computed. linear_down's result enters no gradient (only its input and its LoRA pair do), so computing
 a layer again stops before it. The last layer's output is asked for at the A target positions only: its queries, output
 projection and feed-forward part have A rows, its keys and values T, and its input's gradient is scattered back. The
@@ -33,6 +36,7 @@ import torch
 from torch import Tensor
 
 from candletune.training.fast.attention import SavedAttention, attend, attend_and_save, attend_backward
+from candletune.training.fast.head_norm import normalise_heads, normalise_heads_backward
 from candletune.training.fast.ops import Ops
 from candletune.training.fast.packing import Segments
 from candletune.training.fast.weights import Layer, LoraPair, Stack
@@ -127,6 +131,8 @@ class SavedActivations:
         attn_out: (T, H d).
         mid: (T, h).
         gate_up: (chunk, 2f) a chunk.
+        heads: projections of queries and keys before their norms, (T, (H + K) d); in the last layer those of queries
+            and those of keys.
     """
 
     hidden: Tensor | None
@@ -135,6 +141,7 @@ class SavedActivations:
     attn_out: Tensor | None = None
     mid: Tensor | None = None
     gate_up: list[Tensor] = field(default_factory=list)
+    heads: list[Tensor] = field(default_factory=list)
 
 
 def linear_forward(
@@ -146,9 +153,10 @@ def linear_forward(
     start: int = 0,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """x W^T plus the LoRA pairs' parts (and a residual), shape (rows, outputs); `start` numbers the first row."""
+    """x W^T, bias, the LoRA pairs' parts and a residual, shape (rows, outputs); `start` numbers the first row."""
     weight = stack.weight
-    out = inputs @ weight.t() if residual is None else torch.addmm(residual, inputs, weight.t())
+    added = [part for part in (residual, stack.bias) if part is not None]
+    out = torch.addmm(sum(added[1:], added[0]), inputs, weight.t()) if added else inputs @ weight.t()
     for pair in stack.loras:
         lora_a = saved.lora_a.get(pair.number) if start == 0 else None
         if lora_a is None:
@@ -259,6 +267,7 @@ def backward_layer(
     else:
         grad_qkv = batch.ops.join_rope(*grads, batch.cos, batch.sin)
         del grads
+        _heads_backward(step, grad_qkv, saved, (batch.heads, batch.kv_heads))
         if first:
             for pair in step.stacks["qkv"].loras:
                 lora_backward(grad_qkv, inputs, pair, batch, saved)
@@ -273,11 +282,12 @@ def _attention_half(step: LayerPass, hidden: Tensor, saved: SavedActivations, *,
     inputs = batch.ops.rms_norm(hidden, step.layer.norms[0], step.layer.eps)
     if step.target_index is None:
         flat = linear_forward(inputs, qkv, batch, saved)
+        _heads_forward(step, flat, saved, (batch.heads, batch.kv_heads), keep=keep)
         queries, keys, values = batch.ops.split_rope(flat, batch.heads, batch.kv_heads, batch.cos, batch.sin)
         del flat
         residual = hidden
     else:
-        queries, keys, values = _last_qkv(step, inputs, step.target_index, saved)
+        queries, keys, values = _last_qkv(step, inputs, step.target_index, saved, keep=keep)
         residual = hidden[step.target_index]
     if keep:
         saved.attention = attend_and_save(queries, keys, values, step.segments)
@@ -320,13 +330,15 @@ def _feed_forward_backward(
 
 
 def _last_qkv(
-    step: LayerPass, inputs: Tensor, target_index: Tensor, saved: SavedActivations
+    step: LayerPass, inputs: Tensor, target_index: Tensor, saved: SavedActivations, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The last layer's queries at the target positions (A, H, d), keys and values at all (T, K, d)."""
     batch = step.batch
     query_stack, key_stack = _split_qkv(step)
     flat = linear_forward(inputs[target_index], query_stack, batch, saved)
     rest = linear_forward(inputs, key_stack, batch, saved)
+    _heads_forward(step, flat, saved, (batch.heads, 0), keep=keep)
+    _heads_forward(step, rest, saved, (0, batch.kv_heads), keep=keep)
     queries = batch.ops.split_rope(flat, batch.heads, 0, batch.cos[target_index], batch.sin[target_index])[0]
     _, keys, values = batch.ops.split_rope(rest, 0, batch.kv_heads, batch.cos, batch.sin)
     return queries, keys, values
@@ -346,14 +358,35 @@ def _last_qkv_backward(
     query_stack, key_stack = _split_qkv(step)
     none = queries.new_empty(len(queries), 0, queries.shape[2])
     flat = batch.ops.join_rope(queries, none, none, batch.cos[target_index], batch.sin[target_index])
+    _heads_backward(step, flat, saved, (batch.heads, 0))
     at_targets = linear_backward(flat, inputs[target_index], query_stack, batch, saved)
     none = keys.new_empty(len(keys), 0, keys.shape[2])
     rest = batch.ops.join_rope(none, keys, values, batch.cos, batch.sin)
+    _heads_backward(step, rest, saved, (0, batch.kv_heads))
     everywhere = linear_backward(rest, inputs, key_stack, batch, saved)
     everywhere[target_index] += at_targets
     residual = torch.zeros_like(inputs)
     residual[target_index] = grad
     return everywhere, residual
+
+
+def _heads_forward(
+    step: LayerPass, flat: Tensor, saved: SavedActivations, counts: tuple[int, int], *, keep: bool
+) -> None:
+    """Normalise the heads of queries and keys in place, where the architecture does; `keep` for backward."""
+    norms = step.layer.head_norms
+    if norms is None:
+        return
+    if keep:
+        saved.heads.append(flat[:, : sum(counts) * len(norms[0])].clone())
+    normalise_heads(flat, norms, step.layer.eps, step.batch.ops, counts)
+
+
+def _heads_backward(step: LayerPass, grad: Tensor, saved: SavedActivations, counts: tuple[int, int]) -> None:
+    """The transpose of `_heads_forward`, called in the same order; what was kept is let go."""
+    norms = step.layer.head_norms
+    if norms is not None:
+        normalise_heads_backward(grad, saved.heads.pop(0), norms, step.layer.eps, step.batch.ops, counts)
 
 
 def _split_qkv(step: LayerPass) -> tuple[Stack, Stack]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from candletune.architectures import architecture_of
 from candletune.base.memory import card_budget
 from candletune.config import TrainConfig
 from candletune.errors import InputError
@@ -29,7 +30,11 @@ EXPANSION = 900
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Sizes of a causal model; `item` is the compute type's bytes, `expand` whether weights are 4-bit."""
+    """Sizes of a causal model.
+
+    `item` is the compute type's bytes, `expand` whether weights are 4-bit, `head_norms` whether each head of queries
+    and keys is normalised.
+    """
 
     hidden: int
     feed_forward: int
@@ -40,6 +45,7 @@ class ModelShape:
     vocabulary: int
     item: int
     expand: bool
+    head_norms: bool = False
 
     @property
     def layer_weights(self) -> int:
@@ -164,16 +170,18 @@ def preview(base: Mapping[str, Any], config: TrainConfig, budget: float) -> Plan
         InputError: not even one example fits.
     """
     heads, hidden = int(base["num_attention_heads"]), int(base["hidden_size"])
+    architecture = architecture_of(dict(base))
     shape = ModelShape(
         hidden=hidden,
         feed_forward=int(base["intermediate_size"]),
         heads=heads,
         kv_heads=int(base.get("num_key_value_heads") or heads),
-        head_size=int(base.get("head_dim") or hidden // heads),
+        head_size=int(base.get("head_dim") or (architecture and architecture.head_size) or hidden // heads),
         layers=int(base["num_hidden_layers"]),
         vocabulary=int(base["vocab_size"]),
         item=2 if config.bf16 else 4,
         expand=config.quantization != "none",
+        head_norms=architecture is not None and architecture.head_norms,
     )
     bytes_a_weight = FOUR_BIT_BYTES if shape.expand else shape.item
     tables = 1 if base.get("tie_word_embeddings") else 2
@@ -225,6 +233,8 @@ def estimate(shape: ModelShape, plan: Plan, footprint: Footprint, size: BatchSiz
     light = shape.layers - 1 - whole
     inputs = tokens * hidden * item
     attention = tokens * (2 * queries + 2 * keys + hidden) * item
+    if shape.head_norms:  # queries and keys before their norms
+        attention += tokens * (queries + keys) * item
     saved: float = whole * (inputs + attention + tokens * 2 * shape.feed_forward * item)
     saved += 2 * inputs
     saved += 3 * inputs if plan.offload_inputs and light else light * inputs

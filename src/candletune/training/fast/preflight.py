@@ -5,12 +5,16 @@ from typing import Any
 
 import torch
 
+from candletune.architectures import architecture_of, complete_types
 from candletune.config import TrainConfig
 from candletune.training.adapter import trained_device
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.offload import offload_share
 from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import Footprint, Limits, ModelShape, Plan, Workload, budget_bytes, choose_plan
+
+STATIC_ROPE = ("default", "llama3", "linear", "yarn")
+"""Kinds of rotary embedding whose table depends on nothing but the position."""
 
 
 def unwrapped(model: Any) -> Any:
@@ -22,10 +26,14 @@ def unsupported(model: Any) -> str | None:
     """Why the fast engine cannot run this model, or None."""
     inner = unwrapped(model)
     shape = inner.config
-    if shape.model_type not in ("mistral", "llama"):
-        return f"its type is {shape.model_type}, not mistral or llama"
-    if getattr(shape, "attention_bias", False) or getattr(shape, "mlp_bias", False):
-        return "its linear layers have biases"
+    architecture = architecture_of({"model_type": shape.model_type})
+    if architecture is None or not architecture.complete:
+        return f"its type is {shape.model_type}, not {complete_types()}"
+    rope = getattr(shape, "rope_parameters", None) or {}
+    if rope.get("rope_type", "default") not in STATIC_ROPE or rope.get("partial_rotary_factor") not in (None, 1, 1.0):
+        return (
+            f"its rotary embedding ({rope.get('rope_type', 'default')}) changes with the length or turns part of a head"
+        )
     if shape.hidden_act != "silu" or getattr(shape, "attention_dropout", 0.0):
         return "its activation is not silu, or attention has dropout"
     if not inner.model.embed_tokens.weight.is_floating_point():
@@ -53,6 +61,7 @@ def shape_of(model: Any) -> ModelShape:
         vocabulary=shape.vocab_size,
         item=inner.model.embed_tokens.weight.element_size(),
         expand=any(hasattr(parameter, "quant_state") for parameter in inner.parameters()),
+        head_norms=hasattr(inner.model.layers[0].self_attn, "q_norm"),
     )
 
 

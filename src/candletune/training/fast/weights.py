@@ -1,10 +1,12 @@
 """The frozen weights as the fast engine uses them: related matrices stacked, 4-bit ones expanded a layer at a time."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from candletune.training.fast.head_norm import HeadNorms
 
 STACKS = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
@@ -45,10 +47,12 @@ class Stack:
     Attributes:
         weight: (outputs, inputs), expanded.
         loras: the pairs on its rows.
+        bias: (outputs,), frozen; None: none.
     """
 
     weight: Tensor
     loras: list[LoraPair]
+    bias: Tensor | None = None
 
     def split(self, row: int) -> "tuple[Stack, Stack]":
         """The rows before `row` and those from it on, each with its own pairs (none may lie across)."""
@@ -56,7 +60,8 @@ class Stack:
         behind = [
             replace(pair, start=pair.start - row, stop=pair.stop - row) for pair in self.loras if pair.start >= row
         ]
-        return Stack(self.weight[:row], before), Stack(self.weight[row:], behind)
+        first, second = (None, None) if self.bias is None else (self.bias[:row], self.bias[row:])
+        return Stack(self.weight[:row], before, first), Stack(self.weight[row:], behind, second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,10 @@ class Layer:
         linears: frozen modules by stack.
         loras: LoRA pairs by stack.
         norms: weights of the norms before attention and before the feed-forward part, (h,) each.
-        eps: of both norms.
+        eps: of all norms.
         sizes: output rows by stack.
+        biases: frozen biases by stack, (outputs,) each; stacks without are left out.
+        head_norms: weights of the norms of each head of queries and keys, (d,) each; None: they are not normalised.
     """
 
     linears: dict[str, list[Any]]
@@ -76,6 +83,8 @@ class Layer:
     norms: tuple[Tensor, Tensor]
     eps: float
     sizes: dict[str, int]
+    biases: dict[str, Tensor] = field(default_factory=dict)
+    head_norms: HeadNorms | None = None
 
 
 def base_linear(module: Any) -> Any:
@@ -87,7 +96,7 @@ def read_layer(block: Any, first_number: int) -> Layer:
     """Take a decoder block apart.
 
     Args:
-        block: a Llama or Mistral decoder layer, PEFT layers injected.
+        block: a decoder layer of an architecture that `preflight.unsupported` lets through, PEFT layers injected.
         first_number: number of its first LoRA pair.
     """
     linears: dict[str, list[Any]] = {}
@@ -120,7 +129,19 @@ def read_layer(block: Any, first_number: int) -> Layer:
             row += linear.out_features
         sizes[stack] = row
     norms = (block.input_layernorm.weight, block.post_attention_layernorm.weight)
-    return Layer(linears, loras, norms, float(block.input_layernorm.variance_epsilon), sizes)
+    biases = {stack: bias for stack, parts in linears.items() if (bias := _joined_bias(parts)) is not None}
+    attention = block.self_attn
+    head_norms = (attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None
+    return Layer(linears, loras, norms, float(block.input_layernorm.variance_epsilon), sizes, biases, head_norms)
+
+
+def _joined_bias(linears: list[Any]) -> Tensor | None:
+    """The biases of a stack end to end, zero where a layer has none; None where none has."""
+    known = next((linear.bias for linear in linears if getattr(linear, "bias", None) is not None), None)
+    if known is None:
+        return None
+    parts = [linear.bias if linear.bias is not None else known.new_zeros(linear.out_features) for linear in linears]
+    return torch.cat([part.detach() for part in parts])
 
 
 class ExpandedWeights:
@@ -138,8 +159,11 @@ class ExpandedWeights:
 
     def stacks(self, number: int) -> dict[str, Stack]:
         """Layer `number`'s products; the weights are good until another layer is asked for."""
-        loras = self.layers[number].loras
-        return {name: Stack(weight, loras[name]) for name, weight in self._expand(number).items()}
+        layer = self.layers[number]
+        return {
+            name: Stack(weight, layer.loras[name], layer.biases.get(name))
+            for name, weight in self._expand(number).items()
+        }
 
     def _expand(self, number: int) -> dict[str, Tensor]:
         """Layer `number`'s matrices, each (outputs, inputs) in the compute type."""
