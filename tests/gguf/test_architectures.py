@@ -126,7 +126,7 @@ def of_llama_cpp(base: Path, adapter: Path | None, rows: Sequence[list[int]]) ->
     model = Llama(str(base), lora_path=lora, n_ctx=512, logits_all=True, n_threads=1, type_k=0, type_v=0, verbose=False)
     found = []
     for row in rows:
-        model.reset()
+        model.reset()  # type: ignore[no-untyped-call]
         model.eval(row)
         found.append(np.array(model.scores[len(row) - 1]))
     model.close()
