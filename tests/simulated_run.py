@@ -1,24 +1,25 @@
 """A whole run without a model: simulated candles, a real dataset and evaluation, a journal by two seeded deciders."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from candletune.artifacts import JudgedModel, ReplaySummary
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.dataset import decision_rows
 from candletune.decisions import DECISIONS
 from candletune.evaluation.outcomes import join_outcomes
-from candletune.files import write_json
 from candletune.journal import Journal, Row, Side
 from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE as DATASET
 from candletune.stages.evaluate import STAGE as EVALUATE
 from candletune.stages.pipeline import prepare
 from candletune.stages.runner import run_stage
+from stage_entries import record_stage
 
 HOSTILE = "</blockquote><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> & RSI"
 
@@ -68,8 +69,8 @@ def journal_rows(config: Config, rows: int, *, reasons: int = 12, reason: str | 
 
 def _side(choice: int, chance: float, reason: str | None, sha256: str) -> Side:
     rest = (1 - chance) / 2
-    chances = {name: chance if place == choice else rest for place, name in enumerate(DECISIONS)}
-    return Side("ok", DECISIONS[choice], reason, chances, 12.0, sha256)
+    probabilities = {name: chance if k == choice else rest for k, name in enumerate(DECISIONS)}
+    return Side("ok", DECISIONS[choice], reason, probabilities, 12.0, sha256)
 
 
 def make_run(
@@ -84,27 +85,19 @@ def make_run(
         Journal(run.file("replay", "ab_test_log.jsonl")).append_many(
             journal_rows(config, rows, reason=reason, reasons=reasons)
         )
-        manifest = run.manifest()
-        manifest["stages"]["replay"] = {
-            "fingerprint": "-",
-            "inputs": {},
-            "settings": {},
-            "outputs": {},
-            "summary": {
-                "headline": f"{rows} decisions",
-                "rows": rows,
-                "forced": False,
-                "start": "2022-06-01T00:00:00+00:00",
-                "end": "2022-07-01T00:00:00+00:00",
-                "seconds": 1.0,
-                "incumbent": {"name": "old", "adapter_sha256": "a" * 64},
-                "candidate": {"name": "new", "adapter_sha256": "b" * 64},
-            },
-            "seconds": 1.0,
-            "finished": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
-            "versions": {},
-        }
-        write_json(run.file("manifest.json"), manifest)
+        record_stage(
+            run,
+            ReplaySummary(
+                headline=f"{rows} decisions",
+                rows=rows,
+                forced=False,
+                start="2022-06-01T00:00:00+00:00",
+                end="2022-07-01T00:00:00+00:00",
+                incumbent=JudgedModel(name="old", adapter_sha256="a" * 64),
+                candidate=JudgedModel(name="new", adapter_sha256="b" * 64),
+                seconds=1.0,
+            ),
+        )
         run_stage(EVALUATE, config, run, reporter)
     return config, run
 

@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "The whole pipeline on a simulated market and a tiny model; no GPU, no network."),
     "signal": ("live:signal", "One JSON context in, one JSON decision out."),
     "serve": ("live:serve", "The same over HTTP on loopback."),
-    "shadow": ("live:shadow", "The incumbent acts, the candidate is only logged."),
+    "shadow": ("shadow:shadow", "The incumbent acts, the candidate is only logged."),
     "journal": ("journal:journal", "Bring an A/B log of your own into a form that evaluate judges."),
     "review": ("review:review", "Blind review of the reasonings, on a local page."),
     "template": ("template:template", "Show, check or make a prompt template."),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from candletune.artifacts import EvaluateSummary
 from candletune.config import Config, load_config
 from candletune.config_file import commented_toml
 from candletune.config_source import parse_assignment, value_of
@@ -109,8 +110,7 @@ def run_demo(
         _train_incumbent(incumbent_config(config), run.candles, reporter)
         reporter.say("candidate: trained on what prices did")
         outcomes = run_pipeline(config, run, reporter)
-    verdict = outcomes["evaluate"].summary
-    reporter.say(f"verdict: {verdict['verdict']}")
+    reporter.say(f"verdict: {outcomes['evaluate'].summary_as(EvaluateSummary).verdict}")
     reporter.say(f"report: {run.report}")
     reporter.say(f"configuration, for any other command's --config: {run.file(CONFIG)}")
     return outcomes

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from candletune import __version__
+from candletune.artifacts import RunManifest, StageEntry
+from candletune.artifacts.run_manifest import Summary
 from candletune.errors import InputError, UsageError
-from candletune.files import long_path, make_folder, read_json
+from candletune.files import long_path, make_folder
 
 MANIFEST = "manifest.json"
 _VERSIONED = ("polars", "ta-lib", "torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python", "gguf")
@@ -38,6 +39,7 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        manifest_file: what each finished stage was made from, wrote and said.
         dataset: the dataset stage's folder.
         jsonl: the training examples.
         meta: the facts behind them, row for row.
@@ -74,6 +76,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path = long_path(path, room=100)
+        self.manifest_file = path / MANIFEST
         self.dataset = path / "dataset"
         self.jsonl = path / "dataset/lora_training.jsonl"
         self.meta = path / "dataset/lora_training.meta.parquet"
@@ -140,31 +143,33 @@ class RunFolder:
         finally:
             lock.release()
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> RunManifest:
         """The manifest, or an empty one for a new run."""
-        path = self.file(MANIFEST)
-        if not path.exists():
-            return {"version": 1, "stages": {}}
-        manifest: dict[str, Any] = read_json(path)
-        if manifest.get("version") != 1:
-            raise InputError(f"{path}: manifest version {manifest.get('version')!r}, expected 1; use a new run.folder")
-        return manifest
+        return RunManifest.read_if_there(self.manifest_file) or RunManifest(stages={})
 
-    def stage_summary(self, name: str) -> dict[str, Any]:
-        """What a finished stage returned; an `InputError` says which command to run when it has not finished."""
-        stage = self.manifest()["stages"].get(name)
-        if stage is None:
-            raise InputError(f"{self.path}: stage '{name}' has not run here; run `candletune {name}` first")
-        summary: dict[str, Any] = stage["summary"]
+    def entry(self, name: str) -> StageEntry | None:
+        """A finished stage's entry in the manifest; None when it has not finished."""
+        return self.manifest().stages.get(name)
+
+    def summary_if_done(self, kind: type[Summary]) -> Summary | None:
+        """What a finished stage said; None when it has not finished."""
+        entry = self.entry(kind.STAGE)
+        return None if entry is None else entry.summary_as(kind, self.manifest_file)
+
+    def summary(self, kind: type[Summary]) -> Summary:
+        """What a finished stage said; an `InputError` says which command to run when it has not finished."""
+        summary = self.summary_if_done(kind)
+        if summary is None:
+            raise InputError(f"{self.path}: stage '{kind.STAGE}' has not run here; run `candletune {kind.STAGE}` first")
         return summary
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, candletune and the packages that shape results (only those installed)."""
-    found = {"python": platform.python_version(), "candletune": __version__}
+    installed = {"python": platform.python_version(), "candletune": __version__}
     for name in _VERSIONED:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

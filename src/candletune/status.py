@@ -1,12 +1,13 @@
 """Where a run stands, for the terminal: stages, adapters and certificates, the verdict, and who is active."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from candletune.artifacts import Certificate
+from candletune.artifacts import Certificate, Record, StageEntry, Verdict
 from candletune.config import Config
 from candletune.errors import CandletuneError
-from candletune.files import read_json
 from candletune.hashes import sha256_path
 from candletune.journal import Role
 from candletune.live.models import active_model
@@ -19,103 +20,200 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def status_of(config: Config, run: RunFolder) -> dict[str, Any]:
-    """JSON-able facts; a part that has not happened yet is None, a part that is broken says so."""
-    stages = run.manifest()["stages"]
-    return {
-        "run": str(run.path),
-        "running": _running(run),
-        "stages": {name: _stage(stages.get(name)) for name in STAGES},
-        "adapters": _adapters(run),
-        "verification": _verification(run),
-        "verdict": _read(run.verdict, ("verdict", "reason", "forced")),
-        "shadow_verdict": _read(run.shadow_verdict, ("verdict", "reason", "forced")),
-        "active": _active(config),
-        "journal": _journal(config),
-    }
+class RunningStage(Record):
+    """The stage at work, how far it is, and whether its process still lives.
+
+    Attributes:
+        alive: the process that wrote the progress still runs.
+        text: how far it is, in words.
+        stage, task, done, total, note, seconds_left, started, updated, pid: as `StageProgress` has them.
+    """
+
+    stage: str
+    task: str
+    done: float
+    total: float | None
+    note: str
+    seconds_left: float | None
+    started: datetime
+    updated: datetime
+    pid: int
+    alive: bool
+    text: str
 
 
-def _running(run: RunFolder) -> dict[str, Any] | None:
-    """The stage at work, how far it is, and whether its process still lives."""
+class FinishedStage(Record):
+    """When a stage finished (ISO 8601 in UTC), how long it took, and what it said."""
+
+    finished: str
+    seconds: float
+    headline: str
+
+
+class ExportedFile(Record):
+    """A GGUF of the run."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class VerificationStatus(Record):
+    """The certificate: whether it passed, what was noticed, and when."""
+
+    passed: bool
+    findings: tuple[str, ...]
+    finished: str
+
+
+class VerdictStatus(Record):
+    """A verdict, why, and whether part of its rows was seen in training."""
+
+    verdict: str
+    reason: str
+    forced: bool
+
+
+class ActiveStatus(Record):
+    """The model that acts now, and where that is on record."""
+
+    source: str
+    name: str
+    path: str | None
+    sha256: str | None
+    kind: str
+
+
+class ActiveProblem(Record):
+    """Why nobody can say who acts."""
+
+    source: str
+    problem: str
+
+
+class JournalStatus(Record):
+    """The shadow test's journal; `accuracy` is by side, `effective` the evidence so far, of `needed`."""
+
+    path: str
+    rows: int
+    last: str | None
+    agreement: float | None
+    accuracy: Mapping[str, float | None]
+    effective: float
+    needed: int
+    days_left: float
+
+
+class JournalProblem(Record):
+    """Why the shadow test's journal cannot be read."""
+
+    path: str
+    problem: str
+
+
+class RunStatus(Record):
+    """All of it; a part that has not happened yet is None, a part that is broken says so."""
+
+    run: str
+    running: RunningStage | None
+    stages: Mapping[str, FinishedStage | None]
+    adapters: tuple[ExportedFile, ...]
+    verification: VerificationStatus | None
+    verdict: VerdictStatus | None
+    shadow_verdict: VerdictStatus | None
+    active: ActiveStatus | ActiveProblem
+    journal: JournalStatus | JournalProblem | None
+
+
+def status_of(config: Config, run: RunFolder) -> RunStatus:
+    """Look at the run folder, the live state and the journal."""
+    stages = run.manifest().stages
+    return RunStatus(
+        run=str(run.path),
+        running=_running(run),
+        stages={name: _finished(stages.get(name)) for name in STAGES},
+        adapters=_adapters(run),
+        verification=_verification(run),
+        verdict=_verdict(run.verdict),
+        shadow_verdict=_verdict(run.shadow_verdict),
+        active=_active(config),
+        journal=_journal(config),
+    )
+
+
+def _running(run: RunFolder) -> RunningStage | None:
     progress = read_progress(run)
     if progress is None:
         return None
-    facts = progress.model_dump(mode="json", exclude={"version", "process_started"})
-    return facts | {"alive": progress.alive, "text": progress.describe()}
+    facts = progress.model_dump(exclude={"version", "process_started"})
+    return RunningStage(**facts, alive=progress.alive, text=progress.describe())
 
 
-def _stage(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+def _finished(entry: StageEntry | None) -> FinishedStage | None:
     if entry is None:
         return None
-    return {
-        "finished": entry["finished"],
-        "seconds": entry["seconds"],
-        "headline": entry["summary"].get("headline", ""),
-    }
+    return FinishedStage(finished=entry.finished, seconds=entry.seconds, headline=entry.headline)
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any] | None:
-    if not path.exists():
+def _verdict(path: Path) -> VerdictStatus | None:
+    verdict = Verdict.read_if_there(path)
+    if verdict is None:
         return None
-    value = read_json(path)
-    return {key: value.get(key) for key in keys}
+    return VerdictStatus(verdict=verdict.verdict, reason=verdict.reason, forced=verdict.forced)
 
 
-def _adapters(run: RunFolder) -> list[dict[str, Any]]:
+def _adapters(run: RunFolder) -> tuple[ExportedFile, ...]:
     """Every GGUF of the run, with its size and hash."""
-    return [
-        {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_path(path)}
+    return tuple(
+        ExportedFile(file=str(path), bytes=path.stat().st_size, sha256=sha256_path(path))
         for path in sorted(run.gguf.glob("*.gguf"))
-    ]
+    )
 
 
-def _verification(run: RunFolder) -> dict[str, Any] | None:
-    entry = run.manifest()["stages"].get("verify")
+def _verification(run: RunFolder) -> VerificationStatus | None:
+    entry = run.entry("verify")
     certificate = Certificate.read_if_there(run.certificate)
     if entry is None or certificate is None:
         return None
-    return {
-        "passed": certificate.passed,
-        "findings": [f"{finding.name} {finding.value:g}" for finding in certificate.findings],
-        "finished": entry["finished"],
-    }
+    findings = tuple(f"{finding.name} {finding.value:g}" for finding in certificate.findings)
+    return VerificationStatus(passed=certificate.passed, findings=findings, finished=entry.finished)
 
 
-def _active(config: Config) -> dict[str, Any]:
+def _active(config: Config) -> ActiveStatus | ActiveProblem:
     """Which adapter acts now; before the first promotion it is the configured incumbent."""
     source = str(config.live.state) if config.live.state.exists() else "configuration"
     try:
         model = active_model(config)
     except CandletuneError as error:
-        return {"source": source, "problem": str(error)}
+        return ActiveProblem(source=source, problem=str(error))
     path = None if model.path is None else str(model.path)
-    return {"source": source, "name": model.name, "path": path, "sha256": model.sha256, "kind": model.kind}
+    return ActiveStatus(source=source, name=model.name, path=path, sha256=model.sha256, kind=model.kind)
 
 
-def _journal(config: Config) -> dict[str, Any] | None:
+def _journal(config: Config) -> JournalStatus | JournalProblem | None:
     from candletune.evaluation.live import live_view
 
     try:
         view = live_view(config)
     except CandletuneError as error:
-        return {"path": str(config.live.journal), "problem": str(error)}
+        return JournalProblem(path=str(config.live.journal), problem=str(error))
     if not view.exists:
         return None
     comparison = view.comparison
-    return {
-        "path": str(view.path),
-        "rows": view.rows,
-        "last": view.last.isoformat() if view.last else None,
-        "agreement": comparison.agreement if comparison else None,
-        "accuracy": {side: model.accuracy for side, model in view.sides.items()},
-        "effective": comparison.effective if comparison else 0.0,
-        "needed": view.needed,
-        "days_left": view.days_left,
-    }
+    return JournalStatus(
+        path=str(view.path),
+        rows=view.rows,
+        last=view.last.isoformat() if view.last else None,
+        agreement=comparison.agreement if comparison else None,
+        accuracy={side: model.accuracy for side, model in view.sides.items()},
+        effective=comparison.effective if comparison else 0.0,
+        needed=view.needed,
+        days_left=view.days_left,
+    )
 
 
-def print_status(found: dict[str, Any], console: "Console | None" = None) -> None:
-    """Print what `status_of` found, on standard output."""
+def print_status(status: RunStatus, console: "Console | None" = None) -> None:
+    """Print a run's status, on standard output."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -124,60 +222,59 @@ def print_status(found: dict[str, Any], console: "Console | None" = None) -> Non
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
     for column in ("stage", "finished (UTC)", "seconds", "result"):
         table.add_column(column, justify="right" if column == "seconds" else "left", overflow="fold")
-    running = found["running"]
-    for name, stage in found["stages"].items():
-        if running is not None and running["stage"] == name and running["alive"]:
-            table.add_row(name, "[bold]running[/]", "", escape(running["text"]))
+    running = status.running
+    for name, stage in status.stages.items():
+        if running is not None and running.stage == name and running.alive:
+            table.add_row(name, "[bold]running[/]", "", escape(running.text))
         elif stage is None:
             table.add_row(name, "[dim]not yet[/]", "", "")
         else:
-            row = (name, moment(stage["finished"]), number(stage["seconds"], 1), escape(stage["headline"]))
-            table.add_row(*row)
-    console.print(f"[bold]{escape(found['run'])}[/]")
+            table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(stage.headline))
+    console.print(f"[bold]{escape(status.run)}[/]")
     console.print(table)
-    for label, value in _lines(found):
+    for label, value in _lines(status):
         console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
 
 
-def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(status: RunStatus) -> list[tuple[str, str]]:
     """The facts below the table, one line each."""
     lines = []
-    if (running := found["running"]) is not None and not running["alive"]:
-        ended = f"{running['stage']} was stopped about {moment(running['updated'])} UTC ({running['text']})"
+    if (running := status.running) is not None and not running.alive:
+        ended = f"{running.stage} was stopped about {moment(running.updated)} UTC ({running.text})"
         lines.append(("stopped", f"{ended}; run the same command again to go on"))
     lines += [
         (
-            "base" if Path(item["file"]).name == "base.gguf" else "adapter",
-            f"{item['file']}  {item['bytes'] / 1e6:.1f} MB  {short_hash(item['sha256'])}",
+            "base" if Path(item.file).name == "base.gguf" else "adapter",
+            f"{item.file}  {item.bytes / 1e6:.1f} MB  {short_hash(item.sha256)}",
         )
-        for item in found["adapters"]
+        for item in status.adapters
     ]
-    if (check := found["verification"]) is not None:
-        result = "passed" if check["passed"] else "FAILED"
-        lines.append(("certificate", ", ".join([result, *check["findings"], f"{moment(check['finished'])} UTC"])))
-    for label, key in (("verdict", "verdict"), ("shadow says", "shadow_verdict")):
-        if (verdict := found[key]) is not None:
-            forced = " (forced: part of the rows was seen in training)" if verdict["forced"] else ""
-            lines.append((label, f"{verdict['verdict']}: {verdict['reason']}{forced}"))
-    lines.append(("acts now", _who(found["active"])))
-    if (journal := found["journal"]) is not None:
-        lines.append(("shadow", _shadow(journal)))
+    if (check := status.verification) is not None:
+        result = "passed" if check.passed else "FAILED"
+        lines.append(("certificate", ", ".join([result, *check.findings, f"{moment(check.finished)} UTC"])))
+    for label, verdict in (("verdict", status.verdict), ("shadow says", status.shadow_verdict)):
+        if verdict is not None:
+            forced = " (forced: part of the rows was seen in training)" if verdict.forced else ""
+            lines.append((label, f"{verdict.verdict}: {verdict.reason}{forced}"))
+    lines.append(("acts now", _who(status.active)))
+    if status.journal is not None:
+        lines.append(("shadow", _shadow(status.journal)))
     return lines
 
 
-def _who(active: dict[str, Any]) -> str:
-    if "problem" in active:
-        return f"unknown: {active['problem']}"
-    name = f"{active['name']} {short_hash(active['sha256'])}" if active["sha256"] else "the bare base (no adapter)"
-    return f"{name}, from {active['source']}"
+def _who(active: ActiveStatus | ActiveProblem) -> str:
+    if isinstance(active, ActiveProblem):
+        return f"unknown: {active.problem}"
+    name = f"{active.name} {short_hash(active.sha256)}" if active.sha256 else "the bare base (no adapter)"
+    return f"{name}, from {active.source}"
 
 
-def _shadow(journal: dict[str, Any]) -> str:
-    if "problem" in journal:
-        return f"unreadable: {journal['problem']}"
-    accuracy = ", ".join(f"{Role.of(side)} {percent(rate)}" for side, rate in journal["accuracy"].items())
-    left = f", about {number(journal['days_left'], 1)} more days" if journal["days_left"] > 0 else ""
+def _shadow(journal: JournalStatus | JournalProblem) -> str:
+    if isinstance(journal, JournalProblem):
+        return f"unreadable: {journal.problem}"
+    accuracy = ", ".join(f"{Role.of(side)} {percent(rate)}" for side, rate in journal.accuracy.items())
+    left = f", about {number(journal.days_left, 1)} more days" if journal.days_left > 0 else ""
     return (
-        f"{number(journal['rows'])} cycles to {moment(journal['last'])} UTC; right so far: {accuracy}; agreement "
-        f"{percent(journal['agreement'])}; evidence {number(journal['effective'], 0)} of {journal['needed']}{left}"
+        f"{number(journal.rows)} cycles to {moment(journal.last)} UTC; right so far: {accuracy}; agreement "
+        f"{percent(journal.agreement)}; evidence {number(journal.effective, 0)} of {journal.needed}{left}"
     )

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import pytest
 
+from candletune.artifacts import ExportSummary, StageSummary
 from candletune.config import Config, load_config
 from candletune.console import Reporter, SilentReporter
 from candletune.errors import InputError, UsageError
@@ -14,15 +15,20 @@ from candletune.files import atomic_folder, atomic_path, read_json, write_json, 
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage, run_stage
+from stage_entries import entry_of
+
+
+class Copied(StageSummary):
+    STAGE: ClassVar[str] = "copy"
 
 
 def counting_stage(calls: list[int], source: Path) -> Stage:
-    def work(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    def work(config: Config, run: RunFolder, reporter: Reporter) -> StageSummary:
         calls.append(config.dataset.per_class)
         write_text(run.file("out", "copy.txt"), source.read_text() + str(config.dataset.per_class))
-        return {"headline": "copied"}
+        return Copied(headline="copied")
 
-    return Stage("copy", "Copy", ("dataset",), lambda config, run: {"source": source}, ("out",), work)
+    return Stage("copy", "Copy", ("dataset",), lambda config, run: {"source": source}, ("out",), work, Copied)
 
 
 @pytest.fixture
@@ -67,15 +73,15 @@ def test_a_missing_input_names_itself_and_the_command(tmp_path: Path) -> None:
 def test_summary_of_a_stage_that_has_not_run(tmp_path: Path, source: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with pytest.raises(InputError, match=r"stage 'copy' has not run here; run `candletune copy` first"):
-        run.stage_summary("copy")
+        run.summary(Copied)
     run_stage(counting_stage([], source), Config(), run, SilentReporter())
-    assert run.stage_summary("copy") == {"headline": "copied"}
+    assert run.summary(Copied) == Copied(headline="copied")
 
 
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     write_json(run.file("manifest.json"), {"version": 2})
-    with pytest.raises(InputError, match="manifest version 2, expected 1"):
+    with pytest.raises(InputError, match=r"manifest\.json: version 2, expected at most 1; use a new run\.folder"):
         run.manifest()
 
 
@@ -160,3 +166,20 @@ def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_summary_that_lacks_what_the_stage_says_is_named(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.manifest().with_stage("export", entry_of(StageSummary(headline="no kind"))).write(run.manifest_file)
+    with pytest.raises(InputError, match=r"manifest\.json: export: summary\.kind: .*run `candletune export --force`"):
+        run.summary(ExportSummary)
+
+
+def test_a_skipped_stage_says_what_it_said(tmp_path: Path, source: Path) -> None:
+    stage, run = counting_stage([], source), RunFolder(tmp_path / "run")
+    first = run_stage(stage, Config(), run, SilentReporter())
+    again = run_stage(stage, Config(), run, SilentReporter())
+    assert (first.skipped, again.skipped) == (False, True)
+    assert again.summary_as(Copied) == first.summary_as(Copied)
+    with pytest.raises(TypeError, match="not a ExportSummary"):
+        again.summary_as(ExportSummary)

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from candletune.artifacts import DatasetAudit
+from candletune.artifacts import DatasetAudit, DatasetSummary
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.dataset import audit, decision_rows, read_examples
@@ -168,15 +168,15 @@ def test_the_seed_decides_everything(shared_data: Path, run: RunFolder, tmp_path
 def test_the_other_labels_build_and_audit_clean(shared_data: Path, tmp_path: Path, method: str) -> None:
     config = config_of(shared_data, tmp_path, f"labels.method={method}", "dataset.per_class=2000")
     run = RunFolder(tmp_path)
-    summary = run_stage(STAGE, config, run, SilentReporter()).summary
-    assert summary["counts"] == {"BUY": 2000, "SELL": 2000, "HOLD": 2000}
+    summary = run_stage(STAGE, config, run, SilentReporter()).summary_as(DatasetSummary)
+    assert summary.counts == {"BUY": 2000, "SELL": 2000, "HOLD": 2000}
     assert audit(config, run, 20, SilentReporter()).clean
 
 
 def test_four_hour_candles(shared_data: Path, tmp_path: Path) -> None:
     more = ("data.timeframe=4h", "data.context_timeframes=['12h', '1d']", "dataset.test_start=2025-06-20")
     config = config_of(shared_data, tmp_path, *more, "dataset.per_class=100", "labels.horizon=3")
-    summary = run_stage(STAGE, config, RunFolder(tmp_path), SilentReporter()).summary
-    assert min(summary["counts"].values()) >= 50
+    summary = run_stage(STAGE, config, RunFolder(tmp_path), SilentReporter()).summary_as(DatasetSummary)
+    assert min(summary.counts.values()) >= 50
     assert audit(config, RunFolder(tmp_path), 20, SilentReporter()).clean
     assert "4h bullish" not in read_examples(RunFolder(tmp_path)).prompts[0]

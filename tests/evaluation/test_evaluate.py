@@ -8,7 +8,7 @@ from typing import Any, Literal
 import polars as pl
 import pytest
 
-from candletune.artifacts import Metrics, Verdict
+from candletune.artifacts import EvaluateSummary, Metrics, StageSummary, Verdict
 from candletune.artifacts.metrics import Interval
 from candletune.config import Config, EvaluateConfig
 from candletune.console import SilentReporter
@@ -93,7 +93,7 @@ def test_everything_is_shown_on_screen(made: Made) -> None:
     with made[1].lock():
         assert run_stage(STAGE, *made, again).skipped
     assert again.text == heard.text
-    assert outcome.summary["verdict"] in {"keep", "promote", "not enough evidence"}
+    assert outcome.summary_as(EvaluateSummary).verdict in {"keep", "promote", "not enough evidence"}
 
 
 def test_the_untuned_base_is_a_baseline_where_it_was_asked(made: Made) -> None:
@@ -234,7 +234,7 @@ def test_the_pipeline_judges_its_replay(made: Made, lines: list[str], monkeypatc
 
     def run_stage(stage: Stage, config: Config, *_: Any, **__: Any) -> StageOutcome:
         journals.append(config.evaluate.journal)
-        return StageOutcome(stage.name, {"passed": True}, skipped=True, seconds=0.0)
+        return StageOutcome(stage.name, StageSummary(), skipped=True, seconds=0.0)
 
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     with run.lock():

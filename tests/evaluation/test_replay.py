@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from candletune.artifacts import ExportSummary, JudgedModel, ReplaySummary
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset.unseen import held_out_rows
@@ -18,7 +19,7 @@ from candletune.decide.adapters import AdapterFacts
 from candletune.decisions import Decision
 from candletune.engines import Generation
 from candletune.errors import InputError
-from candletune.files import read_json, write_json
+from candletune.files import read_json
 from candletune.hashes import sha256_path
 from candletune.journal import read_frame
 from candletune.live.models import active_model
@@ -29,6 +30,7 @@ from candletune.stages.pipeline import prepare
 from candletune.stages.replay import STAGE, replay
 from candletune.stages.runner import run_stage
 from simulated_run import config_of
+from stage_entries import record_stage
 
 CHANCES = {None: (0.2, 0.3, 0.5), "incumbent": (0.4, 0.35, 0.25), "candidate": (0.3, 0.5, 0.2)}
 Made = tuple[Config, RunFolder]
@@ -85,9 +87,7 @@ def made(dataset: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made
     for name in ("dataset/manifest.json", "manifest.json"):
         run.file(name).parent.mkdir(parents=True, exist_ok=True)
         run.file(name).write_bytes(source.file(name).read_bytes())
-    manifest = run.manifest()
-    manifest["stages"]["export"] = {"summary": {"kind": "adapter"}}
-    write_json(run.file("manifest.json"), manifest)
+    record_stage(run, ExportSummary(kind="adapter"))
     run.file("gguf").mkdir()
     for name in ("gguf/custom-trading-lora.gguf", "gguf/base.gguf", "old.gguf"):
         run.file(name).write_bytes(name.encode())
@@ -101,7 +101,7 @@ def with_tables(config: Config, **tables: dict[str, Any]) -> Config:
     )
 
 
-def go(made: Made, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> tuple[dict[str, Any], pl.DataFrame]:
+def go(made: Made, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> tuple[ReplaySummary, pl.DataFrame]:
     monkeypatch.setattr(predictor_module, "open_engine", lambda _config, _run, _path: engine)
     summary = replay(*made, SilentReporter())
     return summary, read_frame(made[1].file("replay", "ab_test_log.jsonl"))
@@ -111,14 +111,14 @@ def test_both_models_answer_every_row(made: Made, monkeypatch: pytest.MonkeyPatc
     engine = FakeEngine()
     summary, rows = go(made, monkeypatch, engine)
     assert engine.closed
-    assert len(rows) == summary["rows"] == 120
+    assert len(rows) == summary.rows == 120
     assert rows["timestamp"].n_unique() == 60
     assert set(rows["active_action"]) == {"BUY"}
     assert set(rows["shadow_action"]) == {"SELL"}
     assert rows["shadow_p_sell"][0] == 0.5
     assert rows["active_reasoning"].drop_nulls().to_list() == ["because."] * 5
     assert rows["shadow_adapter"].n_unique() == rows["active_adapter"].n_unique() == 1
-    assert rows["shadow_adapter"][0] == summary["candidate"]["adapter_sha256"]
+    assert rows["shadow_adapter"][0] == summary.candidate.adapter_sha256
     # the untuned base is asked too, as a baseline
     base = pl.read_parquet(made[1].file("replay", "untuned_base.parquet"))
     assert base["action"].to_list() == ["HOLD"] * 120
@@ -129,7 +129,7 @@ def test_the_bare_base_as_incumbent(made: Made, monkeypatch: pytest.MonkeyPatch)
     config, run = made
     made = with_tables(config, incumbent={"adapter": None}), run
     summary, rows = go(made, monkeypatch, FakeEngine())
-    assert summary["incumbent"] == {"name": "bare base", "adapter_sha256": None}
+    assert summary.incumbent == JudgedModel(name="bare base", adapter_sha256=None)
     assert rows["active_adapter"].null_count() == 120
     assert not run.file("replay", "untuned_base.parquet").exists()
 
@@ -147,10 +147,10 @@ def test_the_promoted_model_is_the_next_incumbent(made: Made, monkeypatch: pytes
     config, first = promoted(made)
     run.adapter_gguf.write_bytes(b"retrained")
     summary, rows = go((config, run), monkeypatch, FakeEngine())
-    assert summary["incumbent"] == {"name": first, "adapter_sha256": active_model(config).sha256}
+    assert summary.incumbent == JudgedModel(name=first, adapter_sha256=active_model(config).sha256)
     assert rows["active_adapter"][0] == active_model(config).sha256
-    assert summary["candidate"]["name"] != first
-    assert f"{summary['candidate']['name']} against {first} (active in live.state)" in summary["headline"]
+    assert summary.candidate.name != first
+    assert f"{summary.candidate.name} against {first} (active in live.state)" in summary.headline
 
 
 def test_looking_again_after_a_promotion_compares_the_same_two(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,23 +160,19 @@ def test_looking_again_after_a_promotion_compares_the_same_two(made: Made, monke
     assert {key: sha256_path(path) for key, path in STAGE.inputs(config, made[1]).items()} == inputs
     engine = FakeEngine()
     after = go((config, made[1]), monkeypatch, engine)[0]
-    assert (after["incumbent"]["adapter_sha256"], after["candidate"]) == (
-        before["incumbent"]["adapter_sha256"],
-        before["candidate"] | {"name": name},
-    )
+    assert after.incumbent.adapter_sha256 == before.incumbent.adapter_sha256
+    assert after.candidate == before.candidate.model_copy(update={"name": name})
 
 
 def test_where_the_incumbent_is_named_is_said(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "against old (incumbent.adapter)" in go(made, monkeypatch, FakeEngine())[0]["headline"]
+    assert "against old (incumbent.adapter)" in go(made, monkeypatch, FakeEngine())[0].headline
     bare = with_tables(made[0], incumbent={"adapter": None}), made[1]
-    assert "against bare base (no incumbent.adapter)" in go(bare, monkeypatch, FakeEngine())[0]["headline"]
+    assert "against bare base (no incumbent.adapter)" in go(bare, monkeypatch, FakeEngine())[0].headline
 
 
 def test_a_merged_candidate_is_a_model_of_its_own(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     config, run = made
-    manifest = run.manifest()
-    manifest["stages"]["export"] = {"summary": {"kind": "merged"}}
-    write_json(run.file("manifest.json"), manifest)
+    record_stage(run, ExportSummary(kind="merged"))
     run.merged_gguf.write_bytes(b"whole")
     opened: dict[Path | None, FakeEngine] = {}
 
@@ -185,7 +181,7 @@ def test_a_merged_candidate_is_a_model_of_its_own(made: Made, monkeypatch: pytes
 
     monkeypatch.setattr(predictor_module, "open_engine", open_engine)
     summary = replay(config, run, SilentReporter())
-    assert summary["candidate"]["adapter_sha256"] == sha256_path(run.merged_gguf)
+    assert summary.candidate.adapter_sha256 == sha256_path(run.merged_gguf)
     assert set(opened) == {None, run.merged_gguf}
     assert opened[run.merged_gguf].asked == {None: 120}
     assert opened[None].asked == {"incumbent": 120, None: 120}  # the untuned base, as a baseline
@@ -240,9 +236,9 @@ def test_rows_the_training_saw_are_refused_or_marked(made: Made, monkeypatch: py
     assert not held_out_rows(with_tables(config, replay={"start": first}), train_end)[1]
     forced = with_tables(early, replay={"force": True})
     summary, rows = go((forced, run), monkeypatch, FakeEngine())
-    assert summary["forced"]
+    assert summary.forced
     assert rows["forced"].all()
-    assert "FORCED" in summary["headline"]
+    assert "FORCED" in summary.headline
 
 
 def test_no_candles_no_replay(made: Made) -> None:

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from fakes import FakeEngine
 
 import candletune.live.signal as signal_module
-from candletune.commands.live import shadow, signal
+from candletune.commands.live import signal
+from candletune.commands.shadow import shadow
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError

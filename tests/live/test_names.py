@@ -6,7 +6,7 @@ import pytest
 
 from candletune.config import Config, load_config
 from candletune.decide.names import name_of
-from candletune.gguf.catalogue import keep_older, read_catalogue, record, versioned_name
+from candletune.gguf.catalogue import CatalogueEntry, put_in_place, read_catalogue, record, versioned_name
 from candletune.hashes import sha256_path
 from candletune.live.models import candidate_model, named_model
 from candletune.live.promotion import promote, rollback
@@ -28,10 +28,10 @@ def export(run: RunFolder, content: bytes, day: str) -> str:
     run.gguf.mkdir(parents=True, exist_ok=True)
     staged = run.gguf / ".staged"
     staged.write_bytes(content)
-    keep_older(run.adapter_gguf, staged)
-    staged.replace(run.adapter_gguf)
+    put_in_place(staged, run.adapter_gguf)
     digest = sha256_path(run.adapter_gguf)
-    entry = {"file": run.adapter_gguf.name, "sha256": digest, "kind": "adapter", "exported": f"{day}T01:00:00+00:00"}
+    exported = f"{day}T01:00:00+00:00"
+    entry = CatalogueEntry(file=run.adapter_gguf.name, sha256=digest, kind="adapter", exported=exported)
     record(run.gguf, entry)
     return digest
 
@@ -43,7 +43,7 @@ def test_exports_have_names_that_stay(made: Made) -> None:
     names = [f"custom-trading-lora-20261031-{first[:8]}", f"custom-trading-lora-20261130-{second[:8]}"]
     assert [name_of(config, run, digest) for digest in (first, second)] == names
     assert (run.gguf / f"{names[0]}.gguf").read_bytes() == b"first"
-    assert [entry["file"] for entry in read_catalogue(run.gguf)] == [f"{names[0]}.gguf", "custom-trading-lora.gguf"]
+    assert [entry.file for entry in read_catalogue(run.gguf)] == [f"{names[0]}.gguf", "custom-trading-lora.gguf"]
     assert export(run, b"second", "2026-12-24") == second
     assert versioned_name(run.adapter_gguf) == names[1], "the same file keeps its name"
     for name, content in zip(names, (b"first", b"second"), strict=True):

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from fakes import FakeEngine
 
+from candletune.artifacts import ExportSummary
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset import decision_rows
@@ -27,6 +28,7 @@ from candletune.stages.pipeline import prepare
 from candletune.stages.replay import replay
 from candletune.stages.runner import run_stage
 from simulated_run import config_of
+from stage_entries import record_stage
 
 Made = tuple[Config, RunFolder, dict[tuple[Any, str], dict[str, Any]]]
 COMPARED = ("status", "action", "reasoning", "probabilities", "adapter_sha256", "error")
@@ -58,9 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     with run.lock():
         config = prepare(config, run, SilentReporter())
         run_stage(DATASET, config, run, SilentReporter())
-    manifest = run.manifest()
-    manifest["stages"]["export"] = {"summary": {"kind": "adapter"}}
-    write_json(run.file("manifest.json"), manifest)
+    record_stage(run, ExportSummary(kind="adapter"))
     run.gguf.mkdir()
     for path in (run.adapter_gguf, run.base_gguf, folder / "old.gguf"):
         path.write_bytes(path.name.encode())

@@ -14,7 +14,7 @@ from fakes import FakeEngine
 import candletune.live.signal as signal_module
 import candletune.live.watch as watch_module
 import candletune.market.fetch_candles as fetch_module
-from candletune.commands.live import shadow
+from candletune.commands.shadow import shadow
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
@@ -89,7 +89,7 @@ def settings(tmp_path: Path) -> list[str]:
 
 
 def test_every_candle_once_though_the_exchange_fails(exchange: FakeExchange, tmp_path: Path) -> None:
-    from candletune.commands.live import _fetcher
+    from candletune.commands.shadow import _fetcher
 
     config = load_config(None, settings(tmp_path))
     reporter = SilentReporter()

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from candletune.artifacts import ExportSummary
 from candletune.config import Config, load_config
 from candletune.errors import CheckFailed, InputError, UsageError
-from candletune.gguf.catalogue import record
+from candletune.gguf.catalogue import CatalogueEntry, record
 from candletune.hashes import sha256_path
 from candletune.live import promotion as state
 from candletune.live.models import active_model, named_model
+from candletune.runs import RunFolder
+from stage_entries import record_stage
 
 
 @pytest.fixture
@@ -197,12 +200,9 @@ def exported(config: Config, kind: str, digest: str | None = None) -> None:
     name = "custom-trading-merged.gguf" if kind == "merged" else "custom-trading-lora.gguf"
     path = config.run.folder / "gguf" / name
     digest = digest or sha256_path(path)
-    entry = {"file": name, "sha256": digest, "kind": kind, "exported": "2026-11-20T23:59:00+00:00"}
+    entry = CatalogueEntry(file=name, sha256=digest, kind=kind, exported="2026-11-20T23:59:00+00:00")
     record(path.parent, entry)
-    summary = {"kind": kind, "file": f"gguf/{name}", "sha256": digest}
-    (config.run.folder / "manifest.json").write_text(
-        json.dumps({"version": 1, "stages": {"export": {"summary": summary}}})
-    )
+    record_stage(RunFolder(config.run.folder), ExportSummary(kind=kind, file=f"gguf/{name}", sha256=digest))
 
 
 def test_a_merged_candidate_is_promoted_and_rolled_back(config: Config) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from candletune.artifacts import EvaluateSummary, StageSummary, VerifySummary
 from candletune.cli import main
 from candletune.config import Config, NotifyConfig, load_config
 from candletune.config_file import commented_toml
@@ -187,27 +188,39 @@ def test_the_demo_writes_no_address_into_its_configuration(tmp_path: Path) -> No
 # --- stages and commands -------------------------------------------------------------------------------------------
 
 
-def stage(name: str, outcome: dict[str, Any] | BaseException) -> Stage:
-    def work(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+FAILED = VerifySummary(headline="FAILED: empty", passed=False, file="", base="", prompts=50, criteria=())
+KEEP = EvaluateSummary(headline="keep", verdict="keep", reason="flips too often", rows=9)
+
+
+def stage(name: str, outcome: StageSummary | BaseException) -> Stage:
+    def work(config: Config, run: RunFolder, reporter: Reporter) -> StageSummary:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    return Stage(name, name, ("train",), lambda config, run: {}, (), work)
+    return Stage(
+        name,
+        name,
+        ("train",),
+        lambda config, run: {},
+        (),
+        work,
+        StageSummary if isinstance(outcome, BaseException) else type(outcome),
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "outcome", "title", "body"),
     [
-        ("train", {"headline": "281 steps, loss 0.4"}, "training ended", "281 steps, loss 0.4"),
+        ("train", StageSummary(headline="281 steps, loss 0.4"), "training ended", "281 steps, loss 0.4"),
         ("train", InputError("no room"), "train failed", "InputError: no room"),
         ("replay", ValueError("odd"), "replay failed", "ValueError: odd"),
-        ("verify", {"headline": "FAILED: empty", "passed": False}, "verification failed", "FAILED: empty"),
-        ("evaluate", {"verdict": "keep", "reason": "flips too often"}, "verdict: keep", "flips too often"),
+        ("verify", FAILED, "verification failed", "FAILED: empty"),
+        ("evaluate", KEEP, "verdict: keep", "flips too often"),
     ],
 )
 def test_stages_tell(
-    name: str, outcome: dict[str, Any] | Exception, title: str, body: str, receiver: Receiver, tmp_path: Path
+    name: str, outcome: StageSummary | Exception, title: str, body: str, receiver: Receiver, tmp_path: Path
 ) -> None:
     config = load_config(None, [f"notify.urls={receiver.url}"])
     run = RunFolder(tmp_path / "run")
@@ -234,8 +247,8 @@ def test_an_interruption_is_no_failure(receiver: Receiver, tmp_path: Path) -> No
 def test_a_receiver_that_is_down_stops_no_stage(tmp_path: Path) -> None:
     config = load_config(None, [f"notify.urls=json://user:{SECRET}@127.0.0.1:9"])
     reporter = SilentReporter()
-    outcome = run_stage(stage("train", {"headline": "done"}), config, RunFolder(tmp_path / "run"), reporter)
-    assert outcome.summary == {"headline": "done"}
+    outcome = run_stage(stage("train", StageSummary(headline="done")), config, RunFolder(tmp_path / "run"), reporter)
+    assert outcome.summary == StageSummary(headline="done")
     assert [SECRET in line for line in reporter.warnings] == [False]
 
 

@@ -1,21 +1,21 @@
 """Estimated times: what is measured, what is made of it, and where it is said."""
 
 import io
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from candletune.artifacts import RunManifest, StageSummary
 from candletune.config import Config, load_config
 from candletune.console import RichReporter, SilentReporter
-from candletune.files import write_json
 from candletune.preflight import estimate
 from candletune.preflight.estimate import estimates, replay_rows, say_estimates
 from candletune.preflight.measure import measure
-from candletune.runs import MANIFEST, RunFolder
+from candletune.runs import RunFolder
 from candletune.stages import STAGES
 from candletune.stages.pipeline import prepare
+from stage_entries import entry_of
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +60,11 @@ def test_rows_of_a_replay(config: Config) -> None:
 def test_without_a_measurement_the_last_time_counts(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_measured", lambda *_: {})
     run = RunFolder(config.run.folder)
-    entry = {"seconds": 321.0, "finished": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}
-    write_json(run.file(MANIFEST), {"version": 1, "stages": {"train": entry}})
+    entry = entry_of(StageSummary()).model_copy(update={"seconds": 321.0})
+    RunManifest(stages={"train": entry}).write(run.manifest_file)
     out = io.StringIO()
     say_estimates(config, run, RichReporter(Console(file=out, width=200)), list(STAGES))
-    run.file(MANIFEST).unlink()
+    run.manifest_file.unlink()
     assert "train     about 5 min 21 s (as long as the last time)" in out.getvalue()
     assert "replay    not known" in out.getvalue()
     assert "rough" in out.getvalue()

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from candletune.artifacts import StageSummary
 from candletune.config import Config, load_config
 from candletune.console import Reporter, SilentReporter
 from candletune.runs import RunFolder
 from candletune.stages.progress import read_progress
 from candletune.stages.runner import Stage, run_stage
-from candletune.status import print_status, status_of
+from candletune.status import RunStatus, print_status, status_of
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(status: RunStatus) -> str:
     out = io.StringIO()
-    print_status(found, Console(file=out, width=200, highlight=False))
+    print_status(status, Console(file=out, width=200, highlight=False))
     return out.getvalue()
 
 
@@ -32,13 +33,13 @@ def test_a_stage_at_work_shows_how_far_it_is(tmp_path: Path) -> None:
     config, run = config_of(tmp_path), RunFolder(tmp_path)
     seen: list[str] = []
 
-    def work(_: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    def work(_: Config, run: RunFolder, reporter: Reporter) -> StageSummary:
         seen.append(shown(status_of(config, run)))
         with reporter.task("training", 300) as task:
             task.advance(120, "loss 0.41")
             reporter.write(task._pace)  # type: ignore[attr-defined]
             seen.append(shown(status_of(config, run)))
-        return {}
+        return StageSummary()
 
     stage = Stage("train", "Train", ("train",), lambda *_: {}, (), work)
     run_stage(stage, config, run, SilentReporter())
@@ -50,7 +51,7 @@ def test_a_stage_at_work_shows_how_far_it_is(tmp_path: Path) -> None:
 
 
 def test_the_file_goes_when_a_stage_fails(tmp_path: Path) -> None:
-    def work(*_: Any) -> dict[str, Any]:
+    def work(*_: Any) -> StageSummary:
         raise KeyboardInterrupt
 
     stage = Stage("train", "Train", ("train",), lambda *_: {}, (), work)
@@ -63,10 +64,10 @@ def test_the_file_goes_when_a_stage_fails(tmp_path: Path) -> None:
 def test_a_killed_stage_is_said_to_be_stopped(tmp_path: Path, stale: dict[str, Any]) -> None:
     config, run = config_of(tmp_path), RunFolder(tmp_path)
 
-    def work(_: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+    def work(_: Config, run: RunFolder, reporter: Reporter) -> StageSummary:
         with reporter.task("training", 300):
             (tmp_path / "left.json").write_bytes((RunFolder(tmp_path).progress).read_bytes())
-        return {}
+        return StageSummary()
 
     run_stage(Stage("train", "Train", ("train",), lambda *_: {}, (), work), config, run, SilentReporter())
     left = json.loads((tmp_path / "left.json").read_text()) | stale
@@ -75,4 +76,4 @@ def test_a_killed_stage_is_said_to_be_stopped(tmp_path: Path, stale: dict[str, A
     assert "running" not in text
     assert "train was stopped about" in text
     (RunFolder(tmp_path).progress).write_text("{")
-    assert status_of(config, run)["running"] is None
+    assert status_of(config, run).running is None

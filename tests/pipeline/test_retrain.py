@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import JsonValue
 
+from candletune.artifacts import RunManifest, StageSummary
 from candletune.cli import main
 from candletune.config import load_config
 from candletune.console import SilentReporter
@@ -19,6 +21,7 @@ from candletune.runs import RunFolder
 from candletune.stages import STAGES
 from candletune.stages import retrain as module
 from candletune.stages.retrain import last_training, new_candles, retrain
+from stage_entries import entry_of
 
 SETTINGS = """
 [data]
@@ -162,10 +165,10 @@ def trained(
     until = next(iter(market.values()))["date"][FIRST - 1] + timedelta(hours=1)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     entries = {
-        name: {"finished": (start + timedelta(hours=hour)).isoformat(), "settings": {}}
+        name: entry_of(StageSummary(), finished=start + timedelta(hours=hour))
         for hour, name in enumerate(list(STAGES)[:stages])
     }
-    write_json(run.path / "manifest.json", {"version": 1, "stages": entries})
+    RunManifest(stages=entries).write(run.manifest_file)
     write_json(run.dataset_manifest, {"candles_until": until.isoformat(), "test_start": None, **manifest})
     return run
 
@@ -248,11 +251,9 @@ def test_changed_settings_are_named(
     run = trained(tmp_path, market, candles=LATER)
     manifest = run.manifest()
     config = settings(tmp_path, "train.lora_rank=16", "retrain.min_new_candles=300")
-    manifest["stages"]["train"]["settings"] = {
-        "seed": 17,
-        "train": config.train.model_dump(mode="json") | {"lora_rank": 8},
-    }
-    write_json(run.path / "manifest.json", manifest)
+    before: dict[str, JsonValue] = {"seed": 17, "train": config.train.model_dump(mode="json") | {"lora_rank": 8}}
+    entry = manifest.stages["train"].model_copy(update={"settings": before})
+    manifest.with_stage("train", entry).write(run.manifest_file)
     reporter = SilentReporter()
     retrain(config, run, reporter)
     assert reporter.warnings == ["settings differ from the last training's: train.lora_rank"]

@@ -11,21 +11,21 @@ from candletune.config import Config
 from candletune.evaluation.live import live_view
 from candletune.journal import Journal
 from candletune.runs import RunFolder
-from candletune.status import print_status, status_of
+from candletune.status import RunStatus, print_status, status_of
 from simulated_run import live_row, make_run
 
 
-def shown(found: dict[str, object]) -> str:
+def shown(status: RunStatus) -> str:
     out = io.StringIO()
-    print_status(found, Console(file=out, width=200, highlight=False))
+    print_status(status, Console(file=out, width=200, highlight=False))
     return out.getvalue()
 
 
 def test_new_run_folder(tmp_path: Path) -> None:
     config = Config().model_copy(update={"live": Config().live.model_copy(update={"state": tmp_path / "no.json"})})
-    found = status_of(config, RunFolder(tmp_path))
-    assert set(found["stages"].values()) == {None}
-    assert "acts now      the bare base (no adapter), from configuration" in shown(found)
+    status = status_of(config, RunFolder(tmp_path))
+    assert set(status.stages.values()) == {None}
+    assert "acts now      the bare base (no adapter), from configuration" in shown(status)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder]:
 
 
 def test_finished_run(made: tuple[Config, RunFolder]) -> None:
-    found = status_of(*made)
-    text = shown(found)
-    assert found["stages"]["evaluate"]["headline"] in text.replace("\n", " ") or found["verdict"]["verdict"] in text
+    status = status_of(*made)
+    text = shown(status)
+    assert (evaluated := status.stages["evaluate"]) is not None
+    assert status.verdict is not None
+    assert evaluated.headline in text.replace("\n", " ") or status.verdict.verdict in text
     assert "evidence 3 of 50" in text
 
 

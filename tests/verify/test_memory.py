@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from adapters import make_adapter
+from candletune.artifacts import StageSummary
 from candletune.base import memory
 from candletune.base.memory import Placement, is_out_of_memory, memory_explained, place
 from candletune.config import Config, load_config
@@ -115,9 +116,9 @@ def _cublas() -> None:
 def test_used_up_memory_is_one_line_with_a_remedy(
     use_up: Callable[[], None], stage: str, key: str, tmp_path: Path
 ) -> None:
-    def work(*_: Any) -> dict[str, Any]:
+    def work(*_: Any) -> StageSummary:
         use_up()
-        return {}
+        return StageSummary()
 
     doing = Stage(stage, "", (), lambda *_: {}, (), work)
     with pytest.raises(OutOfMemory, match=f"^{stage}: out of memory .*{key}") as caught:

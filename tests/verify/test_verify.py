@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from adapters import make_adapter
-from candletune.artifacts import Certificate
+from candletune.artifacts import Certificate, ExportSummary, VerifySummary
 from candletune.base.find import base_hash
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
@@ -68,15 +68,15 @@ class Case:
         self.run.file("dataset").mkdir()
         pl.DataFrame({"prompt": prompts[:30]}).write_parquet(self.run.file("dataset", "natural_eval.parquet"))
 
-    def export(self) -> dict[str, Any]:
-        return run_stage(EXPORT, self.config, self.run, SilentReporter()).summary
+    def export(self) -> ExportSummary:
+        return run_stage(EXPORT, self.config, self.run, SilentReporter()).summary_as(ExportSummary)
 
     def verify(self) -> tuple[bool, dict[str, bool], dict[str, Any]]:
-        summary = run_stage(VERIFY, self.config, self.run, SilentReporter()).summary
+        summary = run_stage(VERIFY, self.config, self.run, SilentReporter()).summary_as(VerifySummary)
         return (
-            summary["passed"],
-            {criterion["name"]: criterion["passed"] for criterion in summary["criteria"]},
-            {criterion["name"]: criterion["value"] for criterion in summary["criteria"]},
+            summary.passed,
+            {criterion.name: criterion.passed for criterion in summary.criteria},
+            {criterion.name: criterion.value for criterion in summary.criteria},
         )
 
     def rewrite(self, change: Callable[[Adapter], Adapter] = lambda adapter: adapter, **manifest: Any) -> None:
@@ -153,7 +153,7 @@ def test_one_class_is_a_finding_and_no_fault(case: Case) -> None:
     assert used.name == "classes used" and used.value < 3
     assert "to every held-out prompt" in used.explanation
     assert change.name == "mean change against the bare base" and 0 < change.value < 0.9
-    assert "finding: classes used" in case.run.stage_summary("verify")["headline"]
+    assert "finding: classes used" in case.run.summary(VerifySummary).headline
 
 
 def test_a_model_of_one_class_passes_the_pipeline(case: Case) -> None:
@@ -224,11 +224,11 @@ def test_versions_stay(case: Case) -> None:
     summary = case.export()
     kept = [path for path in case.run.file("gguf").glob("custom-trading-lora-*.gguf")]
     assert [path.read_bytes() for path in kept] == [before]
-    assert [entry["file"] for entry in read_catalogue(case.run.file("gguf"))] == [
+    assert [entry.file for entry in read_catalogue(case.run.file("gguf"))] == [
         kept[0].name,
         case.run.adapter_gguf.name,
     ]
-    assert read_catalogue(case.run.file("gguf"))[-1]["sha256"] == summary["sha256"]
+    assert read_catalogue(case.run.file("gguf"))[-1].sha256 == summary.sha256
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_dora": True}], ids=["lora", "dora by fallback"])
@@ -239,7 +239,7 @@ def test_merged_models_answer_as_the_adapter(
     case = Case(random_base, tmp_path / "run", texts[0], "export.quantize=F32", *kind)
     if settings:
         make_adapter(random_base, case.run.file("adapter"), scale=0.1, **settings)
-    assert case.export()["kind"] == "merged"
+    assert case.export().merged
     assert case.run.merged_gguf.exists()
     _, passed, values = case.verify()
     assert failures(passed) == set()

@@ -10,7 +10,19 @@ from candletune.artifacts.dataset import CandidateRows, CandleFile, DatasetAudit
 from candletune.artifacts.journal_import import JournalImport
 from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics, ReviewSummary
-from candletune.artifacts.replay import ReplaySummary
+from candletune.artifacts.run_manifest import RunManifest, StageEntry
+from candletune.artifacts.summaries import (
+    BestAdapter,
+    DatasetSummary,
+    EvalFigures,
+    EvaluateSummary,
+    ExportSummary,
+    ReplaySummary,
+    ReportSummary,
+    StageSummary,
+    TrainSummary,
+    VerifySummary,
+)
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
 ARTIFACTS: tuple[type[Artifact], ...] = (
@@ -20,6 +32,7 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
     JournalImport,
     LiveState,
     Metrics,
+    RunManifest,
     Verdict,
 )
 """Every file with a schema of its own; add a new one here."""
@@ -27,6 +40,7 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
 __all__ = [
     "ARTIFACTS",
     "Artifact",
+    "BestAdapter",
     "CandidateRows",
     "CandleFile",
     "Certificate",
@@ -35,15 +49,25 @@ __all__ = [
     "DatasetAudit",
     "DatasetDescription",
     "DatasetManifest",
+    "DatasetSummary",
+    "EvalFigures",
+    "EvaluateSummary",
+    "ExportSummary",
     "JournalImport",
     "JudgedModel",
     "LiveState",
     "Metrics",
     "Record",
     "ReplaySummary",
+    "ReportSummary",
     "ReviewSummary",
+    "RunManifest",
     "ServedModel",
+    "StageEntry",
+    "StageSummary",
     "StateChange",
+    "TrainSummary",
     "Verdict",
     "VerdictCriterion",
+    "VerifySummary",
 ]

@@ -43,8 +43,8 @@ class CertificateFinding(Record):
     explanation: str
 
 
-class Certificate(Artifact):
-    """The certificate of an export.
+class CertificateContent(Record):
+    """What a certificate says.
 
     Attributes:
         passed: whether every criterion holds; findings have no say.
@@ -57,8 +57,6 @@ class Certificate(Artifact):
         chat: the chat format it was asked in; None where nothing could be asked, and in files from before it was kept.
     """
 
-    COMMAND: ClassVar[str] = "verify"
-
     passed: bool
     file: str
     base: str
@@ -67,3 +65,9 @@ class Certificate(Artifact):
     findings: tuple[CertificateFinding, ...] = ()
     shares: dict[Decision, float] | None = None
     chat: dict[str, str] | None = None
+
+
+class Certificate(CertificateContent, Artifact):
+    """The certificate of an export."""
+
+    COMMAND: ClassVar[str] = "verify"

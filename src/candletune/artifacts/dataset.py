@@ -128,8 +128,8 @@ class DatasetAudit(DatasetDescription, Artifact):
     jsonl_sha256: str
 
 
-class DatasetManifest(Artifact):
-    """`dataset/manifest.json`.
+class DatasetFacts(Record):
+    """How a dataset was made, but for the long tables.
 
     Attributes:
         headline: one line for a person.
@@ -142,7 +142,6 @@ class DatasetManifest(Artifact):
         train_end: when the last outcome was known; nothing later was learned.
         class_prior: class shares of the train examples.
         natural_prior: base rates of the train period, before balancing.
-        candidates: every decision time that could have been chosen.
         largest_template_share: of one reason template among its class.
         problems: what falls short of the settings, a line each.
         label: the labelling rule.
@@ -154,11 +153,8 @@ class DatasetManifest(Artifact):
         test_share: share of the candles kept out.
         context_sources: context file -> share of the train examples it told something about; None in a file of an
             earlier candletune.
-        audit: overlap, effective size and duplicates.
         jsonl_sha256: hash of the examples' file.
     """
-
-    COMMAND: ClassVar[str] = "dataset --force"
 
     headline: str
     template_sha256: str
@@ -170,7 +166,6 @@ class DatasetManifest(Artifact):
     train_end: Moment
     class_prior: Shares
     natural_prior: Shares
-    candidates: Candidates
     largest_template_share: float
     problems: tuple[str, ...]
     label: LabelsConfig
@@ -181,5 +176,18 @@ class DatasetManifest(Artifact):
     candles_until: Moment | None = None
     test_share: float | None = None
     context_sources: Mapping[str, float] | None = None
-    audit: DatasetDescription
     jsonl_sha256: str
+
+
+class DatasetManifest(DatasetFacts, Artifact):
+    """`dataset/manifest.json`.
+
+    Attributes:
+        candidates: every decision time that could have been chosen.
+        audit: overlap, effective size and duplicates.
+    """
+
+    COMMAND: ClassVar[str] = "dataset --force"
+
+    candidates: Candidates
+    audit: DatasetDescription

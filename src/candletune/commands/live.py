@@ -1,4 +1,4 @@
-"""`signal`, `serve`, `shadow`, `promote`, `rollback`: the live side."""
+"""`signal`, `serve`, `promote`, `rollback`: who acts, and what it answers."""
 
 import sys
 from pathlib import Path
@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from candletune.commands import CANDLES, RUN, open_session, with_config
+from candletune.commands import RUN, open_session, with_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from candletune.config import Config
-    from candletune.live.shadow import ShadowLoop
 
 
 BOM = "\ufeff"
@@ -40,17 +39,17 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     try:
         trader = Trader(_load(config_path, assignments, BASE), warn=_warn)
     except CandletuneError as error:
-        _say(error_answer(error))
+        say_json(error_answer(error))
         click.echo(f"error: {error}", err=True)
         return error.exit_code
     try:
         if not keep:
             answer, code = answer_text(trader, sys.stdin.read().removeprefix(BOM))
-            _say(answer)
+            say_json(answer)
             return code
         for line in sys.stdin:
             if line.removeprefix(BOM).strip():
-                _say(answer_text(trader, line.removeprefix(BOM))[0])
+                say_json(answer_text(trader, line.removeprefix(BOM))[0])
         return 0
     finally:
         trader.close()
@@ -74,44 +73,6 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
     serve_forever(trader, bound, queue=config.live.queue)
 
 
-@click.command(epilog="Example: candletune shadow --exchange binanceusdm")
-@with_config
-@click.option("--once", is_flag=True, help="Answer what is due now, and end.")
-@click.option(
-    "--stdin", "from_stdin", is_flag=True, help="Take contexts as JSON lines instead of watching candle files."
-)
-@click.option("--exchange", metavar="NAME", help="Fetch new candles from this exchange (needs ccxt).")
-def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_stdin: bool, exchange: str | None) -> None:
-    """On every closed candle the incumbent answers, then the candidate is asked; both go into the journal.
-
-    Active answers appear on standard output as JSON lines, before the candidate is asked.
-    """
-    from candletune.errors import UsageError
-    from candletune.live.shadow import open_loop
-    from candletune.live.signal import Trader
-    from candletune.notify import Event, Notifier
-
-    if from_stdin and (exchange or once):
-        raise UsageError("--stdin: takes contexts as they come; leave out --once and --exchange")
-    session = open_session(config_path, assignments, needs=(RUN,) if from_stdin else (RUN, CANDLES))
-    if exchange and session.config.simulate.enabled:
-        raise UsageError("--exchange: the candles of this configuration are simulated; leave it out")
-    config, reporter = session.with_candles(), session.reporter
-    trader = Trader(config, warn=reporter.warn)
-    loop = open_loop(config, trader, emit=_say, reporter=reporter)
-    reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
-    notifier = Notifier(config.notify, reporter.warn)
-    loop.fault = lambda text: notifier.tell(Event.FAULT, "fault of the candidate", text)
-    try:
-        if from_stdin:
-            _follow_stdin(loop, config)
-        else:
-            reporter.say(f"{_follow_candles(loop, config, once=once, exchange=exchange)} rows written")
-    finally:
-        trader.close()
-        notifier.close()
-
-
 def _tell(config: "Config", event: str, title: str, reason: str) -> None:
     """Tell people who acts now (`notify.urls`)."""
     from candletune.notify import Event, Notifier
@@ -120,74 +81,15 @@ def _tell(config: "Config", event: str, title: str, reason: str) -> None:
         notifier.tell(Event(event), title, f"{title}\nreason: {reason}")
 
 
-def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchange: str | None) -> int:
-    """A stop comes between two rows: what was answered is logged (its candidate as skipped), nothing is asked twice."""
-    import signal as signals
-    import threading
-    from datetime import timedelta
-
-    from candletune.live.watch import play_simulated, watch
-
-    ended = threading.Event()
-    signals.signal(signals.SIGTERM, lambda *_: ended.set())
-    if config.simulate.enabled:
-        candles = 1 if once else timedelta(days=7) // config.candle
-        what = "the last one is" if once else f"the last {candles} are"
-        loop.reporter.say(f"the candles are simulated: {what} answered, as if each had just closed")
-        return play_simulated(config, loop, candles=candles, stop=ended.is_set)
-    return watch(config, loop, once=once, fetch=_fetcher(config, exchange), stop=ended.is_set, pause=ended.wait)
-
-
 def _warn(sentence: str) -> None:
     click.echo(f"warning: {sentence}", err=True)
 
 
-def _say(answer: "Mapping[str, Any]") -> None:
+def say_json(answer: "Mapping[str, Any]") -> None:
     import json
 
     sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
     sys.stdout.flush()
-
-
-def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
-    """A wrong line is answered with an error and the next one is read, as `signal --serve` does."""
-    from candletune.errors import InputError
-    from candletune.live.contexts import ContextReader
-    from candletune.live.signal import error_answer
-
-    reader = ContextReader(config, loop.reporter)
-    for line in iter(sys.stdin.readline, ""):
-        text = line.removeprefix(BOM)
-        if not text.strip():
-            continue
-        try:
-            due = reader.due(text)
-        except InputError as error:
-            _say(error_answer(error))
-            continue
-        if not loop.journal.has(due.ticker, due.timestamp):
-            loop.cycle([due])
-            continue
-        reader.repeated += 1
-        if due.given is None:
-            _say(error_answer(f"{due.ticker} at {due.timestamp.isoformat()}: is in the journal already"))
-        else:  # a trader that asks more often than candles close gets its answers; a candle has one row
-            loop.answer(due)
-    loop.reporter.say(reader.summary())
-
-
-def _fetcher(config: "Config", exchange: str | None) -> Any:
-    if exchange is None:
-        return None
-    from candletune.market.fetch_candles import fetch_pair, open_exchange
-
-    client = open_exchange(exchange)
-
-    def fetch() -> None:
-        for pair in config.data.pairs:
-            fetch_pair(client, config.data, pair)
-
-    return fetch
 
 
 @click.command(epilog="Example: candletune promote   or   candletune promote --force 'paper account only'")

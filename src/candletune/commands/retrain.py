@@ -24,6 +24,7 @@ def retrain(
     Does nothing, with exit code 0, when fewer candles than retrain.min_new_candles are new or another candletune
     process works in the run folder. Never promotes; an interrupted retraining goes on at the next start.
     """
+    from candletune.artifacts import EvaluateSummary
     from candletune.preflight import preflight
     from candletune.runs import RunLocked
     from candletune.stages.retrain import retrain as train_again
@@ -43,9 +44,9 @@ def retrain(
         return 0
     if outcomes is None:
         return 0
-    summary = outcomes["evaluate"].summary
-    verdict = summary["verdict"]
-    reporter.say(f"verdict: {verdict} ({summary['reason']})")
+    summary = outcomes["evaluate"].summary_as(EvaluateSummary)
+    verdict = summary.verdict
+    reporter.say(f"verdict: {verdict} ({summary.reason})")
     reporter.say(f"report: {run.report}")
     if verdict == "promote":
         reporter.say("nothing was promoted; `candletune promote` makes this adapter the active one")

@@ -18,6 +18,7 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflig
     What would end a later stage is looked for first and refused at once. A stage whose
     inputs and settings have not changed is skipped; an interrupted run goes on where it was.
     """
+    from candletune.artifacts import EvaluateSummary
     from candletune.preflight import pending_stages, preflight
     from candletune.preflight.estimate import say_estimates
     from candletune.stages.pipeline import prepare, run_pipeline
@@ -31,7 +32,7 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflig
             preflight(config, folder, reporter, pending)
             say_estimates(config, folder, reporter, pending)
         outcomes = run_pipeline(config, folder, reporter, force=force)
-    verdict = outcomes["evaluate"].summary["verdict"]
+    verdict = outcomes["evaluate"].summary_as(EvaluateSummary).verdict
     reporter.say(f"verdict: {verdict}")
     reporter.say(f"report: {folder.report}")
     return 4 if require_promote and verdict != "promote" else 0

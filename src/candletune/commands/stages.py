@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from candletune.config import Config
     from candletune.console import Reporter
     from candletune.runs import RunFolder
+    from candletune.stages.runner import StageOutcome
 
 
 def run_one(
@@ -21,8 +22,8 @@ def run_one(
     force: bool,
     overrides: Mapping[str, Any] | None = None,
     before: Callable[["Config", "RunFolder", "Reporter"], None] | None = None,
-) -> dict[str, Any]:
-    """Run one stage in its run folder and show its summary; returns the summary.
+) -> "StageOutcome":
+    """Run one stage in its run folder and show its summary.
 
     Args:
         name: the stage.
@@ -45,7 +46,7 @@ def run_one(
             before(config, run, reporter)
         outcome = run_stage(stage(name), config, run, reporter, force=force)
     show(outcome, run, reporter)
-    return outcome.summary
+    return outcome
 
 
 def _preflight_training(config: "Config", run: "RunFolder", reporter: "Reporter") -> None:
@@ -102,8 +103,10 @@ def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallbac
 @_force
 def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
     """Load the export in llama.cpp and hold it against the trained model; exit code 4 when it fails."""
-    summary = run_one("verify", config_path, assignments, force)
-    return 0 if summary["passed"] else 4
+    from candletune.artifacts import VerifySummary
+
+    outcome = run_one("verify", config_path, assignments, force)
+    return 0 if outcome.summary_as(VerifySummary).passed else 4
 
 
 @click.command(epilog="Example: candletune replay --set replay.start=2025-01-01")
@@ -131,10 +134,12 @@ def evaluate(
     require_promote: bool,
 ) -> int:
     """Join outcomes, compute metrics, intervals and baselines, and decide."""
+    from candletune.artifacts import EvaluateSummary
+
     options = {"evaluate.criteria": criteria, "evaluate.journal": journal}
     given = {key: value for key, value in options.items() if value is not None}
-    summary = run_one("evaluate", config_path, assignments, force, given)
-    return 4 if require_promote and summary["verdict"] != "promote" else 0
+    verdict = run_one("evaluate", config_path, assignments, force, given).summary_as(EvaluateSummary).verdict
+    return 4 if require_promote and verdict != "promote" else 0
 
 
 @click.command(epilog="Example: candletune report")

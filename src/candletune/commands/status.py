@@ -17,8 +17,8 @@ def status(config_path: Path, assignments: tuple[str, ...], as_json: bool) -> No
     from candletune.status import print_status, status_of
 
     session = open_session(config_path, assignments, needs=(RUN,))
-    found = status_of(session.config, session.run)
+    where = status_of(session.config, session.run)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(where.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:
-        print_status(found)
+        print_status(where)

@@ -5,8 +5,6 @@
 for a person.
 """
 
-from typing import Any
-
 import polars as pl
 
 from candletune.config import Config
@@ -23,8 +21,8 @@ from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
 
 
-def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
-    """Write the dataset folder and return its manifest, but for the long tables.
+def build(config: Config, run: RunFolder, reporter: Reporter) -> None:
+    """Write the dataset folder.
 
     Raises:
         InputError: candles, context or template are missing or broken, or a class has no example.
@@ -57,4 +55,3 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
         write_card(folder / CARD, manifest, manifest.audit, Examples(prompts, completions, meta))
     for problem in manifest.problems:
         reporter.warn(problem)
-    return manifest.model_dump(mode="json", exclude={"candidates", "audit"})

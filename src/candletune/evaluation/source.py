@@ -99,7 +99,7 @@ def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl
 def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[Role, JudgedModel]:
     """Candidate and incumbent with name and adapter hash: from the replay, or from a shadow journal's rows."""
     if config.evaluate.journal is None:
-        replayed = ReplaySummary.model_validate(run.stage_summary("replay"), extra="ignore")
+        replayed = run.summary(ReplaySummary)
         return {Role.CANDIDATE: replayed.candidate, Role.INCUMBENT: replayed.incumbent}
     models = {}
     for role in Role:

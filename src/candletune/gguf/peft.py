@@ -67,6 +67,15 @@ class Adapter:
         return self.scale * self.rank
 
 
+def training_record(folder: Path) -> dict[str, Any]:
+    """What the training says of the adapter, `candletune.json` in its folder.
+
+    Adapters of earlier versions do not say which context their training had, nor in which chat.
+    """
+    record: dict[str, Any] = read_json(folder / "candletune.json")
+    return {"context_sources": None, "chat": None} | record
+
+
 def read_adapter(folder: Path, shape: ModelShape) -> Adapter:
     """The adapter in a PEFT folder, checked against the base's sizes.
 

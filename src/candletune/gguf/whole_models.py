@@ -7,7 +7,7 @@ from typing import Any
 from candletune.config import ExportConfig
 from candletune.console import Reporter
 from candletune.files import move, remove, remove_folder
-from candletune.gguf.catalogue import keep_older
+from candletune.gguf.catalogue import put_in_place
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
 from candletune.gguf.quantize import quantize
@@ -32,8 +32,7 @@ def write_base(base: Path, target: Path, number_format: str, facts: Mapping[str,
     staged = target.with_name(f".{target.name}.staged")
     name, manifest = Path(facts["base"]).name, {"version": 1, **facts}
     write_model(base, staged, number_format=number_format, name=name, manifest=manifest, reporter=reporter)
-    keep_older(target, staged)
-    move(staged, target)
+    put_in_place(staged, target)
 
 
 def write_merged(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from candletune.artifacts import LiveState, ServedModel
+from candletune.artifacts import ExportSummary, LiveState, ServedModel
 from candletune.config import Config
 from candletune.decide import Model, ModelKind, bare_base, model_at
 from candletune.errors import InputError
@@ -27,12 +27,12 @@ def candidate_model(run: RunFolder) -> Model:
     Raises:
         InputError: nothing was exported, or the file is not the one that was.
     """
-    entry = run.manifest()["stages"].get("export")
-    if entry is None:  # a GGUF that was put there by hand
+    exported = run.summary_if_done(ExportSummary)
+    if exported is None:  # a GGUF that was put there by hand
         merged = run.merged_gguf.is_file() and not run.adapter_gguf.is_file()
         expected = None
     else:
-        merged, expected = entry["summary"]["kind"] == "merged", entry["summary"].get("sha256")
+        merged, expected = exported.merged, exported.sha256
     path = run.exported(merged)
     if not path.is_file():
         raise InputError(f"{path}: no such model; run `candletune export` first")
@@ -78,7 +78,7 @@ def named_model(config: Config, name: str) -> Model | None:
 def _files_on_record(config: Config) -> Iterator[tuple[Path, ModelKind]]:
     folder = RunFolder(config.run.folder).gguf
     for entry in reversed(read_catalogue(folder)):
-        yield folder / entry["file"], "merged" if entry["kind"] == "merged" else "adapter"
+        yield folder / entry.file, entry.kind
     yield RunFolder(config.run.folder).adapter_gguf, "adapter"  # put there by hand, it is in no catalogue
     state = read_state(config)
     if state is not None:

@@ -149,5 +149,5 @@ def replay_rows(config: Config) -> int:
 
 
 def _last_time(run: RunFolder, stage: str) -> Estimate | None:
-    entry = run.manifest()["stages"].get(stage)
-    return None if entry is None else Estimate(stage, float(entry["seconds"]), "as long as the last time")
+    entry = run.entry(stage)
+    return None if entry is None else Estimate(stage, entry.seconds, "as long as the last time")

@@ -1,9 +1,9 @@
 """Telling people how a stage ended: a training, a verdict, or a failure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from candletune.artifacts import EvaluateSummary, StageSummary, VerifySummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.notify import Event, Notifier
@@ -13,22 +13,22 @@ from candletune.runs import RunFolder
 @contextmanager
 def announced(
     stage: str, config: Config, run: RunFolder, reporter: Reporter
-) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+) -> Iterator[Callable[[StageSummary], None]]:
     """Announce a failure inside the block, and the summary that is handed to what it yields; see `notify.events`.
 
     An interruption by the user is no failure.
     """
     with Notifier(config.notify, reporter.warn) as notifier:
 
-        def ended(summary: Mapping[str, Any]) -> None:
-            headline = str(summary.get("headline", "done"))
+        def ended(summary: StageSummary) -> None:
+            headline = summary.headline or "done"
             where = f"run folder: {run.path}"
             if stage == "train":
                 notifier.tell(Event.TRAINING, "training ended", f"{headline}\n{where}")
-            elif stage == "evaluate":
-                title = f"verdict: {summary.get('verdict')}"
-                notifier.tell(Event.VERDICT, title, f"{summary.get('reason', headline)}\n{where}")
-            elif stage == "verify" and not summary.get("passed", True):
+            elif isinstance(summary, EvaluateSummary):
+                title = f"verdict: {summary.verdict}"
+                notifier.tell(Event.VERDICT, title, f"{summary.reason}\n{where}")
+            elif isinstance(summary, VerifySummary) and not summary.passed:
                 notifier.tell(Event.FAILURE, "verification failed", f"{headline}\n{where}")
 
         try:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
+from candletune.artifacts import DatasetManifest, DatasetSummary
 from candletune.config import Config
+from candletune.console import Reporter
 from candletune.dataset.build import build
 from candletune.market.candles import find_candle_file, has_candle_file
 from candletune.prompts.template import packaged_path
@@ -26,11 +28,18 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     return inputs | {name: path for name, path in optional.items() if path is not None}
 
 
+def _work(config: Config, run: RunFolder, reporter: Reporter) -> DatasetSummary:
+    build(config, run, reporter)
+    manifest = DatasetManifest.read(run.dataset_manifest)
+    return DatasetSummary.model_validate(manifest.model_dump(), extra="ignore")
+
+
 STAGE = Stage(
     name="dataset",
     title="Build the dataset",
     tables=("data", "labels", "dataset", "prompt"),
     inputs=_inputs,
     outputs=("dataset",),
-    work=build,
+    work=_work,
+    summary=DatasetSummary,
 )

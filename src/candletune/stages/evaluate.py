@@ -6,9 +6,8 @@ With `evaluate.journal` it judges that journal, a shadow test's, and writes besi
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from candletune.artifacts import Metrics, Verdict
+from candletune.artifacts import EvaluateSummary, Metrics, Verdict
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.judge import judge, keep_verdict
@@ -21,7 +20,7 @@ from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
 
-def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> EvaluateSummary:
     """The stage's work; returns the summary."""
     files = evaluation_files(config, run)
     judgement = judge(config, run, reporter)
@@ -33,7 +32,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, An
     keep_verdict(verdict, run)
     verdict.write(files.verdict)
     headline = f"{verdict.verdict}: {verdict.reason}"
-    return {"headline": headline, "verdict": verdict.verdict, "reason": verdict.reason, "rows": verdict.rows}
+    return EvaluateSummary(headline=headline, verdict=verdict.verdict, reason=verdict.reason, rows=verdict.rows)
 
 
 def show(config: Config, run: RunFolder, reporter: Reporter) -> None:
@@ -68,6 +67,7 @@ STAGE = Stage(
         "evaluation/calibration.json",
     ),
     work=evaluate,
+    summary=EvaluateSummary,
     show=show,
     variant=_variant,
 )

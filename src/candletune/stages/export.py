@@ -4,14 +4,14 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from candletune.artifacts import ExportSummary
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.files import make_folder, move, read_json
 from candletune.gguf.adapter import write_adapter
-from candletune.gguf.catalogue import keep_older, record, versioned_name
-from candletune.gguf.peft import Adapter, AdapterRefused, read_adapter
+from candletune.gguf.catalogue import CatalogueEntry, put_in_place, record, versioned_name
+from candletune.gguf.peft import Adapter, AdapterRefused, read_adapter, training_record
 from candletune.gguf.whole_models import write_base, write_merged
 from candletune.hashes import sha256_path
 from candletune.model_shape import ModelShape, read_shape
@@ -32,7 +32,7 @@ MANIFEST_KEYS = (
 )
 
 
-def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def export(config: Config, run: RunFolder, reporter: Reporter) -> ExportSummary:
     """The stage's work; returns the summary."""
     from candletune.base.find import resolve_base
 
@@ -40,16 +40,14 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     base = resolve_base(config, reporter)
     shape = read_shape(base.path)
     folder = run.adapter
-    # Adapters of earlier versions do not say which context their training had, nor in which chat.
-    trained = {"context_sources": None, "chat": None} | read_json(folder / "candletune.json")
+    trained = training_record(folder)
     manifest = {"version": 1, **{key: trained[key] for key in MANIFEST_KEYS}, "adapter_sha256": sha256_path(folder)}
     gguf_folder = run.gguf
-    make_folder(gguf_folder)
     if config.base.gguf is None:
         facts = {"base": base.name, "base_sha256": base.sha256, "chat": trained["chat"]}
         write_base(base.path, run.base_gguf, config.export.base_type, facts, reporter)
     adapter, why = _adapter_or_reason(config, folder, shape, reporter)
-    kind = "merged" if adapter is None else "adapter"
+    kind: Literal["merged", "adapter"] = "merged" if adapter is None else "adapter"
     target = run.exported(kind == "merged")
     staged = target.with_name(f".{target.name}.staged")
     if adapter is not None:
@@ -59,33 +57,32 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
         )
     else:
         write_merged(base.path, folder, staged, config.export, manifest, reporter)
-    older = keep_older(target, staged)
-    move(staged, target)
+    older = put_in_place(staged, target)
     digest = sha256_path(target)
     record(
         gguf_folder,
-        {
-            "file": target.name,
-            "sha256": digest,
-            "kind": kind,
-            "format": config.export.adapter_type if kind == "adapter" else config.export.quantize,
-            "bytes": target.stat().st_size,
-            "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-            "manifest": manifest,
-        },
+        CatalogueEntry(
+            file=target.name,
+            sha256=digest,
+            kind=kind,
+            format=config.export.adapter_type if kind == "adapter" else config.export.quantize,
+            bytes=target.stat().st_size,
+            exported=datetime.now(UTC).isoformat(timespec="seconds"),
+            manifest=manifest,
+        ),
     )
     size, name = target.stat().st_size / 2**20, versioned_name(target)
-    return {
-        "headline": f"{kind} GGUF {target.name}, {size:.2f} MiB, named {name}"
+    return ExportSummary(
+        headline=f"{kind} GGUF {target.name}, {size:.2f} MiB, named {name}"
         + (f"; the older version is {older.name}" if older else ""),
-        "kind": kind,
-        "name": name,
-        "file": f"gguf/{target.name}",
-        "sha256": digest,
-        "bytes": target.stat().st_size,
-        "fallback_reason": why,
-        "seconds": round(time.monotonic() - start, 3),
-    }
+        kind=kind,
+        name=name,
+        file=f"gguf/{target.name}",
+        sha256=digest,
+        bytes=target.stat().st_size,
+        fallback_reason=why,
+        seconds=round(time.monotonic() - start, 3),
+    )
 
 
 def _adapter_or_reason(
@@ -104,10 +101,10 @@ def _adapter_or_reason(
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    found = {"adapter": run.adapter}
+    inputs = {"adapter": run.adapter}
     folder = Path(config.base.model).expanduser()
     return (
-        found
+        inputs
         | ({"base.model": folder} if folder.is_dir() else {})
         | ({"base.gguf": config.base.gguf} if config.base.gguf else {})
     )
@@ -120,4 +117,5 @@ STAGE = Stage(
     inputs=_inputs,
     outputs=("gguf/custom-trading-lora.gguf", "gguf/custom-trading-merged.gguf", "gguf/base.gguf"),
     work=export,
+    summary=ExportSummary,
 )

@@ -1,5 +1,6 @@
 """The pipeline: stages in order, each skipped when it is up to date."""
 
+from candletune.artifacts import VerifySummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import CheckFailed
@@ -21,7 +22,7 @@ def prepare(config: Config, run: RunFolder, reporter: Reporter) -> Config:
 def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
     """One line a stage, from its summary's `headline`."""
     state = "up to date" if outcome.skipped else f"{outcome.seconds:.1f} s"
-    reporter.say(f"{outcome.name:<9} {outcome.summary.get('headline', 'done')}  [{state}]")
+    reporter.say(f"{outcome.name:<9} {outcome.summary.headline or 'done'}  [{state}]")
 
 
 def run_pipeline(
@@ -46,6 +47,6 @@ def run_pipeline(
         outcome = run_stage(stage(name), config, run, reporter, force=force)
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome
-        if outcome.name == "verify" and not outcome.summary["passed"]:
+        if isinstance(outcome.summary, VerifySummary) and not outcome.summary.passed:
             raise CheckFailed(f"{run.certificate}: verification failed, so nothing is replayed; export again")
     return outcomes

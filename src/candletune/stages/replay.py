@@ -8,12 +8,11 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from candletune.artifacts import DatasetManifest
+from candletune.artifacts import DatasetManifest, ExportSummary, JudgedModel, ReplaySummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import candle_files, held_out_rows
@@ -32,13 +31,13 @@ BATCH = 64
 """Rows scored, and written with one fsync, at a time."""
 
 
-def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     """The stage's work; returns the summary."""
     manifest = DatasetManifest.read(run.dataset_manifest)
     rows, forced = held_out_rows(config, manifest.train_end, manifest.test_start)
     candidate = candidate_model(run)
     incumbent, named_in = compared_incumbent(config, candidate)
-    done = _resume(run.journal, run.replay_mark, _mark(config, run))
+    done = _resume(run.journal, run.replay_mark, _replay_fingerprint(config, run))
     if done:
         reporter.say(f"resuming the replay behind {done} rows")
     start = time.monotonic()
@@ -78,8 +77,8 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
         _ask_untuned(run.untuned, predictor, rows, reporter, wanted=incumbent.kind != "base")
     finally:
         predictor.close()
-    summary = _summary(rows, {Role.INCUMBENT: incumbent, Role.CANDIDATE: candidate}, named_in, forced)
-    return summary | {"seconds": round(time.monotonic() - start, 3)}
+    models = {Role.INCUMBENT: incumbent, Role.CANDIDATE: candidate}
+    return _summary(rows, models, named_in, forced, round(time.monotonic() - start, 3))
 
 
 def _sides(predictor: Predictor, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
@@ -88,20 +87,24 @@ def _sides(predictor: Predictor, model: Model, part: pl.DataFrame, reasons: set[
     return [prediction.side() for prediction in predictions]
 
 
-def _summary(rows: pl.DataFrame, models: Mapping[Role, Model], named_in: str, forced: bool) -> dict[str, Any]:
+def _summary(
+    rows: pl.DataFrame, models: Mapping[Role, Model], named_in: str, forced: bool, seconds: float
+) -> ReplaySummary:
     first, last = rows["decision_time"][0], rows["decision_time"][-1]
     incumbent, candidate = models[Role.INCUMBENT], models[Role.CANDIDATE]
-    return {
-        "headline": f"{len(rows)} decisions of {rows['asset'].n_unique()} tickers, {first:%Y-%m-%d} to "
+    return ReplaySummary(
+        headline=f"{len(rows)} decisions of {rows['asset'].n_unique()} tickers, {first:%Y-%m-%d} to "
         f"{last:%Y-%m-%d}: {candidate.name} against {incumbent.name} ({named_in})"
         + (" (FORCED over rows the training saw)" if forced else ""),
-        "rows": len(rows),
-        "forced": forced,
-        "start": first.isoformat(),
-        "end": last.isoformat(),
-        **{role.value: {"name": model.name, "adapter_sha256": model.sha256} for role, model in models.items()},
-        "incumbent_from": named_in,
-    }
+        rows=len(rows),
+        forced=forced,
+        start=first.isoformat(),
+        end=last.isoformat(),
+        incumbent=JudgedModel(name=incumbent.name, adapter_sha256=incumbent.sha256),
+        candidate=JudgedModel(name=candidate.name, adapter_sha256=candidate.sha256),
+        incumbent_from=named_in,
+        seconds=seconds,
+    )
 
 
 def _ask_untuned(path: Path, predictor: Predictor, rows: pl.DataFrame, reporter: Reporter, *, wanted: bool) -> None:
@@ -109,8 +112,8 @@ def _ask_untuned(path: Path, predictor: Predictor, rows: pl.DataFrame, reporter:
     if not wanted:
         remove(path)
         return
-    places = np.unique(np.linspace(0, len(rows) - 1, min(UNTUNED_ROWS, len(rows))).round().astype(np.int64))
-    chosen = rows[places.tolist()]
+    spread = np.unique(np.linspace(0, len(rows) - 1, min(UNTUNED_ROWS, len(rows))).round().astype(np.int64))
+    chosen = rows[spread.tolist()]
     prompts = chosen["prompt"].to_list()
     actions: list[str | None] = []
     with reporter.task("replay: untuned base", len(prompts)) as task:
@@ -131,26 +134,25 @@ def _reason_rows(count: int, wanted: int) -> set[int]:
     return set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist())
 
 
-def _mark(config: Config, run: RunFolder) -> str:
-    """What a journal's rows depend on; another mark starts a new journal."""
+def _replay_fingerprint(config: Config, run: RunFolder) -> str:
+    """What a journal's rows depend on; another fingerprint starts a new journal."""
     files = {name: sha256_path(path) for name, path in _inputs(config, run).items()}
     settings = {key: getattr(config, key).model_dump(mode="json") for key in ("replay", "engine", "live", "labels")}
     return fingerprint([files, settings, str(config.dataset.test_start), config.seed])
 
 
-def _resume(path: Path, marker: Path, mark: str) -> int:
+def _resume(path: Path, marker: Path, digest: str) -> int:
     """Rows of this very replay already on disk; a journal of another one is set aside, never overwritten."""
-    if path.exists() and marker.exists() and read_json(marker)["fingerprint"] == mark:
+    if path.exists() and marker.exists() and read_json(marker)["fingerprint"] == digest:
         return len(read_frame(path))
     if path.exists():
-        digest = sha256_path(path)[:8]
-        move(path, path.with_name(f"{path.stem}.{digest}{path.suffix}"))
-    write_json(marker, {"version": 1, "fingerprint": mark})
+        move(path, path.with_name(f"{path.stem}.{sha256_path(path)[:8]}{path.suffix}"))
+    write_json(marker, {"version": 1, "fingerprint": digest})
     return 0
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    candidate = run.exported(run.stage_summary("export")["kind"] == "merged")
+    candidate = run.exported(run.summary(ExportSummary).merged)
     inputs = {
         "export": candidate,
         "base.gguf": base_gguf(config, run),
@@ -173,4 +175,5 @@ STAGE = Stage(
     inputs=_inputs,
     outputs=("replay/ab_test_log.jsonl", "replay/untuned_base.parquet"),
     work=replay,
+    summary=ReplaySummary,
 )

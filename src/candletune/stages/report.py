@@ -6,8 +6,8 @@ With `evaluate.journal` the page is about that journal's evaluation, beside the 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from candletune.artifacts import ReportSummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.source import evaluation_files
@@ -32,16 +32,13 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
     return required | {name: path for name, path in optional.items() if path.exists()}
 
 
-def _work(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def _work(config: Config, run: RunFolder, reporter: Reporter) -> ReportSummary:
     content = report_content(config, run)
     target = evaluation_files(config, run).report
     write_text(target, render("report.html.j2", **content))
     size = target.stat().st_size
-    return {
-        "headline": f"{target} ({size / 1e6:.1f} MB): {content['verdict'].sentence}",
-        "path": str(target),
-        "bytes": size,
-    }
+    headline = f"{target} ({size / 1e6:.1f} MB): {content['verdict'].sentence}"
+    return ReportSummary(headline=headline, path=str(target), bytes=size)
 
 
 def _variant(config: Config) -> Stage:
@@ -55,6 +52,7 @@ STAGE = Stage(
     inputs=_inputs,
     outputs=("report/index.html",),
     work=_work,
+    summary=ReportSummary,
     variant=_variant,
 )
 SHADOW = replace(STAGE, name="report --journal", outputs=("report/shadow.html",))

@@ -4,13 +4,12 @@ What is new is counted against the candles the last dataset was made from. The t
 that new ones reach the training. The replay compares with the adapter that acts; nothing is promoted here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from candletune.config import Config
+from candletune.config import Config, DatasetConfig, ReplayConfig
 from candletune.console import Reporter
 from candletune.dataset.period import find_test_period
 from candletune.errors import InputError, UsageError
@@ -59,11 +58,11 @@ def last_training(run: RunFolder) -> LastTraining:
     Raises:
         InputError: there is none, or the run folder's files are broken.
     """
-    entries: Mapping[str, Any] = run.manifest()["stages"]
+    entries = run.manifest().stages
     if "train" not in entries or "dataset" not in entries:
         raise InputError(f"{run.path}: nothing was trained here yet; run `candletune run` first")
-    at = datetime.fromisoformat(entries["dataset"]["finished"])
-    done = [datetime.fromisoformat(entries[name]["finished"]) for name in STAGES if name in entries]
+    at = datetime.fromisoformat(entries["dataset"].finished)
+    done = [datetime.fromisoformat(entries[name].finished) for name in STAGES if name in entries]
     manifest = read_json(run.dataset_manifest)
     until, start = manifest.get("candles_until"), manifest.get("test_start")
     return LastTraining(
@@ -81,11 +80,11 @@ def new_candles(config: Config, since: datetime) -> dict[str, int]:
     Raises:
         InputError: a candle file is missing or broken.
     """
-    found = {}
+    counts = {}
     for pair in config.data.pairs:
         times = open_times(find_candle_file(config.data.folder, pair, config.data.timeframe), config.data.timeframe)
-        found[ticker_of(pair)] = int((times + config.candle > since).sum())
-    return found
+        counts[ticker_of(pair)] = int((times + config.candle > since).sum())
+    return counts
 
 
 def retrain(
@@ -104,7 +103,7 @@ def retrain(
         config: the settings; `dataset.test_start` and `replay.start` move as far as the candles grew.
         run: where the last training lies.
         reporter: where to report to.
-        force: train whatever came.
+        force: train however few candles are new.
         before: called with the configuration and the stages that will run, before anything is written.
 
     Returns:
@@ -173,7 +172,7 @@ def _moved(config: Config, last: LastTraining, reporter: Reporter) -> Config:
 
 def _at(config: Config, test_start: datetime | None) -> Config:
     """The configuration with that start of the test period, and a replay that begins no earlier."""
-    updates: dict[str, Any] = {}
+    updates: dict[str, DatasetConfig | ReplayConfig] = {}
     if config.dataset.test_start is not None and test_start is not None:
         updates["dataset"] = config.dataset.model_copy(update={"test_start": test_start})
     # A fixed start of the replay would reach into the new training data sooner or later.
@@ -184,14 +183,14 @@ def _at(config: Config, test_start: datetime | None) -> Config:
 
 def _warn_of_changes(config: Config, run: RunFolder, reporter: Reporter) -> None:
     """Say which training settings differ from the last training's: a comparison over time then mixes two causes."""
-    before = run.manifest()["stages"]["train"]["settings"]
+    before = run.manifest().stages["train"].settings
     now = settings_of(config, stage("train").tables)
     changed = [
         f"{table}.{key}"
         for table, values in now.items()
-        if isinstance(values, dict)
+        if isinstance(values, dict) and isinstance(old := before.get(table), dict)
         for key, value in values.items()
-        if table in before and before[table].get(key) != value
+        if old.get(key) != value
     ]
     if changed:
         reporter.warn(f"settings differ from the last training's: {', '.join(changed)}")

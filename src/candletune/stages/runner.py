@@ -11,20 +11,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import JsonValue
 
 from candletune import __version__
+from candletune.artifacts import StageEntry, StageSummary
 from candletune.config import Config
 from candletune.config_source import holds, leaves
 from candletune.console import Reporter
 from candletune.errors import CandletuneError, InputError
-from candletune.files import write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.prompts.template import load_template
-from candletune.runs import MANIFEST, RunFolder, versions
+from candletune.runs import RunFolder, versions
 from candletune.stages.announce import announced
 from candletune.stages.memory import stage_memory
 from candletune.stages.progress import keep_progress
+
+Summary = TypeVar("Summary", bound=StageSummary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Stage:
         tables: configuration tables (and top-level keys) whose values its result depends on.
         inputs: the files and folders it reads, by name, from the configuration and the run folder.
         outputs: what it writes, relative to the run folder (files or folders).
-        work: does it; returns a JSON-able summary for the manifest.
+        work: does it; returns the summary for the manifest.
+        summary: what kind of summary.
         show: says the result from the files, after the work and when everything was up to date.
         variant: the stage in its place under a configuration; one that writes other files has its own manifest entry.
     """
@@ -47,7 +52,8 @@ class Stage:
     tables: tuple[str, ...]
     inputs: Callable[[Config, RunFolder], Mapping[str, Path]]
     outputs: tuple[str, ...]
-    work: Callable[[Config, RunFolder, Reporter], dict[str, Any]]
+    work: Callable[[Config, RunFolder, Reporter], StageSummary]
+    summary: type[StageSummary] = StageSummary
     show: Callable[[Config, RunFolder, Reporter], None] | None = None
     variant: Callable[[Config], "Stage"] | None = None
 
@@ -57,26 +63,32 @@ class StageOutcome:
     """What `run_stage` did: the summary, whether it was up to date already, and the seconds it took."""
 
     name: str
-    summary: dict[str, Any]
+    summary: StageSummary
     skipped: bool
     seconds: float
 
+    def summary_as(self, kind: type[Summary]) -> Summary:
+        """The summary as the stage's own kind; a `TypeError` when it is another stage's."""
+        if not isinstance(self.summary, kind):
+            raise TypeError(f"the summary of {self.name} is a {type(self.summary).__name__}, not a {kind.__name__}")
+        return self.summary
 
-def settings_of(config: Config, tables: tuple[str, ...]) -> dict[str, Any]:
+
+def settings_of(config: Config, tables: tuple[str, ...]) -> dict[str, JsonValue]:
     """The part of the configuration a stage was run with, JSON-able."""
     whole = config.model_dump(mode="json")
     return {"seed": whole["seed"]} | {table: whole[table] for table in tables}
 
 
-def _result_settings(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _result_settings(config: Config, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Settings that results depend on: not where a file lies, since its content counts among the inputs.
 
     The prompt's own text counts too, so that another packaged template is seen.
     """
     paths = {key for key, field in leaves(Config) if holds(field, Path)}
-    kept = {
+    kept: dict[str, JsonValue] = {
         table: {name: item for name, item in value.items() if f"{table}.{name}" not in paths}
-        if isinstance(value, Mapping)
+        if isinstance(value, dict)
         else value
         for table, value in settings.items()
     }
@@ -103,32 +115,32 @@ def _variant(stage: Stage, config: Config) -> Stage:
 
 
 def _run_or_skip(stage: Stage, config: Config, run: RunFolder, reporter: Reporter, *, force: bool) -> StageOutcome:
-    inputs, settings, mark = _depends_on(stage, config, run)
-    entry = run.manifest()["stages"].get(stage.name)
-    if not force and entry is not None and entry["fingerprint"] == mark and _outputs_intact(run, entry):
-        return StageOutcome(stage.name, entry["summary"], skipped=True, seconds=entry["seconds"])
+    inputs, settings, digest = _depends_on(stage, config, run)
+    entry = run.entry(stage.name)
+    if not force and entry is not None and entry.fingerprint == digest and _outputs_intact(run, entry):
+        summary = entry.summary_as(stage.summary, run.manifest_file)
+        return StageOutcome(stage.name, summary, skipped=True, seconds=entry.seconds)
     start = time.monotonic()
     with announced(stage.name, config, run, reporter) as ended:
         with keep_progress(reporter, run, stage.name) as kept, stage_memory(stage.name):
             summary = stage.work(config, run, kept)
         seconds = round(time.monotonic() - start, 3)
-        manifest = run.manifest()
-        manifest["stages"][stage.name] = {
-            "fingerprint": mark,
-            "inputs": inputs,
-            "settings": settings,
-            "outputs": {name: sha256_path(run.file(name)) for name in stage.outputs if run.file(name).exists()},
-            "summary": summary,
-            "seconds": seconds,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-        }
-        write_json(run.file(MANIFEST), manifest)
+        entry = StageEntry(
+            fingerprint=digest,
+            inputs=inputs,
+            settings=settings,
+            outputs={name: sha256_path(run.file(name)) for name in stage.outputs if run.file(name).exists()},
+            summary=summary.model_dump(mode="json"),
+            seconds=seconds,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=versions(),
+        )
+        run.manifest().with_stage(stage.name, entry).write(run.manifest_file)
         ended(summary)
     return StageOutcome(stage.name, summary, skipped=False, seconds=seconds)
 
 
-def _depends_on(stage: Stage, config: Config, run: RunFolder) -> tuple[dict[str, str], dict[str, Any], str]:
+def _depends_on(stage: Stage, config: Config, run: RunFolder) -> tuple[dict[str, str], dict[str, JsonValue], str]:
     """Hashes of the inputs, the settings, and the fingerprint of both.
 
     Raises:
@@ -158,16 +170,17 @@ def check_inputs(stage: Stage, config: Config, run: RunFolder) -> None:
 def is_current(stage: Stage, config: Config, run: RunFolder) -> bool:
     """Whether a stage would be skipped; one that could not run is not current."""
     stage = _variant(stage, config)
-    entry = run.manifest()["stages"].get(stage.name)
+    entry = run.entry(stage.name)
     if entry is None:
         return False
     try:
-        mark = _depends_on(stage, config, run)[2]
+        digest = _depends_on(stage, config, run)[2]
     except CandletuneError:
         return False
-    return bool(entry["fingerprint"] == mark) and _outputs_intact(run, entry)
+    return entry.fingerprint == digest and _outputs_intact(run, entry)
 
 
-def _outputs_intact(run: RunFolder, entry: Mapping[str, Any]) -> bool:
-    outputs: Mapping[str, str] = entry["outputs"]
-    return all(run.file(name).exists() and sha256_path(run.file(name)) == digest for name, digest in outputs.items())
+def _outputs_intact(run: RunFolder, entry: StageEntry) -> bool:
+    return all(
+        run.file(name).exists() and sha256_path(run.file(name)) == digest for name, digest in entry.outputs.items()
+    )

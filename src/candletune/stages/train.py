@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from candletune.artifacts import DatasetManifest
+from candletune.artifacts import DatasetManifest, TrainSummary
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
@@ -21,7 +21,7 @@ ADAPTER_MANIFEST = "candletune.json"
 
 
 @quiet()
-def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
     """The stage's work; returns the summary."""
     from candletune.base.find import resolve_base
     from candletune.base.load import pick_device
@@ -37,15 +37,20 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
     trained = run_training(TrainingJob(base, device, data), config, run, reporter)
     _save_adapter(trained.model, config, run, base, data)
     result, evaluation = trained.result, trained.evaluation
-    summary = {
-        "headline": f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the natural prior "
-        f"{evaluation.get('accuracy', 0.0):.1%} (balanced {evaluation.get('balanced_accuracy', 0.0):.1%})",
-        **result.summary(),
-        "device": device,
-        "shortened": data.shortened,
-        "eval": evaluation,
-    }
-    write_json(run.train_summary, summary)
+    summary = TrainSummary(
+        headline=f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the natural prior "
+        f"{evaluation.accuracy or 0.0:.1%} (balanced {evaluation.balanced_accuracy or 0.0:.1%})",
+        steps=result.steps,
+        best_step=result.best_step,
+        train_loss=result.train_loss,
+        batch_size=result.batch_size,
+        backend=result.backend,
+        plan=result.plan,
+        device=device,
+        shortened=data.shortened,
+        eval=evaluation.figures(),
+    )
+    write_json(run.train_summary, summary.model_dump(mode="json"))
     return summary
 
 
@@ -77,16 +82,16 @@ def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data
 
 def _settle_config(path: Path, base: str) -> None:
     """PEFT writes a cache path and a set in hash order; the same run must give the same bytes on any machine."""
-    found = read_json(path)
-    found["base_model_name_or_path"] = base
-    found["target_modules"] = sorted(found["target_modules"])
-    write_json(path, found)
+    settings = read_json(path)
+    settings["base_model_name_or_path"] = base
+    settings["target_modules"] = sorted(settings["target_modules"])
+    write_json(path, settings)
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    found = {"dataset": run.dataset}
+    inputs = {"dataset": run.dataset}
     folder = Path(config.base.model).expanduser()
-    return found | ({"base.model": folder} if folder.is_dir() else {})
+    return inputs | ({"base.model": folder} if folder.is_dir() else {})
 
 
 STAGE = Stage(
@@ -96,4 +101,5 @@ STAGE = Stage(
     inputs=_inputs,
     outputs=(ADAPTER, "train/summary.json"),
     work=train,
+    summary=TrainSummary,
 )

@@ -9,15 +9,14 @@ judged like any other.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from candletune.artifacts import Certificate, CertificateCriterion, CertificateFinding
+from candletune.artifacts import Certificate, CertificateCriterion, CertificateFinding, ExportSummary, VerifySummary
 from candletune.config import Config, VerifyConfig
 from candletune.console import Reporter
-from candletune.decisions import DECISIONS
+from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Generation, base_gguf
 from candletune.engines.certify import DoesNotLoad, ExportAnswers, ReferenceAnswers, ask_export, ask_reference
 from candletune.prompts.parse import parse_answer
@@ -28,10 +27,10 @@ from candletune.stages.runner import Stage
 LOADS = "loads over the base without an error"
 
 
-def verify(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]:
+def verify(config: Config, run: RunFolder, reporter: Reporter) -> VerifySummary:
     """The stage's work; returns the summary, whose `passed` tells whether every criterion held."""
     prompts = _prompts(config, run)
-    merged = run.stage_summary("export")["kind"] == "merged"
+    merged = run.summary(ExportSummary).merged
     exported, base = run.exported(merged), base_gguf(config, run)
     findings: tuple[CertificateFinding, ...] = ()
     shares = chat = None
@@ -64,7 +63,7 @@ def verify(config: Config, run: RunFolder, reporter: Reporter) -> dict[str, Any]
     )
     certificate.write(run.certificate)
     _print(certificate, reporter)
-    return {"headline": _headline(certificate), **certificate.model_dump(mode="json")}
+    return VerifySummary(headline=_headline(certificate), **dict(certificate))
 
 
 def _prompts(config: Config, run: RunFolder) -> list[str]:
@@ -135,11 +134,11 @@ def reference_criteria(
 
 def findings_of(answers: ExportAnswers, limits: VerifyConfig) -> tuple[CertificateFinding, ...]:
     """What is odd about the model; a broken export shows in the criteria instead."""
-    found = []
+    findings = []
     shares = _shares(answers)
     used = [name for name, share in (shares or {}).items() if share]
     if shares and len(used) < limits.min_classes:
-        found.append(
+        findings.append(
             CertificateFinding(
                 name="classes used",
                 value=len(used),
@@ -151,7 +150,7 @@ def findings_of(answers: ExportAnswers, limits: VerifyConfig) -> tuple[Certifica
         )
     difference = float(np.abs(answers.probabilities - answers.bare).mean())
     if difference < limits.min_difference:
-        found.append(
+        findings.append(
             CertificateFinding(
                 name="mean change against the bare base",
                 value=round(difference, 6),
@@ -160,10 +159,10 @@ def findings_of(answers: ExportAnswers, limits: VerifyConfig) -> tuple[Certifica
                 "judges it; more steps or a higher train.learning_rate would change more",
             )
         )
-    return tuple(found)
+    return tuple(findings)
 
 
-def _shares(answers: ExportAnswers) -> dict[Any, float] | None:
+def _shares(answers: ExportAnswers) -> dict[Decision, float] | None:
     """Share of each decision; None when a probability is not a number."""
     if not np.isfinite(answers.probabilities).all():
         return None
@@ -187,8 +186,8 @@ def _headline(certificate: Certificate) -> str:
 def _print(certificate: Certificate, reporter: Reporter) -> None:
     width = max(len(criterion.name) for criterion in certificate.criteria)
     for criterion in certificate.criteria:
-        mark = "ok  " if criterion.passed else "FAIL"
-        reporter.say(f"  {mark} {criterion.name:<{width}}  {criterion.shown}  ({criterion.limit})")
+        result = "ok  " if criterion.passed else "FAIL"
+        reporter.say(f"  {result} {criterion.name:<{width}}  {criterion.shown}  ({criterion.limit})")
     for finding in certificate.findings:
         reporter.warn(
             f"finding: {finding.name} is {finding.value:g}, expected {finding.expected}: {finding.explanation}"
@@ -196,7 +195,7 @@ def _print(certificate: Certificate, reporter: Reporter) -> None:
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    merged = run.stage_summary("export")["kind"] == "merged"
+    merged = run.summary(ExportSummary).merged
     return {
         "export": run.exported(merged),
         "base.gguf": base_gguf(config, run),
@@ -212,4 +211,5 @@ STAGE = Stage(
     inputs=_inputs,
     outputs=("verify/verify.json",),
     work=verify,
+    summary=VerifySummary,
 )

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from candletune.artifacts import EvalFigures
 from candletune.base.chat import DecisionTokens
 from candletune.decisions import DECISIONS
 from candletune.training.engine import TrainingEngine
@@ -29,19 +29,19 @@ class EvalSet:
     examples: Sequence[TokenizedExample] = ()
 
 
-def evaluate(engine: TrainingEngine, held_out: EvalSet) -> dict[str, Any]:
+def evaluate(engine: TrainingEngine, held_out: EvalSet) -> EvalFigures:
     """Decision figures, and the weighted mean answer loss of the eval split as `loss` (where there is one)."""
     figures = evaluate_decisions(engine, held_out)
     if held_out.examples:
         loss_sum, weight_sum = engine.evaluate(held_out.examples)
-        figures["loss"] = loss_sum / weight_sum
+        return figures.model_copy(update={"loss": loss_sum / weight_sum})
     return figures
 
 
-def evaluate_decisions(engine: TrainingEngine, held_out: EvalSet) -> dict[str, Any]:
+def evaluate_decisions(engine: TrainingEngine, held_out: EvalSet) -> EvalFigures:
     """Decision accuracy, balanced accuracy, recalls, shares and log loss on natural-prior rows, from the logits."""
     if not held_out.prompts:
-        return {"rows": 0, "shares": {name: 0.0 for name in DECISIONS}}
+        return EvalFigures(rows=0, shares=dict.fromkeys(DECISIONS, 0.0))
     order = sorted(range(len(held_out.prompts)), key=lambda row: len(held_out.prompts[row]))
     probabilities = engine.decision_probabilities([held_out.prompts[row] for row in order], held_out.tokens)
     labels = torch.tensor([held_out.labels[row] for row in order])
@@ -50,11 +50,11 @@ def evaluate_decisions(engine: TrainingEngine, held_out: EvalSet) -> dict[str, A
         name: float((decided[labels == k] == k).float().mean()) if bool((labels == k).any()) else 0.0
         for k, name in enumerate(DECISIONS)
     }
-    return {
-        "rows": len(labels),
-        "accuracy": float((decided == labels).float().mean()),
-        "balanced_accuracy": sum(recalls.values()) / len(recalls),
-        "recall": recalls,
-        "shares": {name: float((decided == k).float().mean()) for k, name in enumerate(DECISIONS)},
-        "log_loss": float(-probabilities[torch.arange(len(labels)), labels].clamp_min(1e-9).log().mean()),
-    }
+    return EvalFigures(
+        rows=len(labels),
+        accuracy=float((decided == labels).float().mean()),
+        balanced_accuracy=sum(recalls.values()) / len(recalls),
+        recall=recalls,
+        shares={name: float((decided == k).float().mean()) for k, name in enumerate(DECISIONS)},
+        log_loss=float(-probabilities[torch.arange(len(labels)), labels].clamp_min(1e-9).log().mean()),
+    )

@@ -1,14 +1,15 @@
 """metrics.jsonl, a row a step and an evaluation, and the same numbers for TensorBoard."""
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from candletune.files import append_line, write_text
+from candletune.files import append_line, remove, write_text
 
 
-def append_metrics(path: Path, row: dict[str, Any]) -> None:
+def append_metrics(path: Path, row: Mapping[str, float | Mapping[str, float]]) -> None:
     """Append one JSON line; its numbers also go to TensorBoard (`train/tensorboard`) where that is installed."""
     append_line(path, json.dumps(row))
     board = _tensorboard(path.parent / "tensorboard")
@@ -29,8 +30,11 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def trim_metrics(path: Path, step: int) -> None:
-    """Drop the rows behind a checkpoint, which a resumed training writes again."""
+def trim_metrics(path: Path, step: int | None) -> None:
+    """Drop the rows behind a checkpoint, which a resumed training writes again; all of them without a checkpoint."""
+    if step is None:
+        remove(path)
+        return
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,6 @@ class TrainingResult:
     batch_size: int
     backend: str
     plan: str
-
-    def summary(self) -> dict[str, Any]:
-        """For train/summary.json."""
-        return asdict(self)
 
 
 def steps_of(config: TrainConfig, examples: int) -> int:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from candletune.artifacts import EvalFigures
 from candletune.base.find import Base
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.files import remove
 from candletune.runs import RunFolder
 from candletune.training.checkpoints import prepare_checkpoints, recipe_fingerprint, step_of
 from candletune.training.engine import EngineSetup
@@ -23,7 +23,7 @@ class TrainedModel:
 
     model: Any
     result: TrainingResult
-    evaluation: dict[str, Any]
+    evaluation: EvalFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,9 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
     """
     fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, job.base.sha256, config.seed, job.data.chat)
     resume = prepare_checkpoints(run.checkpoints, fingerprint)
-    if resume is None:
-        remove(run.train_metrics)
-    else:
+    if resume is not None:
         reporter.say(f"resuming from {resume.name}")
-        trim_metrics(run.train_metrics, step_of(resume))
+    trim_metrics(run.train_metrics, None if resume is None else step_of(resume))
     examples = job.data.examples
     model = load_model(job.base.path, config.train, job.device, config.seed)
     engine = open_engine(model, EngineSetup(config.train, examples, job.data.pad, reporter.warn))

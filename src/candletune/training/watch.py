@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from candletune.artifacts import BestAdapter, EvalFigures
 from candletune.config import TrainConfig
 from candletune.console import Reporter, Task
+from candletune.errors import InputError
 from candletune.files import atomic_folder, read_json, write_json
 from candletune.process import on_stop
 from candletune.training.engine import TrainingEngine
@@ -58,13 +61,23 @@ class Watcher(TrainerCallback):
         self.stop_asked = False
         self.evaluated = -1
         self.out_of_patience = False
-        self.best: dict[str, Any] | None = None
-        if (self._best_folder / "candletune.json").is_file():
-            self.best = read_json(self._best_folder / "candletune.json")
+        self.best = self._best_before()
 
     @property
     def _best_folder(self) -> Path:
         return self.files.checkpoints / BEST
+
+    def _best_before(self) -> BestAdapter | None:
+        """What the training that is resumed had kept."""
+        path = self._best_folder / "candletune.json"
+        if not path.is_file():
+            return None
+        try:
+            return BestAdapter.model_validate(read_json(path), extra="ignore")
+        except ValidationError:
+            raise InputError(
+                f"{path}: not as a training writes it; train anew with `candletune train --force`"
+            ) from None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the steps a resumed training has behind it; one that had stopped early before stops again at once."""
@@ -90,19 +103,20 @@ class Watcher(TrainerCallback):
         """Append the step's loss and learning rate."""
         if logs and "loss" in logs:
             self.loss = logs["loss"]
-            keep: dict[str, Any] = {
+            logged: dict[str, float] = {
                 key: logs[key] for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in logs
             }
             if torch.cuda.is_available():
-                keep["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
-            append_metrics(self.files.metrics, {"step": state.global_step, **keep})
+                logged["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+            append_metrics(self.files.metrics, {"step": state.global_step, **logged})
 
-    def evaluate_now(self, step: int) -> dict[str, Any]:
+    def evaluate_now(self, step: int) -> EvalFigures:
         """Evaluate decisions and the eval loss, append the result, and sound the alarm when one class takes over."""
         figures = evaluate(self.engine, self.held_out)
         self.evaluated = step
-        append_metrics(self.files.metrics, {"step": step, **{f"eval_{key}": value for key, value in figures.items()}})
-        shares: dict[str, float] = figures["shares"]
+        named = {f"eval_{key}": value for key, value in figures.figures().items()}
+        append_metrics(self.files.metrics, {"step": step, **named})
+        shares = figures.shares
         name = max(shares, key=lambda key: shares[key])
         if shares[name] > COLLAPSED:
             self.reporter.warn(
@@ -110,21 +124,21 @@ class Watcher(TrainerCallback):
             )
         return figures
 
-    def _keep_if_best(self, model: Any, figures: dict[str, Any], step: int) -> None:
+    def _keep_if_best(self, model: Any, figures: EvalFigures, step: int) -> None:
         """Keep the adapter on disk when its eval loss is the best so far (only with early stopping)."""
-        loss = figures.get("loss", figures.get("log_loss"))
-        if not self.patience or (self.best is not None and loss >= self.best["loss"]):
+        loss = figures.log_loss if figures.loss is None else figures.loss
+        if not self.patience or loss is None or (self.best is not None and loss >= self.best.loss):
             return
-        self.best = {"step": step, "loss": loss, "eval": figures}
+        self.best = BestAdapter(step=step, loss=loss, eval=figures)
         with atomic_folder(self._best_folder) as folder:
             model.save_pretrained(str(folder), safe_serialization=True)
-            write_json(folder / "candletune.json", self.best)
+            write_json(folder / "candletune.json", self.best.record())
 
     def _patience_is_over(self, step: int) -> bool:
         """Counted in steps since the best, not in evaluations seen: a resumed training stops where a whole one does."""
         if not self.patience or not self.every or self.best is None:
             return False
-        return (step - int(self.best["step"])) // self.every >= self.patience
+        return (step - self.best.step) // self.every >= self.patience
 
     def keep_best(self, model: Any, step: int) -> int | None:
         """After training: the adapter of the best eval loss, the last one's included, is put into the model.
@@ -142,18 +156,17 @@ class Watcher(TrainerCallback):
             self._keep_if_best(model, self.evaluate_now(step), step)
         if self.best is None:
             return None
-        if self.best["step"] != step:
+        if self.best.step != step:
             from peft import set_peft_model_state_dict
             from safetensors.torch import load_file
 
             set_peft_model_state_dict(model, load_file(self._best_folder / "adapter_model.safetensors"))
-        return int(self.best["step"])
+        return self.best.step
 
-    def evaluation(self, step: int) -> dict[str, Any]:
+    def evaluation(self, step: int) -> EvalFigures:
         """The evaluation of the adapter that was kept; measured now unless it was on the way."""
-        if self.patience and self.every and self.best is not None and "eval" in self.best:
-            kept: dict[str, Any] = self.best["eval"]
-            return kept
+        if self.patience and self.every and self.best is not None and self.best.eval is not None:
+            return self.best.eval
         return self.evaluate_now(step)
 
 

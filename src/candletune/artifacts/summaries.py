@@ -1,0 +1,197 @@
+"""What each stage says of itself in the run's manifest."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from candletune.artifacts.base import Record
+from candletune.artifacts.certificate import CertificateContent
+from candletune.artifacts.dataset import DatasetFacts
+from candletune.artifacts.verdict import JudgedModel, VerdictName
+
+
+class StageSummary(Record):
+    """What any stage says.
+
+    Attributes:
+        STAGE: the stage's name in the manifest; empty: any stage's.
+        headline: one line for people; empty when there is nothing to say.
+    """
+
+    STAGE: ClassVar[str] = ""
+
+    headline: str = ""
+
+
+class DatasetSummary(DatasetFacts, StageSummary):
+    """The dataset stage's: its manifest, but for the long tables."""
+
+    STAGE: ClassVar[str] = "dataset"
+
+
+class EvalFigures(Record):
+    """Decisions of a model in training on held-out rows; what could not be measured is left out of the file.
+
+    Attributes:
+        rows: at their natural class shares.
+        accuracy: share of right decisions.
+        balanced_accuracy: mean of the classes' recalls.
+        recall: class -> share of its rows that were decided so.
+        shares: class -> share of the decisions.
+        log_loss: mean, of the three decisions' probabilities.
+        loss: weighted mean of the answers' loss over the eval split.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True)  # a loss may blow up, which the training then tells
+
+    rows: int
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    recall: Mapping[str, float] | None = None
+    shares: Mapping[str, float]
+    log_loss: float | None = None
+    loss: float | None = None
+
+    def figures(self) -> dict[str, float | dict[str, float]]:
+        """By name, only those that were measured."""
+        measured: dict[str, float | dict[str, float]] = self.model_dump(exclude_none=True)
+        return measured
+
+
+class BestAdapter(Record):
+    """The adapter that early stopping keeps, beside it on disk.
+
+    Attributes:
+        step: optimizer step it is from.
+        loss: what was compared.
+        eval: its figures; None: an earlier candletune did not keep them.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True)  # a loss may blow up, which the training then tells
+
+    step: int
+    loss: float
+    eval: EvalFigures | None = None
+
+    def record(self) -> dict[str, float | dict[str, float | dict[str, float]]]:
+        """The JSON object beside the adapter."""
+        kept: dict[str, float | dict[str, float | dict[str, float]]] = {"step": self.step, "loss": self.loss}
+        return kept if self.eval is None else kept | {"eval": self.eval.figures()}
+
+
+class TrainSummary(StageSummary):
+    """The train stage's; `train/summary.json` holds the same.
+
+    Attributes:
+        steps: optimizer steps.
+        best_step: step of the adapter that was kept with early stopping, else None.
+        train_loss: mean loss over the steps.
+        batch_size: examples a pass, in the end.
+        backend: the engine's name.
+        plan: the engine's way of working; empty when it planned nothing.
+        device: `cuda` or `cpu`.
+        shortened: prompts that lost headlines.
+        eval: `EvalFigures.figures` of the kept adapter.
+    """
+
+    STAGE: ClassVar[str] = "train"
+
+    steps: int
+    best_step: int | None
+    train_loss: float
+    batch_size: int
+    backend: str
+    plan: str
+    device: str
+    shortened: int
+    eval: Mapping[str, int | float | Mapping[str, float]]
+
+
+class ExportSummary(StageSummary):
+    """The export stage's; what an earlier candletune did not write is empty.
+
+    Attributes:
+        kind: what was written, a LoRA or a merged model.
+        name: its versioned name.
+        file: relative to the run folder.
+        sha256: hash of the file; None: not known.
+        bytes: its size.
+        fallback_reason: why it is a merged model though an adapter was asked for; else empty.
+        seconds: of wall time.
+    """
+
+    STAGE: ClassVar[str] = "export"
+
+    kind: Literal["adapter", "merged"]
+    name: str = ""
+    file: str = ""
+    sha256: str | None = None
+    bytes: int = 0
+    fallback_reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def merged(self) -> bool:
+        """Whether a whole model was written."""
+        return self.kind == "merged"
+
+
+class VerifySummary(CertificateContent, StageSummary):
+    """The verify stage's: the certificate."""
+
+    STAGE: ClassVar[str] = "verify"
+
+
+class ReplaySummary(StageSummary):
+    """The replay stage's.
+
+    Attributes:
+        rows: of the journal.
+        forced: part of them was seen in training.
+        start, end: first and last decision time, ISO 8601.
+        incumbent, candidate: who answered.
+        incumbent_from: where the incumbent is named; empty: an earlier candletune did not say.
+        seconds: of wall time.
+    """
+
+    STAGE: ClassVar[str] = "replay"
+
+    rows: int
+    forced: bool
+    start: str
+    end: str
+    incumbent: JudgedModel
+    candidate: JudgedModel
+    incumbent_from: str = ""
+    seconds: float
+
+
+class EvaluateSummary(StageSummary):
+    """The evaluate stage's.
+
+    Attributes:
+        verdict: promote, keep or not enough evidence.
+        reason: why, in words.
+        rows: rows of the journal that were judged.
+    """
+
+    STAGE: ClassVar[str] = "evaluate"
+
+    verdict: VerdictName
+    reason: str
+    rows: int
+
+
+class ReportSummary(StageSummary):
+    """The report stage's.
+
+    Attributes:
+        path: of the page.
+        bytes: its size.
+    """
+
+    STAGE: ClassVar[str] = "report"
+
+    path: str
+    bytes: int
