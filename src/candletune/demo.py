@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from candletune.artifacts import EvaluateSummary
+from candletune.artifacts import AttainableScores, EvaluateSummary
 from candletune.config import Config, load_config
 from candletune.config_file import commented_toml
 from candletune.config_source import parse_assignment, value_of
@@ -67,7 +66,7 @@ def demo_toml(folder: Path, *, signal: float, seed: int, assignments: Sequence[s
     """The same as a file in `folder`, so that every other command can work on the demo, wherever it is moved."""
     settings = demo_settings(folder, signal=signal, seed=seed, assignments=assignments)
     config, home = load_config(None, settings), folder.absolute()
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key in (".".join(parse_assignment(text)[0]) for text in settings):
         value = value_of(config, key)
         inside = isinstance(value, Path) and value.is_relative_to(home)
@@ -103,8 +102,8 @@ def run_demo(
         write_text(run.file(CONFIG), demo_toml(folder, signal=signal, seed=seed, assignments=assignments))
         best = _attainable(config, run)
         reporter.say(
-            f"simulated market, signal {signal:g}: the best attainable balanced accuracy is {best['balanced']:.1%} "
-            f"(chance 33.3%), and {best['signals']:.1%} on BUY and SELL calls"
+            f"simulated market, signal {signal:g}: the best attainable balanced accuracy is {best.balanced:.1%} "
+            f"(chance 33.3%), and {best.signals:.1%} on BUY and SELL calls"
         )
         reporter.say("incumbent: trained on shuffled labels")
         _train_incumbent(incumbent_config(config), run.candles, reporter)
@@ -125,16 +124,15 @@ def _train_incumbent(config: Config, candles: Path, reporter: Reporter) -> None:
             show(run_stage(stage(name), ready, run, reporter), run, reporter)
 
 
-def _attainable(config: Config, run: RunFolder) -> dict[str, Any]:
+def _attainable(config: Config, run: RunFolder) -> AttainableScores:
     """Computed once for a market, and kept for the report."""
     from candletune.market.simulate import best_attainable
 
     path = run.attainable
     settings = {"seed": config.seed, **config.simulate.model_dump(mode="json"), "pairs": list(config.data.pairs)}
-    if path.exists() and (kept := read_json(path))["settings"] == settings:
-        found: dict[str, Any] = kept
-        return found
+    if path.exists() and (kept := AttainableScores.model_validate(read_json(path))).settings == settings:
+        return kept
     best = best_attainable(config)
-    found = {"settings": settings, "balanced": best.balanced, "signals": best.signals}
-    write_json(path, found)
-    return found
+    scores = AttainableScores(settings=settings, balanced=best.balanced, signals=best.signals)
+    write_json(path, scores.model_dump(mode="json"))
+    return scores

@@ -121,9 +121,11 @@ def test_serve_answers_what_was_replayed(made: Made) -> None:
         assert code == 0
         assert (answer["action"], answer["reasoning"] or None) == (shadow["action"], shadow["reasoning"])
         if shadow["status"] == "ok":
-            assert max(answer["probabilities"], key=answer["probabilities"].__getitem__) == shadow["action"]
+            assert (probabilities := answer["probabilities"]) is not None
+            assert max(probabilities, key=probabilities.__getitem__) == shadow["action"]
         else:
-            assert answer["probabilities"] is answer["confidence"] is None
+            assert answer["probabilities"] is None
+            assert answer["confidence"] is None
 
 
 def test_shadow_logs_what_was_replayed(made: Made, tmp_path: Path) -> None:

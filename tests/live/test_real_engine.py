@@ -13,21 +13,22 @@ from typing import Any
 import pytest
 
 from adapters import make_adapter
+from candletune.artifacts import ExportSummary
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.decide import Model, bare_base, model_at
 from candletune.errors import InputError
-from candletune.files import write_json
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
 from candletune.hashes import sha256_path
-from candletune.journal import Journal, read_rows
+from candletune.journal import Journal, RowRecord, read_rows
 from candletune.live.promotion import promote, rollback
 from candletune.live.shadow import Due, ShadowLoop, open_loop
 from candletune.live.signal import Trader
 from candletune.model_shape import read_shape
 from candletune.runs import RunFolder
+from stage_entries import record_stage
 
 pytestmark = pytest.mark.llamacpp
 QUIET = SilentReporter()
@@ -122,7 +123,7 @@ def test_a_stopped_candidate_changes_no_active_answer(settings: list[str], tmp_p
 
     asked: list[int] = []
 
-    def answers(name: str, candidate: Callable[[], Model], after: float) -> tuple[list[str], list[dict[str, Any]]]:
+    def answers(name: str, candidate: Callable[[], Model], after: float) -> tuple[list[str], list[RowRecord]]:
         config = load_config(None, [*settings, f"live.journal={tmp_path / name}"])
         trader, said = Trader(config), []
 
@@ -150,7 +151,9 @@ def test_a_stopped_candidate_changes_no_active_answer(settings: list[str], tmp_p
     assert said == alone
     assert {row["shadow"]["status"] for row in answered} == {"ok"}
     assert {row["shadow"]["status"] for row in rows} == {"error" if share else "skipped"}
-    assert all("no time" in row["shadow"]["error"] or "stopped" in row["shadow"]["error"] for row in rows)
+    assert all(
+        "no time" in (row["shadow"]["error"] or "") or "stopped" in (row["shadow"]["error"] or "") for row in rows
+    )
 
 
 def test_the_longest_time_for_a_candidate(settings: list[str], tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_the_longest_time_for_a_candidate(settings: list[str], tmp_path: Path) -
     for row in read_rows(tmp_path / "log.jsonl"):
         assert row["active"]["status"] == "ok"
         assert row["shadow"]["status"] == "error"
-        assert "live.candidate_seconds = 1e-06" in row["shadow"]["error"]
+        assert "live.candidate_seconds = 1e-06" in (row["shadow"]["error"] or "")
 
 
 def run(settings: list[str], command: list[str], text: str) -> tuple[list[dict[str, Any]], int]:
@@ -223,8 +226,7 @@ def merged_run(settings: list[str], random_base: Path, tmp_path: Path) -> Config
         reporter=QUIET,
         adapter=adapter,
     )
-    summary = {"kind": "merged", "sha256": sha256_path(run.merged_gguf)}
-    write_json(run.file("manifest.json"), {"version": 1, "stages": {"export": {"summary": summary}}})
+    record_stage(run, ExportSummary(kind="merged", sha256=sha256_path(run.merged_gguf)))
     more = [
         f"run.folder={run.path}",
         f"live.state={tmp_path / 'active.json'}",

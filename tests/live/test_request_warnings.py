@@ -8,6 +8,7 @@ import pytest
 from fakes import FakeEngine
 
 from candletune.config import load_config
+from candletune.decide import Answer
 from candletune.gguf.header import MANIFEST_KEY
 from candletune.live.signal import Trader, answer_text
 
@@ -41,7 +42,7 @@ class Desk:
         )
         self.trader = Trader(config, engine=FakeEngine(), warn=self.said.append)
 
-    def ask(self, **more: Any) -> tuple[dict[str, Any], int]:
+    def ask(self, **more: Any) -> tuple[Answer, int]:
         return answer_text(self.trader, json.dumps(GIVEN | more))
 
 

@@ -17,6 +17,7 @@ import pytest
 from fakes import FakeEngine
 
 from candletune.config import load_config
+from candletune.decide import Answer
 from candletune.live.signal import Trader
 
 HERE = Path(__file__).parent
@@ -129,7 +130,7 @@ def test_10000_requests_none_lost_none_mixed_memory_bounded_clean_end(
 def test_a_full_queue_turns_requests_away_at_once(tmp_path: Path) -> None:
     import asyncio
 
-    from candletune.web.serve import RequestQueue
+    from candletune.web.serve import RequestQueue, TurnedAway
 
     gate = threading.Event()
 
@@ -140,7 +141,7 @@ def test_a_full_queue_turns_requests_away_at_once(tmp_path: Path) -> None:
     config = load_config(None, [f"run.folder={tmp_path}", f"live.state={tmp_path / 'active.json'}"])
     requests = RequestQueue(Trader(config, engine=Slow()), 3)
 
-    async def ask() -> list[tuple[int, dict[str, Any]]]:
+    async def ask() -> list[tuple[int, Answer | TurnedAway]]:
         body = json.dumps(context(1)).encode()
         waiting = [asyncio.create_task(requests.ask(body)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -148,8 +149,8 @@ def test_a_full_queue_turns_requests_away_at_once(tmp_path: Path) -> None:
         gate.set()
         return [*away, *await asyncio.gather(*waiting)]
 
-    found = asyncio.run(ask())
-    assert [status for status, _ in found] == [503, 503, 200, 200, 200]
-    assert "wait already" in found[0][1]["error"]
+    answers = asyncio.run(ask())
+    assert [status for status, _ in answers] == [503, 503, 200, 200, 200]
+    assert "wait already" in answers[0][1]["error"]
     assert 'candletune_requests_total{status="turned_away"} 2' in requests.metrics()
     requests.close()

@@ -269,7 +269,7 @@ def test_a_candidate_that_ends_the_process_costs_one_row(tmp_path: Path, candida
     assert repeated[0] == said[0]
     rows = list(read_rows(config.live.journal))
     assert [row["shadow"]["status"] for row in rows] == ["error", "ok", "ok"]
-    assert "process ended" in rows[0]["shadow"]["error"]
+    assert "process ended" in (rows[0]["shadow"]["error"] or "")
     assert not config.live.journal.with_name("log.jsonl.asking").exists()
 
 

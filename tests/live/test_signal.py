@@ -68,8 +68,10 @@ def test_answers(case: str, trader: Trader) -> None:
     assert answer["action"] in ("BUY", "SELL", "HOLD")
     assert answer["reasoning"]
     assert answer["model"] == "bare base"
-    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-    assert answer["confidence"] == answer["probabilities"][answer["action"]] == max(answer["probabilities"].values())
+    probabilities = answer["probabilities"]
+    assert probabilities is not None
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer["confidence"] == probabilities[answer["action"]] == max(probabilities.values())
 
 
 BAD: dict[str, tuple[str, str]] = {

@@ -12,11 +12,13 @@ from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics, ReviewSummary
 from candletune.artifacts.run_manifest import RunManifest, StageEntry
 from candletune.artifacts.summaries import (
+    AttainableScores,
     BestAdapter,
     DatasetSummary,
     EvalFigures,
     EvaluateSummary,
     ExportSummary,
+    LoggedStep,
     ReplaySummary,
     ReportSummary,
     StageSummary,
@@ -40,6 +42,7 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
 __all__ = [
     "ARTIFACTS",
     "Artifact",
+    "AttainableScores",
     "BestAdapter",
     "CandidateRows",
     "CandleFile",
@@ -56,6 +59,7 @@ __all__ = [
     "JournalImport",
     "JudgedModel",
     "LiveState",
+    "LoggedStep",
     "Metrics",
     "Record",
     "ReplaySummary",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, JsonValue
 
 from candletune.artifacts.base import Record
 from candletune.artifacts.certificate import CertificateContent
@@ -57,6 +57,31 @@ class EvalFigures(Record):
         """By name, only those that were measured."""
         measured: dict[str, float | dict[str, float]] = self.model_dump(exclude_none=True)
         return measured
+
+
+class AttainableScores(Record):
+    """`attainable.json`: what nobody can beat on a simulated market.
+
+    Attributes:
+        settings: the market's; others make it anew.
+        balanced: the best balanced accuracy.
+        signals: of the best BUY and SELL calls, the share that was right.
+    """
+
+    settings: Mapping[str, JsonValue]
+    balanced: float
+    signals: float
+
+
+class LoggedStep(Record):
+    """What the report draws of a line in `train/metrics.jsonl`: a step's loss, or an evaluation."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
+
+    step: int | None = None
+    loss: float | None = None
+    eval_accuracy: float | None = None
+    eval_balanced_accuracy: float | None = None
 
 
 class BestAdapter(Record):

@@ -1,6 +1,6 @@
 """From a prompt to a decision: models, base rates, calibration, and the one predictor that everyone asks."""
 
 from candletune.decide.models import BARE_BASE, Model, ModelKind, bare_base, model_at
-from candletune.decide.predictor import Prediction, Predictor
+from candletune.decide.predictor import Answer, Prediction, Predictor
 
-__all__ = ["BARE_BASE", "Model", "ModelKind", "Prediction", "Predictor", "bare_base", "model_at"]
+__all__ = ["BARE_BASE", "Answer", "Model", "ModelKind", "Prediction", "Predictor", "bare_base", "model_at"]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,19 @@ from candletune.runs import RunFolder
 
 Floats = NDArray[np.float64]
 OpenEngine = Callable[[Path | None], Engine]
+
+
+class Answer(TypedDict):
+    """The Signal contract's object; `error` and `warnings` are there when there are any."""
+
+    action: Decision | None
+    reasoning: str
+    model: str
+    confidence: float | None
+    probabilities: dict[Decision, float] | None
+    status: Status
+    error: NotRequired[str]
+    warnings: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +78,10 @@ class Prediction:
         """The calibrated probability of the action."""
         return None if self.action is None or self.calibrated is None else self.calibrated[self.action]
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> Answer:
         """The Signal contract's object; `error` and `warnings` are added when there are any."""
         shown = self.calibrated if self.status == "ok" else None
-        answer: dict[str, Any] = {
+        answer: Answer = {
             "action": self.action,
             "reasoning": self.reasoning,
             "model": self.model,

@@ -1,6 +1,7 @@
 """Whether the models' reasons tell the truth about the row they were written for."""
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import polars as pl
 
@@ -10,7 +11,7 @@ from candletune.dataset import add_prompts, complete_rows
 from candletune.errors import InputError
 from candletune.evaluation.statistics import wilson
 from candletune.journal import SIDES
-from candletune.prompts.context import context_of
+from candletune.prompts.context import Context, context_of
 from candletune.prompts.grounding import check_reason
 from candletune.prompts.template import load_template
 
@@ -38,7 +39,7 @@ def grounding(config: Config, scored: pl.DataFrame) -> Grounding | None:
     return Grounding(rows=len(written), matched=matched, active=sides["active"], shadow=sides["shadow"])
 
 
-def _side(written: pl.DataFrame, side: str, contexts: dict[str, Any], confidence: float) -> SideGrounding:
+def _side(written: pl.DataFrame, side: str, contexts: Mapping[str, Context], confidence: float) -> SideGrounding:
     reasons = checked = true = claimed = held = 0
     false: list[FalseClaim] = []
     for row in written.iter_rows(named=True):

@@ -12,7 +12,7 @@ from candletune.config import Config
 from candletune.errors import InputError
 from candletune.evaluation.compare import compare, days_to_evidence
 from candletune.evaluation.metrics import side_metrics
-from candletune.evaluation.outcomes import join_outcomes, score_rows
+from candletune.evaluation.outcomes import ScoredRow, join_outcomes, score_rows
 from candletune.evaluation.over_time import Running, running
 from candletune.evaluation.source import latest_models
 from candletune.evaluation.times import times_of
@@ -74,7 +74,7 @@ class LiveView:
     days_left: float = 0.0
     confidence: float = 0.0
     running: Running | None = None
-    latest: list[dict[str, Any]] = field(default_factory=list)
+    latest: list[ScoredRow] = field(default_factory=list)
 
 
 @dataclass

@@ -4,7 +4,7 @@ Beside the outcome two things that were known at the time: the return and the vo
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -14,6 +14,8 @@ from candletune.journal import SIDES
 from candletune.labels import forward_returns
 from candletune.market.candles import find_candle_file, load_candles, ticker_of
 
+ScoredRow = dict[str, Any]
+"""A row of the scored journal by column, as polars gives it: times, texts and numbers."""
 REGIMES = ("calm", "middling", "wild")
 _OUTCOMES: dict[str, pl.DataType] = {
     "decision_time": pl.Datetime("us", "UTC"),

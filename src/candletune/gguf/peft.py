@@ -72,8 +72,7 @@ def training_record(folder: Path) -> dict[str, Any]:
 
     Adapters of earlier versions do not say which context their training had, nor in which chat.
     """
-    record: dict[str, Any] = read_json(folder / "candletune.json")
-    return {"context_sources": None, "chat": None} | record
+    return {"context_sources": None, "chat": None, **read_json(folder / "candletune.json")}
 
 
 def read_adapter(folder: Path, shape: ModelShape) -> Adapter:

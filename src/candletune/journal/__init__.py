@@ -7,7 +7,7 @@ never hands out half a line.
 """
 
 from candletune.journal.reader import read_frame, read_rows
-from candletune.journal.roles import Role
+from candletune.journal.roles import Role, SideName
 from candletune.journal.rows import (
     SCHEMA,
     SIDES,
@@ -16,7 +16,9 @@ from candletune.journal.rows import (
     Mode,
     Problems,
     Row,
+    RowRecord,
     Side,
+    SideRecord,
     Status,
     format_time,
     parse_time,
@@ -33,7 +35,10 @@ __all__ = [
     "Problems",
     "Role",
     "Row",
+    "RowRecord",
     "Side",
+    "SideName",
+    "SideRecord",
     "Status",
     "format_time",
     "parse_time",

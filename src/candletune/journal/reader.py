@@ -11,7 +11,7 @@ import polars as pl
 
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
-from candletune.journal.rows import SCHEMA, SIDES, STATUSES, Problems, check_row, format_time
+from candletune.journal.rows import SCHEMA, SIDES, STATUSES, Problems, RowRecord, check_row, format_time
 
 _BLOCK = 16 << 20
 _SIDE = {
@@ -40,7 +40,7 @@ _ROW: dict[str, pl.DataType] = {
 }
 
 
-def read_rows(path: Path, *, problems: Problems | None = None) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, *, problems: Problems | None = None) -> Iterator[RowRecord]:
     """Stream a journal's rows as they are in the file, without a lock.
 
     An unfinished last line is left out (a writer may be at it). Broken lines are counted in `problems`; without it they
@@ -86,7 +86,7 @@ class _Block:
     first_line: int
     data: bytes
 
-    def rows(self, problems: Problems | None) -> Iterator[dict[str, Any]]:
+    def rows(self, problems: Problems | None) -> Iterator[RowRecord]:
         offset = self.offset
         for number, line in enumerate(self.data.split(b"\n")[:-1], self.first_line):
             try:

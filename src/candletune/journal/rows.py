@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Required, TypedDict, cast
 
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import InputError
@@ -20,6 +20,39 @@ Mode = Literal["replay", "shadow"]
 
 class DuplicateRow(InputError):
     """The journal already holds a row of this ticker and decision time."""
+
+
+class SideRecord(TypedDict, total=False):
+    """A side as it stands in the file; what foreign journals leave out is missing."""
+
+    status: Required[Status]
+    action: Decision | None
+    reasoning: str | None
+    probabilities: Mapping[Decision, float] | None
+    latency_ms: float | None
+    adapter_sha256: str | None
+    error: str | None
+
+
+class RowRecord(TypedDict, total=False):
+    """A row as it stands in the file.
+
+    `prompt` is in review samples only, where a person wrote it.
+    """
+
+    schema: Required[int]
+    timestamp: Required[str]
+    ticker: Required[str]
+    price: Required[float]
+    mode: Mode
+    late: bool
+    forced: bool
+    prompt_sha256: str
+    template_sha256: str
+    base_sha256: str
+    active: Required[SideRecord]
+    shadow: Required[SideRecord]
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +81,17 @@ class Side:
         if self.status not in STATUSES or (self.action in DECISIONS) != (self.status == "ok"):
             raise ValueError(f"a side with status {self.status!r} can't carry the action {self.action!r}")
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> SideRecord:
         """The JSON object of this side."""
-        return {key.name: getattr(self, key.name) for key in fields(self)}
+        return {
+            "status": self.status,
+            "action": self.action,
+            "reasoning": self.reasoning,
+            "probabilities": self.probabilities,
+            "latency_ms": self.latency_ms,
+            "adapter_sha256": self.adapter_sha256,
+            "error": self.error,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +122,7 @@ class Row:
 
     def line(self) -> bytes:
         """The row as one JSON line with its newline; `ValueError` when a number is not finite."""
-        value = {
+        value: RowRecord = {
             "schema": SCHEMA,
             "timestamp": format_time(self.timestamp),
             "ticker": self.ticker,
@@ -130,7 +171,7 @@ def parse_time(text: str) -> datetime:
     return time.astimezone(UTC)
 
 
-def check_row(value: Any) -> dict[str, Any]:
+def check_row(value: Any) -> RowRecord:
     """The row, when it has what every reader relies on; else `ValueError` that says what is wrong."""
     if not isinstance(value, dict):
         raise ValueError("expected an object")
@@ -148,4 +189,4 @@ def check_row(value: Any) -> dict[str, Any]:
             raise ValueError(f"{name} has no status")
         if (side.get("action") in DECISIONS) != (side["status"] == "ok"):
             raise ValueError(f"{name} has status {side['status']!r} and action {side.get('action')!r}")
-    return value
+    return cast(RowRecord, value)

@@ -132,7 +132,7 @@ class ShadowLoop:
             active = self.trader.predict(item.context)
         except CandletuneError as error:
             active = Prediction("error", "", error=" ".join(str(error).split()))
-        where: dict[str, Any] = {
+        where: dict[str, str | float | bool] = {
             "timestamp": item.timestamp.astimezone(UTC).isoformat(),
             "ticker": item.ticker,
             "price": item.price,
@@ -140,7 +140,9 @@ class ShadowLoop:
         }
         if item.given is not None:
             where["given_timestamp"] = item.given.astimezone(UTC).isoformat()
-        self.emit(where | ({} if logged else {"logged": False}) | active.answer())
+        if not logged:
+            where["logged"] = False
+        self.emit({**where, **active.answer()})
         return active, active.side()
 
     def _ask_candidate(self, item: Due, behind: Callable[[], bool]) -> Side:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from candletune.config import Config
-from candletune.decide import BARE_BASE, Model, Prediction, Predictor, bare_base, model_at
+from candletune.decide import BARE_BASE, Answer, Model, Prediction, Predictor, bare_base, model_at
 from candletune.engines import Engine, open_engine
 from candletune.errors import CandletuneError, InputError
 from candletune.live.models import active_model, candidate_model, named_model
@@ -165,12 +165,12 @@ class Trader:
         return model
 
 
-def error_answer(error: CandletuneError | str) -> dict[str, Any]:
+def error_answer(error: CandletuneError | str) -> Answer:
     """The Signal contract's object for a request that could not be answered."""
     return Prediction("error", "", error=" ".join(str(error).split())).answer()
 
 
-def answer_text(trader: Trader, text: str | bytes) -> tuple[dict[str, Any], int]:
+def answer_text(trader: Trader, text: str | bytes) -> tuple[Answer, int]:
     """Answer a JSON text; the second value is the exit code (0, or the error's)."""
     try:
         try:

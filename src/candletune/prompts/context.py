@@ -15,6 +15,8 @@ from candletune.fields.registry import FIELDS, KEY_NAMES, KEYS
 from candletune.market.sentiment import clean_headline
 from candletune.prompts.nearest import near_names
 
+Context = dict[str, Any]
+"""Values by key of the Signal contract: a trader's own JSON. What may stand under a key is said by its field."""
 _OWN_BOOKS = ("timestamp", "time", "interval", "exchange", "pair", "symbol")
 """Keys that traders send along for themselves; they are no misspellings of ours."""
 _LISTED = 8
@@ -24,12 +26,12 @@ LEAST_KNOWN = 0.05
 """A source that told something in a smaller share of the training examples counts as absent from training."""
 
 
-def context_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def context_of(row: Mapping[str, Any]) -> Context:
     """A market row (`fields.columns.market_rows`) as a context."""
     return {key.name: row[key.column] for key in KEYS if key.column in row}
 
 
-def clean_context(given: Mapping[str, Any]) -> dict[str, Any]:
+def clean_context(given: Mapping[str, Any]) -> Context:
     """Validate a trader's JSON context; optional fields missing, null or "N/A" become None, text is cleaned.
 
     Unknown keys are ignored (`unknown_keys` lists them), but for those that look like a misspelled known one.
@@ -48,7 +50,7 @@ def clean_context(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key.name: key.clean(key.name, given.get(key.name)) for key in KEYS}
 
 
-def display_fields(context: Mapping[str, Any]) -> dict[str, Any]:
+def display_fields(context: Mapping[str, Any]) -> Context:
     """The template's fields, formatted; a missing one reads N/A (sentiment: its neutral placeholder)."""
     return {name: value for field in FIELDS for name, value in field.display(context).items()}
 
@@ -70,7 +72,7 @@ def _shown(name: str) -> str:
     return clean_headline(name, limit=40) or "(no name)"
 
 
-def raw_values(context: Mapping[str, Any]) -> dict[str, Any]:
+def raw_values(context: Mapping[str, Any]) -> Context:
     """What templates see as `raw`: numbers, flags, texts; None where missing (sentiment: its neutral placeholder)."""
     return {key.name: key.raw_value(context.get(key.name)) for key in KEYS}
 

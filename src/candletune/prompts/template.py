@@ -10,7 +10,7 @@ from typing import Any
 from candletune.errors import InputError
 from candletune.fields.registry import EXAMPLE, RAW_NAMES, TEMPLATE_NAMES
 from candletune.hashes import sha256_bytes
-from candletune.prompts.context import display_fields, raw_values
+from candletune.prompts.context import Context, display_fields, raw_values
 from candletune.prompts.language import RAW, Program, line_of
 from candletune.prompts.nearest import near_names, nearest_hint
 from candletune.prompts.operations import TemplateProblem
@@ -61,7 +61,7 @@ class Template:
         fields += [RAW_NAMES[name] for name in self.program.raw_names if name in RAW_NAMES]
         return frozenset(key.name for field in fields for key in field.keys)
 
-    def visible(self, context: Mapping[str, Any]) -> dict[str, Any]:
+    def visible(self, context: Mapping[str, Any]) -> Context:
         """The part of a context that the prompt shows: a reason may speak of nothing else."""
         return {name: value for name, value in context.items() if name in self.shown_keys}
 

@@ -2,8 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
+from candletune.artifacts import LoggedStep
 from candletune.config import Config
 from candletune.errors import InputError
 from candletune.evaluation import over_time
@@ -39,10 +39,11 @@ def charts(config: Config, run: RunFolder, evaluation: Evaluation, methods: list
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[LoggedStep]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [LoggedStep.model_validate(json.loads(line)) for line in lines]
     except ValueError as error:
         raise InputError(f"{path}: not JSON lines ({error}); run `candletune train --force` again") from None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from candletune.artifacts import Certificate, DatasetManifest, Metrics, ReviewSummary
+from candletune.artifacts import AttainableScores, Certificate, DatasetManifest, Metrics, ReviewSummary
 from candletune.config import Config
 from candletune.evaluation.review.tally import reviewed
 from candletune.evaluation.source import Evaluation, evaluation_files, read_evaluation
@@ -50,15 +50,19 @@ def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
         "disagreements": sections.disagreements(scored),
         "control": sections.control_sentence(metrics),
         "review": review,
-        "attainable": _optional(run.attainable) if config.simulate.enabled else None,
+        "attainable": _attainable(run.attainable) if config.simulate.enabled else None,
         "certificate": Certificate.read_if_there(run.certificate),
         "training": _optional(run.train_summary),
         "dataset": DatasetManifest.read_if_there(run.dataset_manifest),
         "card": "../dataset/card.html" if run.card.is_file() else None,
         "tickers": sorted(scored["ticker"].unique().to_list()),
         "figures": charts(config, run, evaluated, methods),
-        **provenance(run),
+        "made": provenance(run),
     }
+
+
+def _attainable(path: Path) -> AttainableScores | None:
+    return AttainableScores.model_validate(read_json(path)) if path.exists() else None
 
 
 def _optional(path: Path) -> Any:

@@ -5,10 +5,12 @@ Nothing here imports plotly: the page carries plotly.js from the installed packa
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import polars as pl
 
+from candletune.artifacts import LoggedStep
 from candletune.artifacts.metrics import GroupMetrics, Metrics
 from candletune.decisions import DECISIONS
 from candletune.evaluation.over_time import Running, thin
@@ -244,23 +246,23 @@ def _outcome(right: bool | None, moved: float | None) -> str:
     return "outcome open" if right is None or moved is None else f"{moved:+.2%}: {'right' if right else 'wrong'}"
 
 
-def training(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+def training(rows: Sequence[LoggedStep]) -> Figure | None:
     """Loss of each optimizer step (and its evaluations) over the steps."""
-    steps = [row for row in rows if row.get("loss") is not None and row.get("step") is not None]
+    steps = [(row.step, row.loss) for row in rows if row.loss is not None and row.step is not None]
     if len(steps) < 2:
         return None
     every = max(1, len(steps) // 400)
-    x = [row["step"] for row in steps[::every]]
-    data = [_line("training loss", "market", x, [round(row["loss"], 4) for row in steps[::every]])]
+    x = [step for step, _ in steps[::every]]
+    data = [_line("training loss", "market", x, [round(loss, 4) for _, loss in steps[::every]])]
     data[0]["line"] = {"color": "@soft", "width": 1.2}
-    seen = [row for row in rows if row.get("eval_accuracy") is not None]
-    for key, name, colour, symbol in (
-        ("eval_accuracy", "held-out decisions right", "shadow", "circle"),
-        ("eval_balanced_accuracy", "the same, classes weighing alike", "active", "square"),
+    seen = [row for row in rows if row.eval_accuracy is not None]
+    for figure_of, name, colour, symbol in (
+        (attrgetter("eval_accuracy"), "held-out decisions right", "shadow", "circle"),
+        (attrgetter("eval_balanced_accuracy"), "the same, classes weighing alike", "active", "square"),
     ):
-        if any(row.get(key) is not None for row in seen):
-            y = [row.get(key) for row in seen]
-            held = _line(name, colour, [row["step"] for row in seen], y, yaxis="y2", hovertemplate="%{y:.1%}")
+        y = [figure_of(row) for row in seen]
+        if any(value is not None for value in y):
+            held = _line(name, colour, [row.step for row in seen], y, yaxis="y2", hovertemplate="%{y:.1%}")
             data.append(held | {"mode": "lines+markers", "marker": {"symbol": symbol, "size": 8}})
     return figure(
         data,

@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
 from candletune.artifacts.metrics import GroupMetrics, Metrics, SideMetrics
 from candletune.decisions import DECISIONS
 from candletune.evaluation.measure import only_decision
+from candletune.evaluation.outcomes import ScoredRow
 from candletune.report.text import NAMES, growth, interval, number, percent, points
 
 EXAMPLES: Final = 8
 WORST: Final = 5
-ScoredRow = dict[str, Any]
-"""A row of the scored journal by column, as polars gives it."""
 
 
 def lead_sentence(metrics: Metrics, scored: pl.DataFrame, confidence: float) -> str:

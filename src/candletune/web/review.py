@@ -1,5 +1,6 @@
 """The FastAPI app: thin routes over `sample`, `reviews`, `tally` and `live`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, unquote
@@ -161,7 +162,8 @@ def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
             decisions=request.cookies.get(SHOWN) == "yes",
             qualities=QUALITIES,
             scale=SCALE,
-            **view,
+            slots=view.slots,
+            preference=view.preference,
         )
 
     @app.post("/review/{number}")
@@ -191,16 +193,13 @@ def _add_results(app: FastAPI, review_app: ReviewApp) -> None:
 def _add_live(app: FastAPI, review_app: ReviewApp) -> None:
     @app.get("/live")
     def live(request: Request) -> HTMLResponse:
-        return review_app.page("live.html.j2", request, **_live(review_app.config))
+        view = live_view(review_app.config)
+        return review_app.page("live.html.j2", request, view=view, chart=live_chart(view.running))
 
     @app.get("/live/fragment")
     def fragment(request: Request) -> HTMLResponse:
-        return review_app.page("live_body.html.j2", request, **_live(review_app.config))
-
-
-def _live(config: Config) -> dict[str, Any]:
-    view = live_view(config)
-    return {"view": view, "chart": live_chart(view.running)}
+        view = live_view(review_app.config)
+        return review_app.page("live_body.html.j2", request, view=view, chart=live_chart(view.running))
 
 
 def _reviewer_name(fields: dict[str, str]) -> str:
@@ -231,15 +230,31 @@ def _save(review_app: ReviewApp, item: Item, name: str, fields: dict[str, str], 
     return answers
 
 
-def _review_view(item: Item, review: Review, order: tuple[str, str]) -> dict[str, Any]:
-    """What the page may know: slots, never sides."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One reason as the page shows it, and what the reviewer said of it."""
+
+    reason: str
+    action: str
+    scores: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewView:
+    """What the page may know: slots, never sides; `preference` is `slot0`, `slot1`, `equal` or empty."""
+
+    slots: list[Slot]
+    preference: str
+
+
+def _review_view(item: Item, review: Review, order: tuple[str, str]) -> ReviewView:
     slots = [
-        {"reason": item.reasons[side], "action": item.actions[side], "scores": dict(review.scores.get(side, {}))}
+        Slot(reason=item.reasons[side], action=item.actions[side], scores=dict(review.scores.get(side, {})))
         for side in order
     ]
     chosen = review.preference
     place = "equal" if chosen == "equal" else f"slot{order.index(chosen)}" if chosen else ""
-    return {"slots": slots, "preference": place}
+    return ReviewView(slots, place)
 
 
 def _read_answers(fields: dict[str, str], order: tuple[str, str]) -> Review:

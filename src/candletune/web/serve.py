@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from candletune.decide import Answer
 from candletune.errors import InputError
 from candletune.live.signal import Trader, answer_text
 from candletune.web.guard import Guard, allowed_hosts
@@ -30,6 +31,14 @@ LATENCIES = 4096
 """Requests whose latency is remembered."""
 
 
+class TurnedAway(TypedDict):
+    """What a request gets that nobody had time for."""
+
+    status: str
+    action: None
+    error: str
+
+
 class RequestQueue(Collector):
     """Takes requests in turn. At most `limit` wait; the next is turned away at once."""
 
@@ -40,11 +49,12 @@ class RequestQueue(Collector):
         self.seconds: deque[float] = deque(maxlen=LATENCIES)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    async def ask(self, body: bytes) -> tuple[int, dict[str, Any]]:
+    async def ask(self, body: bytes) -> tuple[int, Answer | TurnedAway]:
         """HTTP status and answer."""
         if self.waiting >= self.limit:
             self.counts["turned_away"] += 1
-            return 503, {"status": "error", "action": None, "error": f"{self.limit} requests wait already; try again"}
+            busy = f"{self.limit} requests wait already; try again"
+            return 503, TurnedAway(status="error", action=None, error=busy)
         self.waiting += 1
         start = time.perf_counter()
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 from filelock import FileLock
 
@@ -23,6 +23,22 @@ QUALITIES: Final = ("grounded", "sensible", "clear")
 SCALE: Final = {1: "no", 2: "partly", 3: "yes"}
 Preference = Literal["active", "shadow", "equal"]
 PREFERENCES: Final = ("active", "shadow", "equal")
+
+
+class ReviewRecord(TypedDict):
+    """A line of the reviews file."""
+
+    schema: int
+    item: str
+    reviewer: str
+    ticker: str
+    timestamp: str
+    active: dict[str, int]
+    shadow: dict[str, int]
+    preference: Preference | None
+    decision_shown: bool
+    complete: bool
+    saved: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class Review:
             quality in self.scores.get(side, {}) for side in SIDES for quality in QUALITIES
         )
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> ReviewRecord:
         """The JSON line."""
         return {
             "schema": 1,
@@ -58,7 +74,8 @@ class Review:
             "reviewer": self.reviewer,
             "ticker": self.ticker,
             "timestamp": self.timestamp,
-            **{side: dict(self.scores.get(side, {})) for side in SIDES},
+            "active": dict(self.scores.get("active", {})),
+            "shadow": dict(self.scores.get("shadow", {})),
             "preference": self.preference,
             "decision_shown": self.decision_shown,
             "complete": self.complete,
@@ -70,10 +87,12 @@ def parse_review(value: Any) -> Review:
     """A record back to a review; `ValueError` when it is none."""
     if not isinstance(value, dict) or value.get("schema") != 1:
         raise ValueError("expected an object with schema 1")
-    scores: dict[str, Any] = {side: value.get(side) for side in SIDES}
-    for side, given in scores.items():
+    scores: dict[str, dict[str, int]] = {}
+    for side in SIDES:
+        given = value.get(side)
         if not isinstance(given, dict) or not all(k in QUALITIES and v in SCALE for k, v in given.items()):
             raise ValueError(f"{side}: expected {', '.join(QUALITIES)} from 1 to 3")
+        scores[side] = given
     if value.get("preference") not in (*PREFERENCES, None):
         raise ValueError(f"preference: expected one of {', '.join(PREFERENCES)}")
     names = [value.get(key, "") for key in ("item", "reviewer", "ticker", "timestamp")]

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from candletune.config import Config
 from candletune.errors import InputError
-from candletune.journal import SIDES, Problems, parse_time, read_rows
+from candletune.journal import SIDES, Problems, RowRecord, SideName, parse_time, read_rows
 from candletune.runs import RunFolder
 
 _FACT = re.compile(r"^(?P<name>[A-Z0-9][^:\n]{0,40}): (?P<value>\S.*)$", re.MULTILINE)
@@ -93,7 +92,7 @@ def load_sample(config: Config, run: RunFolder, *, prompts: bool = True, reviewe
     return [_item(row, rendered) for row in chosen]
 
 
-def _sound_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _sound_rows(path: Path) -> Iterator[RowRecord]:
     """A journal's rows, a ticker and time once; lines that are none are left out, as the evaluation counts them."""
     seen = set()
     for row in read_rows(path, problems=Problems()):
@@ -107,7 +106,7 @@ def _rank(seed: int, key: str) -> str:
     return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
 
 
-def _written_rows(path: Path) -> list[dict[str, Any]]:
+def _written_rows(path: Path) -> list[RowRecord]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
@@ -122,17 +121,17 @@ def _written_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _reason(row: Mapping[str, Any], side: str) -> str:
+def _reason(row: RowRecord, side: SideName) -> str:
     answer = row[side]
     return str(answer.get("reasoning") or "").strip() if answer.get("action") else ""
 
 
-def _key(row: Mapping[str, Any]) -> str:
+def _key(row: RowRecord) -> str:
     judged = "\0".join((row["ticker"], row["timestamp"], *(_reason(row, side) for side in SIDES)))
     return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
-def _item(row: Mapping[str, Any], prompts: Mapping[str, str]) -> Item:
+def _item(row: RowRecord, prompts: Mapping[str, str]) -> Item:
     reasons: dict[str, str] = {side: _reason(row, side) for side in SIDES}
     return Item(
         key=_key(row),
@@ -141,12 +140,12 @@ def _item(row: Mapping[str, Any], prompts: Mapping[str, str]) -> Item:
         price=float(row.get("price") or 0.0),
         prompt=row.get("prompt") or prompts.get(row.get("prompt_sha256", "")),
         reasons=reasons,
-        actions={side: row[side]["action"] for side in SIDES},
+        actions={side: row[side].get("action") or "" for side in SIDES},
         adapters={side: row[side].get("adapter_sha256") for side in SIDES},
     )
 
 
-def _prompts(config: Config, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _prompts(config: Config, rows: Sequence[RowRecord]) -> dict[str, str]:
     """Prompts by hash, rendered anew from the candles; a row whose prompt comes out different gets none."""
     if not rows:
         return {}

@@ -116,10 +116,8 @@ def public_varlen() -> Callable[..., Tensor] | None:
     known = inspect.signature(varlen_attn).parameters
     if not {"window_size", "scale"} <= set(known):
         return None
-    fixed: dict[str, Any] = {"window_size": (-1, 0)}
-    if "enable_gqa" in known:
-        fixed["enable_gqa"] = True
-    return cast(Callable[..., Tensor], partial(varlen_attn, **fixed))
+    causal = partial(varlen_attn, window_size=(-1, 0))
+    return cast(Callable[..., Tensor], partial(causal, enable_gqa=True) if "enable_gqa" in known else causal)
 
 
 def _flash_varlen(queries: Tensor, keys: Tensor, values: Tensor, segments: Segments) -> Tensor:
