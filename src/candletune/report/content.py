@@ -1,24 +1,21 @@
 """Gathers a run's files into what the report shows. A section whose file is missing says so; nothing is faked."""
 
-from pathlib import Path
-from typing import Any
-
-from candletune.artifacts import AttainableScores, Certificate, DatasetManifest, Metrics, ReviewSummary
+from candletune.artifacts import Certificate, DatasetManifest, Metrics, ReviewSummary
 from candletune.config import Config
 from candletune.evaluation.review.tally import reviewed
 from candletune.evaluation.source import Evaluation, evaluation_files, read_evaluation
-from candletune.files import read_json
 from candletune.report import sections
 from candletune.report.charts import charts
 from candletune.report.methods import method_sentence, methods_of
-from candletune.report.provenance import provenance
+from candletune.report.provenance import attainable_scores, provenance
 from candletune.report.text import NAMES
 from candletune.report.verdict import verdict_view
+from candletune.report.view import ReportContent
 from candletune.runs import RunFolder
 
 
-def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
-    """Everything `report.html.j2` needs, by the names it uses.
+def report_content(config: Config, run: RunFolder) -> ReportContent:
+    """What the run's files say.
 
     Raises:
         InputError: the evaluation has not run, or a file is broken.
@@ -29,44 +26,34 @@ def report_content(config: Config, run: RunFolder) -> dict[str, Any]:
     judged = {"active": verdict.incumbent, "shadow": verdict.candidate}
     review = reviewed(config, run, {side: model.adapter_sha256 for side, model in judged.items()})
     methods = methods_of(metrics)
-    return {
-        "title": f"{view.sentence} candletune report",
-        "run": run.path.name,
-        "verdict": view,
-        "metrics": metrics,
-        "config": config,
-        "names": {side: f"{name}: {judged[side].name}" for side, name in NAMES.items()},
-        "roles": NAMES,
-        "lead": sections.lead_sentence(metrics, scored, config.evaluate.confidence),
-        "warnings": [*_warnings(config, evaluated), *_later_reviews(review, metrics)],
-        "tiles": sections.tiles(metrics),
-        "confusions": {side: sections.confusion(metrics.side(side)) for side in NAMES},
-        "crossed": sections.crossed(scored),
-        "methods": methods,
-        "method_sentence": method_sentence(methods),
-        "groups": sections.groups(metrics),
-        "failures": sections.failures(metrics, scored),
-        "worst": sections.worst_calls(scored),
-        "disagreements": sections.disagreements(scored),
-        "control": sections.control_sentence(metrics),
-        "review": review,
-        "attainable": _attainable(run.attainable) if config.simulate.enabled else None,
-        "certificate": Certificate.read_if_there(run.certificate),
-        "training": _optional(run.train_summary),
-        "dataset": DatasetManifest.read_if_there(run.dataset_manifest),
-        "card": "../dataset/card.html" if run.card.is_file() else None,
-        "tickers": sorted(scored["ticker"].unique().to_list()),
-        "figures": charts(config, run, evaluated, methods),
-        "made": provenance(run),
-    }
-
-
-def _attainable(path: Path) -> AttainableScores | None:
-    return AttainableScores.model_validate(read_json(path)) if path.exists() else None
-
-
-def _optional(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
+    return ReportContent(
+        title=f"{view.sentence} candletune report",
+        run=run.path.name,
+        verdict=view,
+        metrics=metrics,
+        config=config,
+        names={side: f"{name}: {judged[side].name}" for side, name in NAMES.items()},
+        lead=sections.lead_sentence(metrics, scored, config.evaluate.confidence),
+        warnings=[*_warnings(config, evaluated), *_later_reviews(review, metrics)],
+        tiles=sections.tiles(metrics),
+        confusions={side: sections.confusion(metrics.side(side)) for side in NAMES},
+        crossed=sections.crossed(scored),
+        methods=methods,
+        method_sentence=method_sentence(methods),
+        groups=sections.groups(metrics),
+        failures=sections.failures(metrics, scored),
+        worst=sections.worst_calls(scored),
+        disagreements=sections.disagreements(scored),
+        control=sections.control_sentence(metrics),
+        review=review,
+        attainable=attainable_scores(run) if config.simulate.enabled else None,
+        certificate=Certificate.read_if_there(run.certificate),
+        dataset=DatasetManifest.read_if_there(run.dataset_manifest),
+        card="../dataset/card.html" if run.card.is_file() else None,
+        tickers=sorted(scored["ticker"].unique().to_list()),
+        figures=charts(config, run, evaluated, methods),
+        made=provenance(run),
+    )
 
 
 def _warnings(config: Config, evaluated: Evaluation) -> list[str]:

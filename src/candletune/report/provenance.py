@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from candletune.journal import parse_time
+from candletune import __version__
+from candletune.artifacts import AttainableScores
+from candletune.files import read_json
 from candletune.report.text import moment
 from candletune.runs import RunFolder
 
@@ -25,18 +27,20 @@ class Provenance:
     """Everything in the run.
 
     Attributes:
+        version: candletune's.
+        training: the training in a line; empty where it has not run.
         stages: in the order in which they finished first.
         versions: package -> version.
         hashes: input or output -> SHA-256.
         settings: stage -> its settings.
-        written: when the newest stage finished.
     """
 
+    version: str
+    training: str
     stages: tuple[FinishedStage, ...]
     versions: Mapping[str, str]
     hashes: Mapping[str, str]
     settings: Mapping[str, Mapping[str, JsonValue]]
-    written: str
 
 
 def provenance(run: RunFolder) -> Provenance:
@@ -47,12 +51,19 @@ def provenance(run: RunFolder) -> Provenance:
     for entry in stages.values():
         versions |= entry.versions
         hashes |= {**entry.inputs, **entry.outputs}
+    training = stages.get("train")
     return Provenance(
+        version=__version__,
+        training="" if training is None else training.headline,
         stages=tuple(
             FinishedStage(name, entry.headline, entry.seconds, moment(entry.finished)) for name, entry in stages.items()
         ),
         versions=dict(sorted(versions.items())),
         hashes=dict(sorted(hashes.items())),
         settings={name: entry.settings for name, entry in stages.items()},
-        written=moment(max((parse_time(entry.finished) for entry in stages.values()), default=None)),
     )
+
+
+def attainable_scores(run: RunFolder) -> AttainableScores | None:
+    """What nobody can beat on the simulated market; None where it was not worked out."""
+    return AttainableScores.model_validate(read_json(run.attainable)) if run.attainable.exists() else None

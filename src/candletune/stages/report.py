@@ -35,9 +35,9 @@ def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
 def _work(config: Config, run: RunFolder, reporter: Reporter) -> ReportSummary:
     content = report_content(config, run)
     target = evaluation_files(config, run).report
-    write_text(target, render("report.html.j2", **content))
+    write_text(target, render("report.html.j2", **vars(content)))
     size = target.stat().st_size
-    headline = f"{target} ({size / 1e6:.1f} MB): {content['verdict'].sentence}"
+    headline = f"{target} ({size / 1e6:.1f} MB): {content.verdict.sentence}"
     return ReportSummary(headline=headline, path=str(target), bytes=size)
 
 
