@@ -3,6 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = ALL[:4]
+WORDS = 480
+"""Trained tokens of `random_tokenizer`."""
+ADDED = 6
+"""Its added tokens; Gemma 3's converter cuts the embedding to these and those, the others pad the tokens."""
 SIZES: dict[str, Any] = {
     "vocab_size": 512,
     "hidden_size": 64,
@@ -24,6 +30,14 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }
 """Llama 3.1's scaling over a context so short that some frequencies stay, some are between and some are divided."""
+PHI = {"num_key_value_heads": 4, "intermediate_size": 256}
+"""llama.cpp takes them for granted: as many keys as queries, four times the width."""
+GRANITE = {
+    "logits_scaling": 2.0,
+    "attention_multiplier": 0.3,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.5,
+}
 COMPLETE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", "tekken", {"sliding_window": None, "head_dim": 16}),
     "llama": ("LlamaConfig", "llama-bpe", {}),
@@ -36,23 +50,49 @@ COMPLETE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3, tied": ("Qwen3Config", "qwen2", {"head_dim": 16, "tie_word_embeddings": True}),
 }
 """Name -> configuration class, llama.cpp's name of the tokenizer's rule, settings beside `SIZES`."""
-OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "arcee": ("ArceeConfig", "llama-bpe", {"head_dim": 16}),
-    "ernie4_5": ("Ernie4_5Config", "llama-bpe", {"head_dim": 16}),
-    "gemma": ("GemmaConfig", "llama-bpe", {"head_dim": 16}),
-    "glm4": ("Glm4Config", "llama-bpe", {"head_dim": 16}),
-    "olmo2": ("Olmo2Config", "llama-bpe", {}),
-    "phi3": ("Phi3Config", "llama-bpe", {}),
-    "seed_oss": ("SeedOssConfig", "llama-bpe", {"head_dim": 16}),
-    "smollm3": ("SmolLM3Config", "llama-bpe", {}),
-    "stablelm": ("StableLmConfig", "llama-bpe", {}),
-    "starcoder2": ("Starcoder2Config", "llama-bpe", {}),
+HEAD: dict[str, Any] = {"head_dim": 16}
+SLIDING: dict[str, Any] = HEAD | {"sliding_window": 64}
+"""Shorter than the prompts asked, so that what lies behind the window is seen where it must not be."""
+OTHERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "apertus": ("ApertusConfig", {}, (*ATTENTION, "up_proj", "down_proj")),
+    "arcee": ("ArceeConfig", HEAD, (*ATTENTION, "up_proj", "down_proj")),
+    "cohere": ("CohereConfig", {"logit_scale": 0.5}, ALL),
+    "cohere2": ("Cohere2Config", SLIDING | {"logit_scale": 0.5, "rotary_pct": 1.0}, ALL),
+    "ernie4_5": ("Ernie4_5Config", HEAD, ALL),
+    "exaone4": ("Exaone4Config", HEAD, ALL),
+    "gemma": ("GemmaConfig", HEAD, ALL),
+    "gemma2": ("Gemma2Config", SLIDING | {"query_pre_attn_scalar": 16}, ALL),
+    "gemma3_text": ("Gemma3TextConfig", SLIDING | {"query_pre_attn_scalar": 16, "vocab_size": WORDS + ADDED}, ALL),
+    "glm4": ("Glm4Config", HEAD, (*ATTENTION, "gate_up_proj", "down_proj")),
+    "granite": ("GraniteConfig", GRANITE, ALL),
+    "hunyuan_v1_dense": ("HunYuanDenseV1Config", HEAD, ALL),
+    "nemotron": ("NemotronConfig", HEAD, (*ATTENTION, "up_proj", "down_proj")),
+    "olmo": ("OlmoConfig", {}, ALL),
+    "olmo2": ("Olmo2Config", {}, ALL),
+    "olmo3": ("Olmo3Config", {"sliding_window": 64}, ALL),
+    "phi": ("PhiConfig", PHI, (*ATTENTION[:3], "dense", "fc1", "fc2")),
+    "phi3": ("Phi3Config", {}, ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
+    "seed_oss": ("SeedOssConfig", HEAD, ALL),
+    "smollm3": ("SmolLM3Config", {}, ALL),
+    "stablelm": ("StableLmConfig", {}, ALL),
+    "starcoder2": ("Starcoder2Config", {}, (*ATTENTION, "c_fc", "c_proj")),
 }
+"""Name -> configuration class, settings beside `SIZES`, linear layers."""
 MARKS = ("<|begin|>", "<|im_end|>", "<|endoftext|>", "<|im_start|>")
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def rule_of(name: str) -> str:
+    """llama.cpp's name of the tokenizer's rule; one is enough for those whose base we do not write."""
+    return COMPLETE[name][1] if name in COMPLETE else "llama-bpe"
+
+
+def linear_layers(name: str) -> tuple[str, ...]:
+    """The linear layers of each decoder layer that an adapter may be trained for."""
+    return OTHERS[name][2] if name in OTHERS else ALL
 
 
 def random_model(name: str, *, spread: float = 0.15, **changes: Any) -> Any:
@@ -66,7 +106,7 @@ def random_model(name: str, *, spread: float = 0.15, **changes: Any) -> Any:
     import torch
     import transformers
 
-    kind, _, settings = (COMPLETE | OTHERS)[name]
+    kind, settings = (COMPLETE[name][0], COMPLETE[name][2]) if name in COMPLETE else OTHERS[name][:2]
     config = getattr(transformers, kind)(**(SIZES | settings | changes))
     torch.manual_seed(11)
     family: Any = transformers.AutoModelForCausalLM
@@ -75,7 +115,7 @@ def random_model(name: str, *, spread: float = 0.15, **changes: Any) -> Any:
         for parameter_name, parameter in model.named_parameters():
             parameter.normal_(std=spread)
             if "norm" in parameter_name and parameter_name.endswith("weight"):
-                parameter += 0 if config.model_type == "gemma" else 1  # Gemma's norms add the 1 themselves
+                parameter += 0 if name.startswith("gemma") else 1  # Gemma's norms add the 1 themselves
     return model.eval()
 
 
@@ -105,7 +145,7 @@ def random_tokenizer(rule: str, texts: list[str]) -> Any:
     words.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=480,
+            vocab_size=WORDS,
             special_tokens=[AddedToken(mark, special=True, normalized=False) for mark in MARKS],
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
@@ -123,5 +163,5 @@ def random_tokenizer(rule: str, texts: list[str]) -> Any:
 def random_base(name: str, folder: Path, texts: list[str]) -> Path:
     """The model and its tokenizer, saved to a folder."""
     random_model(name).save_pretrained(folder)
-    random_tokenizer((COMPLETE | OTHERS)[name][1], texts).save_pretrained(folder)
+    random_tokenizer(rule_of(name), texts).save_pretrained(folder)
     return folder

@@ -1,8 +1,10 @@
 """Decoder architectures: what Transformers calls them, what llama.cpp calls them, and what can be done with each.
 
-The first group is known in full: the fast pass, the LoRA export and the writing of a base. Of the second only the
-adapter is known to travel: llama.cpp's converter gives the same tensors, and decoder and head alone give the model's
-logits (some architectures scale or cap them afterwards, and those are left out). What is in neither is refused.
+The first group is known in full: the fast pass, the LoRA export and the writing of a base. Of the second the adapter is
+known to travel: the reference pass gives the model's loss, and llama.cpp's converter the same tensors. What is in
+neither is refused, since whether llama.cpp reorders rows is written nowhere but in its converter, and a wrong guess
+would be an adapter that loads and answers nonsense. Mixtures of experts are left out: their experts are neither
+quantized in training nor counted in the estimates of memory.
 """
 
 from dataclasses import dataclass
@@ -47,11 +49,23 @@ ARCHITECTURES: Final = (
     Architecture("llama", "LlamaForCausalLM", "llama", interleaved=True, complete=True),
     Architecture("qwen2", "Qwen2ForCausalLM", "qwen2", complete=True, biases=True),
     Architecture("qwen3", "Qwen3ForCausalLM", "qwen3", complete=True, head_norms=True, head_size=128),
+    Architecture("apertus", "ApertusForCausalLM", "apertus"),
     Architecture("arcee", "ArceeForCausalLM", "arcee", interleaved=True),
+    Architecture("cohere", "CohereForCausalLM", "command-r"),
+    Architecture("cohere2", "Cohere2ForCausalLM", "cohere2"),
     Architecture("ernie4_5", "Ernie4_5ForCausalLM", "ernie4_5", head_size=128),
+    Architecture("exaone4", "Exaone4ForCausalLM", "exaone4"),
     Architecture("gemma", "GemmaForCausalLM", "gemma", head_size=256),
+    Architecture("gemma2", "Gemma2ForCausalLM", "gemma2", head_size=256),
+    Architecture("gemma3_text", "Gemma3ForCausalLM", "gemma3", head_size=256),
     Architecture("glm4", "Glm4ForCausalLM", "glm4", head_size=128),
+    Architecture("granite", "GraniteForCausalLM", "granite", interleaved=True),
+    Architecture("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", "hunyuan-dense"),
+    Architecture("nemotron", "NemotronForCausalLM", "nemotron"),
+    Architecture("olmo", "OlmoForCausalLM", "olmo", interleaved=True),
     Architecture("olmo2", "Olmo2ForCausalLM", "olmo2"),
+    Architecture("olmo3", "Olmo3ForCausalLM", "olmo2"),
+    Architecture("phi", "PhiForCausalLM", "phi2"),
     Architecture("phi3", "Phi3ForCausalLM", "phi3"),
     Architecture("seed_oss", "SeedOssForCausalLM", "seed_oss", head_size=128),
     Architecture("smollm3", "SmolLM3ForCausalLM", "smollm3", interleaved=True),

@@ -1,6 +1,6 @@
 """The decision's probabilities, from the logits at the decision token of any causal model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,23 @@ from candletune.base.chat import DecisionTokens
 from candletune.base.prefix import hidden_states
 
 
-def decoder_and_head(model: Any) -> tuple[Any, Any]:
-    """The decoder (without head) and the head of a causal model, PEFT-wrapped or not."""
+def decoder_and_head(model: Any) -> tuple[Any, Callable[[Tensor], Tensor]]:
+    """The decoder of a causal model, PEFT-wrapped or not, and what makes its states (n, hidden) logits (n, words).
+
+    Some architectures scale logits behind the head (Granite, Cohere) or cap them (Gemma 2).
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.model, inner.lm_head
+    config = inner.config
+    scale = getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    if scale == 1.0 and not cap:
+        return inner.model, inner.lm_head
+
+    def head(states: Tensor) -> Tensor:
+        logits: Tensor = inner.lm_head(states) * scale
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+    return inner.model, head
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from candletune.errors import InputError
 from candletune.files import atomic_path, read_json
 from candletune.gguf.adapter import FILE_TYPES
 from candletune.gguf.header import MANIFEST_KEY
-from candletune.gguf.names import LINEAR_LAYERS, expected_sizes, gguf_name, in_gguf_layout
+from candletune.gguf.names import LINEAR_LAYERS, OTHER_LINEAR_LAYERS, expected_sizes, gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
 from candletune.gguf.rope import ROPE_FACTORS, rope_factors, rope_refusal
 from candletune.gguf.vocabulary import add_vocabulary, check_vocabulary
@@ -124,7 +124,7 @@ def _check_adapted(base: Path, weights: Sequence[Weight], shape: ModelShape, ada
 
 def linear_layers(names: Iterable[str]) -> set[str]:
     """Last names of the linear layers among weights' names that an adapter may be trained for."""
-    return {name.split(".")[-2] for name in names} & set(LINEAR_LAYERS)
+    return {name.split(".")[-2] for name in names} & {*LINEAR_LAYERS, *OTHER_LINEAR_LAYERS}
 
 
 def write_model(

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from candletune.model_shape import ModelShape
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Those an adapter can be trained and exported for."""
+"""Those an adapter can be trained and exported for, by the names that most architectures give them."""
+OTHER_LINEAR_LAYERS = ("qkv_proj", "gate_up_proj", "dense", "fc1", "fc2", "c_fc", "c_proj")
+"""Those of Phi, Phi-3, GLM-4 and StarCoder2 besides."""
 
 
 def gguf_name(name: str, shape: ModelShape) -> str | None:
@@ -59,12 +61,20 @@ def expected_sizes(module: str, shape: ModelShape) -> tuple[int, int]:
         KeyError: not a linear layer of this architecture.
     """
     queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    widened, narrowed = (shape.feed_forward, shape.hidden), (shape.hidden, shape.feed_forward)
     return {
         "q_proj": (queries, shape.hidden),
         "k_proj": (keys, shape.hidden),
         "v_proj": (keys, shape.hidden),
         "o_proj": (shape.hidden, queries),
-        "gate_proj": (shape.feed_forward, shape.hidden),
-        "up_proj": (shape.feed_forward, shape.hidden),
-        "down_proj": (shape.hidden, shape.feed_forward),
+        "gate_proj": widened,
+        "up_proj": widened,
+        "down_proj": narrowed,
+        "qkv_proj": (queries + 2 * keys, shape.hidden),
+        "gate_up_proj": (2 * shape.feed_forward, shape.hidden),
+        "dense": (shape.hidden, queries),
+        "fc1": widened,
+        "fc2": narrowed,
+        "c_fc": widened,
+        "c_proj": narrowed,
     }[module]

@@ -8,7 +8,7 @@ from candletune.errors import CandletuneError
 from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import check_architecture
-from candletune.gguf.names import LINEAR_LAYERS
+from candletune.gguf.names import LINEAR_LAYERS, OTHER_LINEAR_LAYERS
 from candletune.gguf.quantize import file_type
 from candletune.model_shape import ModelShape
 from candletune.preflight.findings import Finding, check
@@ -138,7 +138,7 @@ def _unlike(header: Header, shape: ModelShape) -> str:
 def adapted_layers(config: Config) -> Iterator[Finding]:
     """Layers that a LoRA GGUF cannot carry, or that no base has."""
     for name in config.train.target_modules:
-        if name not in LINEAR_LAYERS:
+        if name not in (*LINEAR_LAYERS, *OTHER_LINEAR_LAYERS):
             text = (
                 f"train.target_modules: {name} cannot be adapted and exported; choose among {', '.join(LINEAR_LAYERS)}"
             )

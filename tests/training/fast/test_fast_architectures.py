@@ -16,10 +16,9 @@ from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.plan import Plan
 from candletune.training.fast.preflight import shape_of, unsupported
 from candletune.training.loss import answer_loss
-from random_models import COMPLETE, OTHERS, random_model
+from random_models import ALL, COMPLETE, OTHERS, linear_layers, random_model
 from training_models import examples, gradients, plain_loss
 
-ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PLANS = {
     "recompute": Plan(99, 0, False, False, False, 4096),
     "keep, chunked": Plan(99, 3, False, False, True, 16),
@@ -42,11 +41,24 @@ def adapted(name: str, *, targets: tuple[str, ...] = ALL, **changes: Any) -> Any
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("name", COMPLETE)
 def test_gradients_are_the_references(name: str, plan: str) -> None:
-    model, rows = adapted(name), examples(5, 90)
+    assert_same_gradients(adapted(name), PLANS[plan])
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_scaled_rotary_embeddings(kind: str) -> None:
+    """Yarn multiplies the table too."""
+    rope = {"rope_type": kind, "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+    assert_same_gradients(adapted("qwen3", rope_parameters=rope), PLANS["keep, chunked"])
+
+
+def assert_same_gradients(model: Any, plan: Plan) -> None:
+    """Loss and gradients are those of Transformers and PEFT."""
+    assert unsupported(model) is None
+    rows = examples(5, 90)
     expected = plain_loss(model, rows)
     torch.autograd.backward(expected)
     wanted = gradients(model)
-    engine = FastEngine(model, PLANS[plan], say=pytest.fail)
+    engine = FastEngine(model, plan, say=pytest.fail)
     total, _ = engine.loss(rows)
     torch.autograd.backward(total)
     found = gradients(model)
@@ -89,8 +101,7 @@ def test_head_norms_are_in_the_memory_plan() -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_others_train_with_the_reference(name: str) -> None:
     """Said by name; decoder and head, with what rows share computed once, give the loss of the whole model."""
-    targets = {"phi3": ("o_proj", "down_proj"), "starcoder2": ALL[:4]}.get(name, ("q_proj", "v_proj"))
-    model, rows = adapted(name, targets=targets), examples(4, 20)
+    model, rows = adapted(name, targets=linear_layers(name)), examples(4, 90)
     reason = unsupported(model)
     assert reason is not None and f"its type is {name}, not llama, mistral, qwen2 or qwen3" in reason
     setup = EngineSetup(TrainConfig(backend="fast", effective_batch=2), rows, pad=2, say=pytest.fail)

@@ -41,7 +41,7 @@ LAYER_INPUT = -1
 
 
 class FastEngine:
-    """A `TrainingEngine` over a PEFT-wrapped Llama or Mistral model taken apart, worked through by a memory plan."""
+    """A `TrainingEngine` over a PEFT-wrapped model taken apart, worked through by a memory plan."""
 
     name = "fast"
     checkpointing = False
