@@ -200,6 +200,8 @@ def test_the_grammar_is_as_strict_as_over_the_whole_vocabulary(
     assert {1, engine_size(engine)} == set(asked), "no token was refused, or none was taken at once"
 
     def whole(sampler: sampling.Sampler, context: Any) -> int:
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), shape=(engine.vocabulary.size,))
+        logits[engine.vocabulary.turn_markers] = -np.inf
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         llama_cpp.llama_sampler_chain_add(chain, sampler._grammar)
         llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
@@ -210,6 +212,26 @@ def test_the_grammar_is_as_strict_as_over_the_whole_vocabulary(
 
     monkeypatch.setattr(sampling.Sampler, "next", whole)
     assert [engine.generate(prompt, action=action) for prompt, action in cases] == ours  # type: ignore[arg-type]
+
+
+def test_no_turn_marker_stands_in_an_answer_under_the_grammar(
+    engine: LlamaCppEngine, texts: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a grammar `[INST]` is text like any other; to a reader of the answer it is a turn that somebody else began."""
+    marker = int(engine.vocabulary.turn_markers[-1])
+    sample = llama_cpp.llama_sampler_sample
+    asked: list[int] = []
+
+    def likeliest_is_a_marker(*arguments: Any) -> int:
+        asked.append(sample(*arguments))
+        return marker
+
+    monkeypatch.setattr(llama_cpp, "llama_sampler_sample", likeliest_is_a_marker)
+    engine.use("a")
+    written = engine.generate(texts[0][0], action="BUY")
+    assert asked
+    assert written.tokens > 1, "the answer was broken off at the marker"
+    assert engine.vocabulary.text_of(marker) not in written.text
 
 
 def engine_size(engine: LlamaCppEngine) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import polars as pl
 
 PAIRS = ("BTC_USDT_USDT", "ETH_USDT_USDT")
+PROGRAM = tuple(shlex.split(os.environ.get("CANDLETUNE_PROGRAM", ""))) or (sys.executable, "-m", "candletune")
 WIDTH = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
 
 
@@ -27,7 +29,7 @@ class User:
         typed: the first word of every command that was run.
     """
 
-    program: tuple[str, ...] = (sys.executable, "-m", "candletune")
+    program: tuple[str, ...] = PROGRAM
     settings: tuple[str, ...] = ()
     config: Path | None = None
     typed: set[str] = field(default_factory=set)
@@ -64,8 +66,9 @@ class User:
 
 
 def environment() -> Mapping[str, str]:
-    """The environment without a terminal's width guessed from the test's own."""
-    return os.environ | WIDTH
+    """The environment without a terminal's width guessed from the test's own; another program finds its own package."""
+    kept = os.environ | WIDTH
+    return {name: value for name, value in kept.items() if name != "PYTHONPATH" or PROGRAM[0] == sys.executable}
 
 
 def copy_candles(source: Path, target: Path, *, until: datetime) -> None:

@@ -106,11 +106,21 @@ def use(program: Path, folder: Path, *, demo: bool) -> None:
             sys.exit(f"the demo gave no verdict or no report\n{said}")
 
 
+def walk(program: Path, folder: Path) -> None:
+    """The user's whole path (tests/path/test_walk.py) with the installed program, adapter and merged."""
+    environment = os.environ | {"CANDLETUNE_PROGRAM": str(program)}
+    test = ROOT / "tests" / "path" / "test_walk.py"
+    scratch = ("-p", "no:cacheprovider", f"--basetemp={folder}")
+    said = run([sys.executable, "-m", "pytest", test, "-rs", *scratch], cwd=ROOT, environment=environment)
+    print(said.strip().splitlines()[-1])
+
+
 def main() -> None:
     """The whole check in one scratch folder, which is removed when all went well."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="scratch folder; must not exist")
     parser.add_argument("--no-demo", action="store_true", help="leave out the demo (it may build the tiny base)")
+    parser.add_argument("--walk", action="store_true", help="walk the user's path with it, too; needs real candles")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     folder = options.folder.resolve()
@@ -119,6 +129,8 @@ def main() -> None:
         sys.exit(f"{wheel.name} lacks {', '.join(sorted(lacking))}")
     program = install(wheel, folder / "environment")
     use(program, folder / "elsewhere", demo=not options.no_demo)
+    if options.walk:
+        walk(program, folder / "walk")
     shutil.rmtree(folder)
     print(f"{wheel.name}: built, checked, installed alone and used")
 

@@ -220,7 +220,10 @@ class LlamaCppEngine:
             parts.append(forced[len(self.tokens.prefix) :])
         self._read(parts)
         grammar = (sampling.REASON if action else sampling.ANSWER) if self.config.grammar else None
-        sampler = sampling.Sampler(self.vocabulary.handle, grammar, self.config.temperature)
+        markers = self.vocabulary.turn_markers
+        sampler = sampling.Sampler(
+            self.vocabulary.handle, grammar, self.config.temperature, markers[markers != self._end]
+        )
         written: list[int] = []
         ended = False
         place = sum(map(len, parts))

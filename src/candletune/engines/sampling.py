@@ -5,6 +5,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+from numpy.typing import NDArray
 
 ANSWER = r"""
 root ::= "DECISION: " ("BUY" | "SELL" | "HOLD") " - " reason
@@ -24,10 +25,12 @@ class Sampler:
         vocab: llama.cpp's vocabulary.
         grammar: GBNF with a rule `root`; none: every token is allowed.
         temperature: 0 takes the likeliest.
+        markers: ids that no answer under a grammar holds. A grammar sees a turn marker as the text it is written as.
     """
 
-    def __init__(self, vocab: Any, grammar: str | None, temperature: float) -> None:
+    def __init__(self, vocab: Any, grammar: str | None, temperature: float, markers: NDArray[np.int32]) -> None:
         self._grammar = None
+        self._markers = markers
         if grammar is not None:
             self._grammar = llama_cpp.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
         self._size = llama_cpp.llama_vocab_n_tokens(vocab)
@@ -46,10 +49,11 @@ class Sampler:
         entries = np.zeros(1, _ENTRY)
         entries["id"] = token
         self._apply(self._grammar, entries)
-        if np.isneginf(entries["logit"][0]):
+        if np.isneginf(entries["logit"][0]) or token in self._markers:
             entries = np.zeros(self._size, _ENTRY)
             entries["id"] = np.arange(self._size)
             entries["logit"] = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), shape=(self._size,))
+            entries["logit"][self._markers] = -np.inf
             self._apply(self._grammar, entries)
             token = int(entries["id"][self._apply(self._chain, entries)])
         llama_cpp.llama_sampler_accept(self._grammar, token)

@@ -2,10 +2,13 @@
 
 import ctypes
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
 from candletune.errors import InputError
 from candletune.gguf.log import captured
@@ -70,6 +73,11 @@ class LlamaVocabulary:
         handle = self.handle
         marks = (t for t in range(self.size) if llama_cpp.llama_vocab_is_control(handle, t))
         return tuple(text for token in marks if (text := self.text_of(token)))
+
+    @cached_property
+    def turn_markers(self) -> NDArray[np.int32]:
+        """Ids of the control tokens that do not end a generation."""
+        return np.array([t for t in range(self.size) if self.controls(t) and not self.ends(t)], np.int32)
 
     def controls(self, token: int) -> bool:
         """Whether a token is a control token, such as a turn marker."""

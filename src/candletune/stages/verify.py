@@ -25,6 +25,8 @@ from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
 LOADS = "loads over the base without an error"
+SAME_DECISIONS, LARGEST_GAP = "decisions as Transformers", "largest probability gap"
+"""Criteria of a quantized model that only rounding can fail."""
 
 
 def verify(config: Config, run: RunFolder, reporter: Reporter) -> VerifySummary:
@@ -127,8 +129,8 @@ def reference_criteria(
     least = limits.min_agreement
     return [
         _criterion("prompt ids as in training", same / count, "1.0", passed=same == count),
-        _criterion("decisions as Transformers", agreement, f"at least {least}", passed=agreement >= least),
-        _criterion("largest probability gap", gap, f"at most {gap_limit}", passed=gap <= gap_limit),
+        _criterion(SAME_DECISIONS, agreement, f"at least {least}", passed=agreement >= least),
+        _criterion(LARGEST_GAP, gap, f"at most {gap_limit}", passed=gap <= gap_limit),
     ]
 
 
