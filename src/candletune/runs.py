@@ -56,7 +56,7 @@ class RunFolder:
         base_gguf: the base written from base.model.
         certificate: the certificate.
         journal: the replay's A/B log.
-        replay_mark: which replay the journal belongs to.
+        replay_fingerprint: which replay the journal belongs to.
         untuned: the bare base's decisions on some rows.
         metrics: what was measured.
         verdict: the latest verdict on the replay.
@@ -93,7 +93,7 @@ class RunFolder:
         self.base_gguf = path / "gguf/base.gguf"
         self.certificate = path / "verify/verify.json"
         self.journal = path / "replay/ab_test_log.jsonl"
-        self.replay_mark = path / "replay/replay.json"
+        self.replay_fingerprint = path / "replay/replay.json"
         self.untuned = path / "replay/untuned_base.parquet"
         self.metrics = path / "evaluation/metrics.json"
         self.verdict = path / "evaluation/verdict.json"

@@ -100,10 +100,10 @@ def encode_prompt(encode: Encode, prompt: str, bos: int | None, chat: ChatFormat
         InputError: BOS does not stand in it as often as the chat writes it, or one that stands alone is not first.
     """
     ids = encode(chat.prompt_text(prompt))
-    found = 0 if bos is None else ids.count(bos)
-    if found != chat.bos_tokens or (found == 1 and ids[0] != bos):
+    bos_count = 0 if bos is None else ids.count(bos)
+    if bos_count != chat.bos_tokens or (bos_count == 1 and ids[0] != bos):
         wanted = {0: "none", 1: "exactly one, at the start"}.get(chat.bos_tokens, str(chat.bos_tokens))
-        raise InputError(f"prompt: {found} BOS tokens, expected {wanted}; check base.chat")
+        raise InputError(f"prompt: {bos_count} BOS tokens, expected {wanted}; check base.chat")
     return ids
 
 

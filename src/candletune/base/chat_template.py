@@ -48,9 +48,9 @@ def chat_of(facts: ChatFacts, wanted: str) -> ChatFormat:
     if wanted == "template" and not facts.template:
         raise InputError(f"{facts.name}: no chat template; set base.chat = 'mistral' or use another base model")
     if wanted == "mistral" or not facts.template:
-        found = mistral_chat(facts.bos, facts.eos, facts.control)
+        chat = mistral_chat(facts.bos, facts.eos, facts.control)
     else:
-        found = chat_of_template(
+        chat = chat_of_template(
             facts.template,
             name=facts.name,
             bos=facts.bos,
@@ -58,9 +58,9 @@ def chat_of(facts: ChatFacts, wanted: str) -> ChatFormat:
             adds_bos=facts.adds_bos,
             control=facts.control,
         )
-    if not found.end:
+    if not chat.end:
         raise InputError(f"{facts.name}: no token ends an answer (no EOS); use another base model")
-    return found
+    return chat
 
 
 def chat_of_template(
@@ -85,12 +85,12 @@ def chat_of_template(
     """
     user = {"role": "user", "content": _PROMPT}
     asked = _render(template, [user], name, bos, eos, prompt=True)
-    before, found, after = asked.partition(_PROMPT)
-    if not found or _PROMPT in after:
+    before, marker, after = asked.partition(_PROMPT)
+    if not marker or _PROMPT in after:
         raise InputError(f"{name}: its chat template does not show the prompt exactly once; set base.chat = 'mistral'")
     told = _render(template, [user, {"role": "assistant", "content": _ANSWER}], name, bos, eos, prompt=False)
-    _, found, rest = told.partition(_ANSWER)
-    if not found or _ANSWER in rest:
+    _, marker, rest = told.partition(_ANSWER)
+    if not marker or _ANSWER in rest:
         raise InputError(f"{name}: its chat template does not show the answer exactly once; set base.chat = 'mistral'")
     if adds_bos and bos and not before.startswith(bos):
         before = bos + before
@@ -102,8 +102,8 @@ def chat_of_template(
 def _end(rest: str, control: Sequence[str]) -> str:
     """The control token that closes an answer: the first one behind it, unless other text comes first."""
     marks = sorted(filter(None, control), key=len, reverse=True)
-    found = re.match(r"\s*(" + "|".join(map(re.escape, marks)) + ")", rest) if marks else None
-    return found[1] if found else ""
+    closing = re.match(r"\s*(" + "|".join(map(re.escape, marks)) + ")", rest) if marks else None
+    return closing[1] if closing else ""
 
 
 def _render(template: str, messages: list[dict[str, str]], name: str, bos: str, eos: str, *, prompt: bool) -> str:

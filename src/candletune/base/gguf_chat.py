@@ -48,10 +48,10 @@ def recorded_chat(header: Header) -> dict[str, str] | None:
     Raises:
         InputError: the record is damaged.
     """
-    found = header.manifest.get("chat")
-    if found is None:
+    stored = header.manifest.get("chat")
+    if stored is None:
         return None
-    pairs = found.items() if isinstance(found, dict) else ()
+    pairs = stored.items() if isinstance(stored, dict) else ()
     texts = {key: text for key, text in pairs if key in ("before", "after", "end") and isinstance(text, str)}
     if len(texts) != 3:
         raise InputError(f"{header.path}: its chat format is damaged; export it again")

@@ -50,11 +50,11 @@ def decision_probabilities(
         share: whether to compute what all prompts of a pass begin with once.
     """
     decoder, head = decoder_and_head(model)
-    found = []
+    batches = []
     for start in range(0, len(prompts), batch_size):
         ids = [[*prompt, *tokens.prefix] for prompt in prompts[start : start + batch_size]]
         states, shared = hidden_states(decoder, ids, pad, share=share)
         last = torch.tensor([len(row) - 1 - shared for row in ids], device=states.device)
         logits = head(states[torch.arange(len(ids), device=states.device), last])
-        found.append(logits[:, list(tokens.ids)].double().softmax(dim=-1).cpu())
-    return torch.cat(found) if found else torch.zeros((0, 3), dtype=torch.float64)
+        batches.append(logits[:, list(tokens.ids)].double().softmax(dim=-1).cpu())
+    return torch.cat(batches) if batches else torch.zeros((0, 3), dtype=torch.float64)

@@ -53,13 +53,13 @@ def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     from candletune.base.tiny_text import pretraining_text
 
     prompts, completions = pretraining_text(config)
-    mark = fingerprint(
+    digest = fingerprint(
         [VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)]
     )[:16]
     cache = config.base.cache.expanduser()
-    target = cache / f"tiny-{mark}"
+    target = cache / f"tiny-{digest}"
     make_folder(cache)
-    with FileLock(cache / f".tiny-{mark}.lock"):
+    with FileLock(cache / f".tiny-{digest}.lock"):
         if not (target / "candletune.json").exists():
             reporter.say("building the tiny base model (once, about four minutes on two cores)")
             with atomic_folder(target) as folder:

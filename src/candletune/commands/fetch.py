@@ -28,10 +28,10 @@ def fear_greed(config_path: Path, assignments: tuple[str, ...], output: Path | N
     session = open_session(config_path, assignments, needs=())  # fetching is the first thing some people do
     config, reporter = session.config, session.reporter
     target = output or config.data.fear_greed or config.data.folder / "fear_greed.csv"
-    found = fetch_fear_greed(target, url=url or URL)
-    reporter.say(f"{target}: {found.added} days added, {found.total} in all")
-    if found.differing:
-        reporter.warn(f"{target}: {found.differing} days read otherwise on the server now; the values on disk stay")
+    fetched = fetch_fear_greed(target, url=url or URL)
+    reporter.say(f"{target}: {fetched.added} days added, {fetched.total} in all")
+    if fetched.differing:
+        reporter.warn(f"{target}: {fetched.differing} days read otherwise on the server now; the values on disk stay")
     if config.data.fear_greed is None:
         reporter.say(
             f"use it with these lines in your configuration:\n[data]\nfear_greed = {toml_value(target.absolute())}"

@@ -123,15 +123,15 @@ def _natural_shares(manifest: DatasetManifest) -> Plotly:
 
 def _examples_by_class(meta: pl.DataFrame) -> Plotly:
     """Examples of each class by asset and, below it, split."""
-    places = [(asset, split) for asset in sorted(meta["asset"].unique().to_list()) for split in (TRAIN, EVAL)]
+    groups = [(asset, split) for asset in sorted(meta["asset"].unique().to_list()) for split in (TRAIN, EVAL)]
     table = meta.group_by("asset", "split", "label").len()
     counts = {(asset, split, label): count for asset, split, label, count in table.iter_rows()}
     data = [
         {
             "type": "bar",
             "name": label,
-            "x": [[asset for asset, _ in places], [split for _, split in places]],
-            "y": [counts.get((*place, label), 0) for place in places],
+            "x": [[asset for asset, _ in groups], [split for _, split in groups]],
+            "y": [counts.get((*group, label), 0) for group in groups],
             "marker": {"color": COLOURS[label]},
         }
         for label in DECISIONS
@@ -212,14 +212,14 @@ def _reason_templates(meta: pl.DataFrame) -> Plotly:
 def _pick(examples: Examples) -> list[ShownExample]:
     """A few examples of each class, from the early and the late part of the set, as the model sees them."""
     meta = examples.meta
-    picked = []
+    shown = []
     for label in DECISIONS:
         rows = (meta["label"] == label).arg_true().to_list()
         for place in range(_EXAMPLES_A_CLASS):
             index = rows[len(rows) * (2 * place + 1) // (2 * _EXAMPLES_A_CLASS)]
             row = meta.row(index, named=True)
             made = f"{row['decision_time']:%Y-%m-%d %H:%M} UTC"
-            picked.append(
+            shown.append(
                 ShownExample(
                     label=label,
                     title=f"{row['asset']} {row['timeframe']}, {made}, {row['split']}",
@@ -231,4 +231,4 @@ def _pick(examples: Examples) -> list[ShownExample]:
                     end=MISTRAL.end,
                 )
             )
-    return picked
+    return shown

@@ -194,8 +194,8 @@ def _natural_numbers(
         count = int(times.filter(pl.col("decision_time") >= boundary)["rows"].sum())
         numbers = np.arange(len(keys) - count, len(keys))
     size = min(config.dataset.natural_eval, count)
-    picked = np.sort(np.random.default_rng(config.seed + 1).choice(count, size, replace=False))
-    return numbers[picked].astype(np.uint32)
+    drawn = np.sort(np.random.default_rng(config.seed + 1).choice(count, size, replace=False))
+    return numbers[drawn].astype(np.uint32)
 
 
 def _labels_in_order(

@@ -60,11 +60,11 @@ class LlamaCppEngine:
         self.vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(self._model))
         self.tokens = decision_tokens(self.vocabulary.encode)
         try:
-            found, self._chat_known = gguf_chat(self.base, self.vocabulary, chat)
+            chat_format, self._chat_known = gguf_chat(self.base, self.vocabulary, chat)
         except InputError:
             self.close()
             raise
-        self._ask_in(found)
+        self._ask_in(chat_format)
 
     def _ask_in(self, chat: ChatFormat) -> None:
         """Take a chat format; only before anything is read."""
@@ -190,14 +190,14 @@ class LlamaCppEngine:
 
     def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """See the protocol. One after another: a longer batch gains nothing on a CPU and costs attention over all."""
-        found = np.zeros((len(prompts), len(DECISIONS)))
+        logits_by_row = np.zeros((len(prompts), len(DECISIONS)))
         for row, prompt in enumerate(prompts):
             self._read(self._parts(prompt))
             logits = llama_cpp.llama_get_logits_ith(self._context, -1)
-            found[row] = [logits[token] for token in self.tokens.ids]
-        if not np.isfinite(found).all():
+            logits_by_row[row] = [logits[token] for token in self.tokens.ids]
+        if not np.isfinite(logits_by_row).all():
             self._clear()  # no such number may lie in cells that are used again
-        weights = np.exp(found - found.max(axis=1, keepdims=True))
+        weights = np.exp(logits_by_row - logits_by_row.max(axis=1, keepdims=True))
         probabilities: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
         return probabilities
 

@@ -128,8 +128,10 @@ class TransformersEngine:
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         with self._switched():
             model = self._base if self._adapted is None else self._adapted
-            found: NDArray[np.float64] = decision_probabilities(model, ids, self.tokens, pad=self.tokenizer.pad).numpy()
-        return found
+            probabilities: NDArray[np.float64] = decision_probabilities(
+                model, ids, self.tokens, pad=self.tokenizer.pad
+            ).numpy()
+        return probabilities
 
     def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
         """See the protocol; greedy, without a grammar."""

@@ -15,10 +15,10 @@ from candletune.journal import SIDES
 
 def compare(scored: pl.DataFrame, config: Config) -> Comparison:
     """Everything about the difference, from scored rows (at least one)."""
-    both = (scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")
+    answered = (scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")
     times = times_of(scored, config.horizon)
     return compare_times(
-        times, config.evaluate, config.seed, agreement=agreement(scored), coverage=float(both.sum()) / len(scored)
+        times, config.evaluate, config.seed, agreement=agreement(scored), coverage=float(answered.sum()) / len(scored)
     )
 
 

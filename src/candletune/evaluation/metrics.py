@@ -66,8 +66,8 @@ def flip_rate(rows: pl.DataFrame, side: str) -> float | None:
 
 def agreement(rows: pl.DataFrame) -> float | None:
     """Share of rows both sides answered on which they answered the same."""
-    both = rows.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
-    return _mean(both["active_action"] == both["shadow_action"])
+    answered = rows.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
+    return _mean(answered["active_action"] == answered["shadow_action"])
 
 
 def outcome_classes(returns: pl.Series, move: float) -> Ints:
@@ -152,15 +152,15 @@ def calibration_curve(confidence: Floats, right: NDArray[np.bool_], bins: int) -
 
     scikit-learn's `calibration_curve` leaves out how many rows a bin has.
     """
-    places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    bin_index = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     return tuple(
         CalibrationPoint(
-            confidence=float(confidence[places == k].mean()),
-            accuracy=float(right[places == k].mean()),
-            rows=int((places == k).sum()),
+            confidence=float(confidence[bin_index == k].mean()),
+            accuracy=float(right[bin_index == k].mean()),
+            rows=int((bin_index == k).sum()),
         )
         for k in range(bins)
-        if (places == k).any()
+        if (bin_index == k).any()
     )
 
 

@@ -95,9 +95,9 @@ def equity_curves(scored: pl.DataFrame, fee: float) -> dict[str, list[Any]]:
 
 def agreement_by_month(scored: pl.DataFrame) -> dict[str, float]:
     """Share of rows both sides answered alike, by month."""
-    both = scored.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
+    answered = scored.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
     month = pl.col("timestamp").dt.strftime("%Y-%m").alias("month")
-    table = both.group_by(month).agg((pl.col("active_action") == pl.col("shadow_action")).mean().alias("share"))
+    table = answered.group_by(month).agg((pl.col("active_action") == pl.col("shadow_action")).mean().alias("share"))
     return dict(table.sort("month").iter_rows())
 
 

@@ -15,16 +15,16 @@ from candletune.fields.field import (
     Fact,
     Feature,
     Field,
+    Leaning,
     RowColumns,
     Shown,
-    Side,
     check,
 )
 from candletune.fields.keys import text_key
 from candletune.market.candles import Candles
 
 PERIOD, DEVIATIONS = 20, 2.0
-_PHRASES: Mapping[str, tuple[Side, tuple[str, ...]]] = {
+_PHRASES: Mapping[str, tuple[Leaning, tuple[str, ...]]] = {
     "above upper band": ("bear", ("a price above the upper Bollinger band", "a close above the upper band")),
     "near upper band": ("bear", ("a price near the upper Bollinger band", "a close near the upper band")),
     "below lower band": ("bull", ("a price below the lower Bollinger band", "a close below the lower band")),

@@ -12,8 +12,8 @@ from candletune.fields.field import (
     Fact,
     Feature,
     Field,
+    Leaning,
     Shown,
-    Side,
     check,
     number_text,
 )
@@ -43,7 +43,7 @@ def _fact(context: Context, shown: Shown) -> Fact | None:
     if context.get("ema_bullish") is None or context.get("ema_gap_pct") is None:
         return None
     gap = shown["ema_gap_pct"]
-    side: Side = "bull" if context["ema_bullish"] else "bear"
+    side: Leaning = "bull" if context["ema_bullish"] else "bear"
     word, place = ("bullish", "above") if context["ema_bullish"] else ("bearish", "below")
     phrases = (
         f"a {word} EMA crossover with a gap of {gap}",

@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from candletune.config import DataConfig
-from candletune.fields.field import Context, ContextColumns, Fact, Field, Shown, Side, check
+from candletune.fields.field import Context, ContextColumns, Fact, Field, Leaning, Shown, check
 from candletune.fields.keys import number_key, text_key
 from candletune.fields.wording import CITED, value_of
 from candletune.market.sentiment import NEUTRAL_FEAR_GREED, Sentiment, add_fear_greed, fear_greed_class
@@ -29,7 +29,7 @@ def _fact(context: Context, shown: Shown) -> Fact | None:
     word, value = shown["fear_greed_class"], shown["fear_greed"]
     if context.get("fear_greed") is None or word == "Neutral":
         return None
-    side: Side = "bear" if "Fear" in word else "bull"
+    side: Leaning = "bear" if "Fear" in word else "bull"
     return Fact("fear_greed", side, (f"a Fear & Greed index of {value} ({word})", f"Fear & Greed at {value} ({word})"))
 
 

@@ -16,7 +16,7 @@ Context = Mapping[str, Any]
 """Context key -> raw value, None where it is missing."""
 Shown = Mapping[str, Any]
 """Template name -> what the prompt shows: a text, or a flag to choose a wording by."""
-Side = Literal["bull", "bear", "neutral"]
+Leaning = Literal["bull", "bear", "neutral"]
 Judge = Callable[["re.Match[str]", Context, Shown], bool]
 NOT_AVAILABLE = "N/A"
 
@@ -71,7 +71,7 @@ class Fact:
     """
 
     topic: str
-    side: Side
+    side: Leaning
     phrases: tuple[str, ...]
 
 

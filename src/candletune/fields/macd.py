@@ -13,8 +13,8 @@ from candletune.fields.field import (
     Fact,
     Feature,
     Field,
+    Leaning,
     Shown,
-    Side,
     check,
 )
 from candletune.fields.keys import number_key
@@ -44,15 +44,15 @@ def _fact(context: Context, shown: Shown) -> Fact | None:
     value, text = context.get("macd_hist"), shown["macd_hist"]
     if value is None or not text.strip("+-0."):
         return None
-    side: Side = "bull" if value > 0 else "bear"
+    side: Leaning = "bull" if value > 0 else "bear"
     word = "positive" if value > 0 else "negative"
     return Fact("macd", side, (f"a {word} MACD histogram of {text}", f"a {word} MACD histogram ({text})"))
 
 
 def _sign(match: "re.Match[str]", context: Context, _: Shown) -> bool:
     value = context.get("macd_hist") or 0.0
-    said = first_group(match, "word", "other", "place")
-    return value != 0 and (value > 0) == (said in ("positive", "bullish", "above"))
+    word = first_group(match, "word", "other", "place")
+    return value != 0 and (value > 0) == (word in ("positive", "bullish", "above"))
 
 
 FIELD = Field(

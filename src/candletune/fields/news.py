@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from candletune.config import DataConfig
-from candletune.fields.field import Context, ContextColumns, Fact, Field, Shown, Side, check
+from candletune.fields.field import Context, ContextColumns, Fact, Field, Leaning, Shown, check
 from candletune.fields.keys import number_key, text_key
 from candletune.fields.wording import CITED, value_of
 from candletune.market.sentiment import NEUTRAL_NEWS, Sentiment, add_news_mood
@@ -27,7 +27,7 @@ def _fact(context: Context, shown: Shown) -> Fact | None:
     word = context.get("news_sentiment")
     if word not in ("positive", "negative"):
         return None
-    side: Side = "bull" if word == "positive" else "bear"
+    side: Leaning = "bull" if word == "positive" else "bear"
     return Fact("news", side, (f"{word} news sentiment (confidence {shown['sentiment_confidence']})",))
 
 

@@ -8,14 +8,14 @@ import polars as pl
 import talib
 from numpy.typing import NDArray
 
-from candletune.fields.field import CandleColumns, Context, Fact, Feature, Field, Shown, Side, check, number_text
+from candletune.fields.field import CandleColumns, Context, Fact, Feature, Field, Leaning, Shown, check, number_text
 from candletune.fields.keys import number_key
 from candletune.fields.timeframes import timeframe_rsi
 from candletune.fields.wording import CITED, NOT, same_number
 
 PERIOD = 14
 BOUNDS = (30.0, 45.0, 55.0, 70.0)
-_SIDES: Mapping[str, Side] = {
+_SIDES: Mapping[str, Leaning] = {
     "oversold": "bull",
     "weak": "bear",
     "neutral": "neutral",

@@ -5,7 +5,7 @@ import re
 import polars as pl
 
 from candletune.config import DataConfig, timeframe_minutes
-from candletune.fields.field import NOT_AVAILABLE, Context, Fact, Field, RowColumns, Shown, Side, check
+from candletune.fields.field import NOT_AVAILABLE, Context, Fact, Field, Leaning, RowColumns, Shown, check
 from candletune.fields.keys import text_key
 from candletune.fields.wording import first_group
 from candletune.market.candles import Candles
@@ -39,7 +39,7 @@ def _display(context: Context) -> Shown:
 def _fact(context: Context, _: Shown) -> Fact | None:
     """The side most longer timeframes are on; none when they are split."""
     trends = timeframe_sides(context.get("timeframe_summary") or "")
-    sides: tuple[tuple[Side, str], ...] = (("bull", "bullish"), ("bear", "bearish"))
+    sides: tuple[tuple[Leaning, str], ...] = (("bull", "bullish"), ("bear", "bearish"))
     for side, word in sides:
         names = [name for name, trend in trends.items() if trend == word]
         if len(names) * 2 > len(trends):
@@ -51,8 +51,8 @@ def _fact(context: Context, _: Shown) -> Fact | None:
 def _trend(match: "re.Match[str]", context: Context, _: Shown) -> bool:
     trends = timeframe_sides(context.get("timeframe_summary") or "")
     names = re.findall(r"\d+[mhdw]", match["before"] or match["after"] or match["plain"])
-    said = first_group(match, "word1", "word2", "word3")
-    return all(trends.get(name) == said for name in names)
+    word = first_group(match, "word1", "word2", "word3")
+    return all(trends.get(name) == word for name in names)
 
 
 FIELD = Field(

@@ -73,10 +73,10 @@ class Header:
         if not isinstance(text, str):
             return {}
         try:
-            found = json.loads(text)
+            recorded = json.loads(text)
         except ValueError:
             raise InputError(f"{self.path}: {MANIFEST_KEY} is not JSON; export the adapter again") from None
-        return found if isinstance(found, dict) else {}
+        return recorded if isinstance(recorded, dict) else {}
 
     @property
     def is_adapter(self) -> bool:

@@ -65,8 +65,8 @@ class LlamaVocabulary:
         """A token as it is written in a text, control tokens too; empty for None."""
         if token is None:
             return ""
-        found = llama_cpp.llama_vocab_get_text(self.handle, token)
-        return "" if found is None else found.decode("utf-8", "replace")
+        text = llama_cpp.llama_vocab_get_text(self.handle, token)
+        return "" if text is None else text.decode("utf-8", "replace")
 
     def control(self) -> tuple[str, ...]:
         """Every control token as it is written: none of them may occur in a prompt."""

@@ -49,17 +49,17 @@ def weights_of(base: Path) -> list[Weight]:
         files = [single]
     else:
         raise InputError(f"{base}: no model.safetensors; only safetensors checkpoints are read")
-    found = []
+    weights = []
     for file in files:
         if file.parent != base:
             raise InputError(f"{index}: names a file outside its folder ({file.name}); download the model again")
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():
-                    found.append(Weight(name, file, tuple(tensors.get_slice(name).get_shape())))
+                    weights.append(Weight(name, file, tuple(tensors.get_slice(name).get_shape())))
         except (FileNotFoundError, SafetensorError, OSError) as error:
             raise InputError(f"{file}: missing or broken ({error}); download the model again") from None
-    return sorted(found, key=_order)
+    return sorted(weights, key=_order)
 
 
 def check_architecture(base: Path, *, writes_base: bool = True, adapted: Sequence[str] = ()) -> ModelShape:
@@ -106,13 +106,13 @@ def _check_adapted(base: Path, weights: Sequence[Weight], shape: ModelShape, ada
     """Refuse linear layers that the base lacks or whose adapter llama.cpp could not place."""
     there = {weight.name: weight.sizes for weight in weights if weight.name.endswith(".weight")}
     for name in adapted:
-        found = [weight for weight in there if weight.endswith(f".{name}.weight")]
-        if not found:
+        matching = [weight for weight in there if weight.endswith(f".{name}.weight")]
+        if not matching:
             raise InputError(
                 f"train.target_modules: {base} ({shape.architecture.model_type}) has no {name}; choose among "
                 f"{', '.join(sorted(linear_layers(there)))}"
             )
-        for weight in found:
+        for weight in matching:
             if gguf_name(weight, shape) is None or not weight.startswith("model.layers."):
                 raise InputError(f"{base}: the adapter of {weight} could not be exported; llama.cpp has no such layer")
             if there[weight] != expected_sizes(name, shape):

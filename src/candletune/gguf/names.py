@@ -21,10 +21,10 @@ OTHER_LINEAR_LAYERS = ("qkv_proj", "gate_up_proj", "dense", "fc1", "fc2", "c_fc"
 
 def gguf_name(name: str, shape: ModelShape) -> str | None:
     """llama.cpp's name of a Hugging Face weight (`model.layers.0.self_attn.q_proj.weight`), or None."""
-    found: str | None = _name_map(shape.architecture.gguf, shape.layers).get_name(
+    mapped: str | None = _name_map(shape.architecture.gguf, shape.layers).get_name(
         name, try_suffixes=(".weight", ".bias")
     )
-    return found
+    return mapped
 
 
 @cache

@@ -105,10 +105,10 @@ def _pairs(path: Path, rank: int, shape: ModelShape) -> Iterator[Pair]:
     if not halves:
         raise InputError(f"{path}: no LoRA weights in it; train again")
     all_zero = True
-    for module, found in sorted(halves.items(), key=lambda item: _order(item[0])):
-        if set(found) != {"A", "B"}:
-            raise InputError(f"{path}: {module} has no lora_{'B' if 'A' in found else 'A'}; the file is incomplete")
-        a, b = found["A"], found["B"]
+    for module, matrices in sorted(halves.items(), key=lambda item: _order(item[0])):
+        if set(matrices) != {"A", "B"}:
+            raise InputError(f"{path}: {module} has no lora_{'B' if 'A' in matrices else 'A'}; the file is incomplete")
+        a, b = matrices["A"], matrices["B"]
         try:
             rows, columns = expected_sizes(module.rpartition(".")[2], shape)
         except KeyError:

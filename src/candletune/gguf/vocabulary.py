@@ -138,7 +138,7 @@ def _add_sentencepiece(writer: Any, base: Path, size: int) -> None:
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: no SentencePiece model ({' '.join(str(error).split())[:120]})") from None
     _within(base, pieces.vocab_size() - 1, size)
-    found = []
+    tokens = []
     for number in range(pieces.vocab_size()):
         kind = TokenType.NORMAL
         for applies, other in (
@@ -150,26 +150,26 @@ def _add_sentencepiece(writer: Any, base: Path, size: int) -> None:
             if applies(number):
                 kind = other
                 break
-        found.append((pieces.IdToPiece(number).encode(), pieces.GetScore(number), kind))
-    found += [(f"[PAD{i}]".encode(), -10_000.0, TokenType.UNUSED) for i in range(len(found), size)]
+        tokens.append((pieces.IdToPiece(number).encode(), pieces.GetScore(number), kind))
+    tokens += [(f"[PAD{i}]".encode(), -10_000.0, TokenType.UNUSED) for i in range(len(tokens), size)]
     for number, text, special in _added_tokens(base):
         _within(base, number, size)
         kind = TokenType.CONTROL if special else TokenType.USER_DEFINED
-        found[number] = (text.encode(), -1000.0, kind)
-    _add_scored(writer, base, size, found)
+        tokens[number] = (text.encode(), -1000.0, kind)
+    _add_scored(writer, base, size, tokens)
 
 
 def _added_tokens(base: Path) -> list[tuple[int, str, bool]]:
     """(id, text, special) of tokens beside a SentencePiece model, from added_tokens.json and tokenizer_config.json."""
-    found = []
+    added = []
     if (path := base / "added_tokens.json").is_file():
-        found += [(int(number), str(text), False) for text, number in read_json(path).items()]
+        added += [(int(number), str(text), False) for text, number in read_json(path).items()]
     if (path := base / "tokenizer_config.json").is_file():
         for number, token in read_json(path).get("added_tokens_decoder", {}).items():
             special = bool(token.get("special"))
             text = token["content"] if special else token["content"].replace("\u2581", " ")
-            found.append((int(number), text, special))
-    return found
+            added.append((int(number), text, special))
+    return added
 
 
 def _add_pieces(writer: Any, base: Path, size: int) -> None:
@@ -178,16 +178,16 @@ def _add_pieces(writer: Any, base: Path, size: int) -> None:
     _add_scored(writer, base, size, list(gguf.LlamaHfVocab(base).all_tokens()))
 
 
-def _add_scored(writer: Any, base: Path, size: int, found: list[tuple[bytes, float, Any]]) -> None:
+def _add_scored(writer: Any, base: Path, size: int, tokens: list[tuple[bytes, float, Any]]) -> None:
     import gguf
 
-    _within(base, len(found) - 1, size)
-    found += [(f"[PAD{i}]".encode(), -1000.0, gguf.TokenType.UNUSED) for i in range(len(found), size)]
+    _within(base, len(tokens) - 1, size)
+    tokens += [(f"[PAD{i}]".encode(), -1000.0, gguf.TokenType.UNUSED) for i in range(len(tokens), size)]
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list([text for text, _, _ in found])
-    writer.add_token_scores([score for _, score, _ in found])
-    writer.add_token_types([int(kind) for _, _, kind in found])
+    writer.add_token_list([text for text, _, _ in tokens])
+    writer.add_token_scores([score for _, score, _ in tokens])
+    writer.add_token_types([int(kind) for _, _, kind in tokens])
     gguf.SpecialVocab(base, n_vocab=size).add_to_gguf(writer)
 
 

@@ -54,7 +54,7 @@ class Trader:
         self._predictor = Predictor(config, run, engine=opened)
         self.template_sha256 = self._predictor.template.sha256
         self._overrides: set[str | None] = set()
-        self._state_mark = self._mark()
+        self._state_version = self._version_of_state()
         self._active = active_model(config)
         self._predictor.load(self._active)
 
@@ -62,11 +62,11 @@ class Trader:
     def active(self) -> Model:
         """The model that acts; follows promotions and rollbacks made while this object lives."""
         with self._lock:
-            mark = self._mark()
-            if mark != self._state_mark:
+            version = self._version_of_state()
+            if version != self._state_version:
                 model = active_model(self._config)
                 self._predictor.load(model)
-                self._active, self._state_mark = model, mark
+                self._active, self._state_version = model, version
             return self._active
 
     def predict(
@@ -122,7 +122,7 @@ class Trader:
         with self._lock:
             self._predictor.close()
 
-    def _mark(self) -> tuple[int, int] | None:
+    def _version_of_state(self) -> tuple[int, int] | None:
         try:
             state = self._config.live.state.stat()
         except FileNotFoundError:

@@ -150,11 +150,11 @@ def _known(data: DataConfig, pair: str) -> tuple[Path, pl.DataFrame | None]:
     target = data.folder / "futures" / f"{stem}-futures.feather" if ":" in pair else data.folder / f"{stem}.feather"
     make_folder(data.folder)
     try:
-        found = find_candle_file(data.folder, pair, data.timeframe)
+        candle_file = find_candle_file(data.folder, pair, data.timeframe)
     except InputError:
         return target, None
-    name = found.name.partition(".")[0]
-    return found.with_name(f"{name}.feather"), load_candles(data.folder, pair, data.timeframe).frame
+    name = candle_file.name.partition(".")[0]
+    return candle_file.with_name(f"{name}.feather"), load_candles(data.folder, pair, data.timeframe).frame
 
 
 class _Pages:
@@ -221,10 +221,10 @@ class _Store:
     def _refuse_contradictions(self, new: pl.DataFrame) -> None:
         """Prices of one time must be the same; volumes are corrected by exchanges now and then."""
         assert self.frame is not None  # noqa: S101
-        both = self.frame.join(new, on="date", how="inner", suffix="_new")
-        apart = both.filter((pl.col("close_new") / pl.col("close") - 1).abs() > _TOLERANCE)
-        if not apart.is_empty():
-            row = apart.row(0, named=True)
+        overlap = self.frame.join(new, on="date", how="inner", suffix="_new")
+        differing = overlap.filter((pl.col("close_new") / pl.col("close") - 1).abs() > _TOLERANCE)
+        if not differing.is_empty():
+            row = differing.row(0, named=True)
             raise InputError(
                 f"{self.path}: closes at {row['close']} for {row['date']}, {self._exchange} says {row['close_new']}; "
                 "another market? Use another data.folder, or move the file away"

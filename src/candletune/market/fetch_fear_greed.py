@@ -53,8 +53,8 @@ def fetch_fear_greed(target: Path, *, url: str = URL, wait: Wait = time.sleep) -
     if known is None:
         merged, differing = new, 0
     else:
-        both = known.join(new, on="published", how="inner", suffix="_new")
-        differing = both.filter(pl.col("value") != pl.col("value_new")).height
+        overlap = known.join(new, on="published", how="inner", suffix="_new")
+        differing = overlap.filter(pl.col("value") != pl.col("value_new")).height
         merged = pl.concat([known, new.join(known, on="published", how="anti")]).sort("published")
     rows = [f"{day:%Y-%m-%d},{value:g},{fear_greed_class(value)}" for day, value in merged.iter_rows()]
     write_text(target, "\n".join(["date,value,classification", *rows]) + "\n")
@@ -64,17 +64,19 @@ def fetch_fear_greed(target: Path, *, url: str = URL, wait: Wait = time.sleep) -
 def _history(raw: bytes, url: str) -> pl.DataFrame:
     """The answer as `published`, `value`; `Busy` when it is none, since busy servers answer with pages."""
     try:
-        found = parse_fear_greed(raw)
+        history = parse_fear_greed(raw)
     except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise Busy(f"not a Fear & Greed history: {error}") from None
-    if found.is_empty():
+    if history.is_empty():
         raise Busy("an empty history")
-    bad = found.filter(~pl.col("value").is_between(0, 100))
+    bad = history.filter(~pl.col("value").is_between(0, 100))
     if not bad.is_empty():
         day = bad["published"][0]
         raise InputError(f"{url}: value {bad['value'][0]} on {day:%Y-%m-%d} is not from 0 to 100; nothing was changed")
     # A day's value is published at its midnight; the newest entry may carry the time of the request instead.
-    return found.with_columns(pl.col("published").dt.truncate("1d")).unique("published", keep="first").sort("published")
+    return (
+        history.with_columns(pl.col("published").dt.truncate("1d")).unique("published", keep="first").sort("published")
+    )
 
 
 def _get(url: str) -> bytes:

@@ -229,9 +229,9 @@ def _join_times(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 def _latest_titles(titles: pl.Series, last: pl.Series, count: pl.Series, most: int) -> pl.Series:
     """The newest `most` of each window's titles, newest first: one gather a place, not one loop a row."""
-    places = [
+    titles_by_place = [
         pl.when(pl.lit(count) > place).then(titles.gather((last - 1 - place).clip(0))).alias(str(place))
         for place in range(most)
     ]
-    shown = pl.select(places).select(pl.concat_str(pl.all(), separator=" | ", ignore_nulls=True)).to_series()
+    shown = pl.select(titles_by_place).select(pl.concat_str(pl.all(), separator=" | ", ignore_nulls=True)).to_series()
     return shown.replace({"": NO_HEADLINES})

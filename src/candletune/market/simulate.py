@@ -117,11 +117,11 @@ def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path
     if timeframe_minutes(config.data.timeframe) != 60:
         raise UsageError(f"data.timeframe: simulated markets are hourly, got {config.data.timeframe}; set it to 1h")
     folder = run.candles
-    mark = fingerprint(
+    digest = fingerprint(
         [VERSION, config.seed, config.simulate.model_dump(mode="json"), config.data.pairs, config.data.timeframe]
     )
     marker = folder / "simulated.json"
-    if marker.exists() and read_json(marker).get("fingerprint") == mark:
+    if marker.exists() and read_json(marker).get("fingerprint") == digest:
         return folder
     hours = hours_of(config.simulate)
     start = config.simulate.start
@@ -135,7 +135,7 @@ def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path
             stem = pair.replace("/", "_").replace(":", "_")
             candles = to_candles(market, start=start, price=price, seed=seed)
             candles.write_ipc(temporary / "futures" / f"{stem}-1h-futures.feather", compression="lz4")
-        write_json(temporary / "simulated.json", {"fingerprint": mark, **config.simulate.model_dump(mode="json")})
+        write_json(temporary / "simulated.json", {"fingerprint": digest, **config.simulate.model_dump(mode="json")})
     reporter.say(f"simulated {hours} hours of {len(config.data.pairs)} pairs, signal {config.simulate.signal:g}")
     return folder
 
@@ -173,8 +173,8 @@ def future_returns(
     total = np.zeros(shape)
     for _ in range(horizon):
         flips = rng.random(shape) < 1 / DWELL
-        chances = np.cumsum(_next_regime(level.ravel()), axis=1).reshape(*shape, 3)
-        fresh = (rng.random(shape)[..., None] > chances).sum(axis=2).clip(0, 2)
+        cumulative_next = np.cumsum(_next_regime(level.ravel()), axis=1).reshape(*shape, 3)
+        fresh = (rng.random(shape)[..., None] > cumulative_next).sum(axis=2).clip(0, 2)
         state = np.where(flips, fresh, state)
         volatility = VOLATILITY_MEMORY * volatility + rng.normal(0.0, VOLATILITY_OF_VOLATILITY, shape)
         noise = rng.standard_t(TAIL, shape) * np.sqrt((TAIL - 2) / TAIL)

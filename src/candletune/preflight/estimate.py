@@ -86,10 +86,10 @@ def _measured(config: Config, run: RunFolder) -> dict[str, float]:
         done = subprocess.run(  # noqa: S603
             command, input=json.dumps(asked), capture_output=True, text=True, timeout=PATIENCE, check=True
         )
-        found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        estimate: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.SubprocessError, OSError, ValueError, IndexError):
         return {}
-    return found
+    return estimate
 
 
 def _base_at_hand(config: Config) -> Path | None:

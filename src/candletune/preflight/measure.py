@@ -59,11 +59,11 @@ def answer_seconds(config: Config, base: Path) -> tuple[float, float]:
 
 def measure(config: Config, base: Path | None, gguf: Path | None) -> dict[str, float]:
     """Whatever can be measured; what fails is left out, since the stage itself will say why."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
 
     def keep(names: tuple[str, ...], work: Callable[[], tuple[float, ...]]) -> None:
         try:
-            found.update(zip(names, work(), strict=True))
+            figures.update(zip(names, work(), strict=True))
         except CandletuneError as error:
             print(f"{names[0]}: {error}", file=sys.stderr)
         gc.collect()
@@ -74,7 +74,7 @@ def measure(config: Config, base: Path | None, gguf: Path | None) -> dict[str, f
         keep(("step",), lambda: (train_seconds(config, base),))
     if gguf is not None:
         keep(("score", "generate"), lambda: answer_seconds(config, gguf))
-    return found
+    return figures
 
 
 def main() -> None:

@@ -27,14 +27,14 @@ def base(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "base", "tiny: built locally on first use")
         return
     folder = Path(name)
-    found = known_base(config).path if not folder.is_dir() else folder
-    if found is None:
+    base_folder = known_base(config).path if not folder.is_dir() else folder
+    if base_folder is None:
         yield _hub(name, config.base.revision)
         return
     writes_base = config.base.gguf is None or config.export.kind == "merged"
-    shape = check_architecture(found, writes_base=writes_base, adapted=config.train.target_modules)
+    shape = check_architecture(base_folder, writes_base=writes_base, adapted=config.train.target_modules)
     about = f"{shape.parameters_text} weights, {shape.architecture.model_type}: {shape.architecture.support}"
-    yield Finding("ok", "base", f"{found}: {about}")
+    yield Finding("ok", "base", f"{base_folder}: {about}")
 
 
 def _hub(name: str, revision: str | None) -> Finding:

@@ -41,11 +41,11 @@ def template_text(path: Path, *, name: str | None = None, names: Mapping[str, st
         tree = ast.parse(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as Python ({error})") from None
-    found = _chosen(path, tree, name)
-    scope = _scope(tree, found)
+    literal = _chosen(path, tree, name)
+    scope = _scope(tree, literal)
     translation = _Translation(path, names or {}, _assigned(scope))
-    text = "".join(translation.pieces(found, 0))
-    if any(_is_dedent(node, found) for node in ast.walk(tree)):
+    text = "".join(translation.pieces(literal, 0))
+    if any(_is_dedent(node, literal) for node in ast.walk(tree)):
         text = textwrap.dedent(text)
     return _WRAPPERS.sub("", text).strip() + "\n"
 
@@ -193,13 +193,13 @@ def _chosen(path: Path, tree: ast.Module, name: str | None) -> ast.JoinedStr:
 
 
 def _owned(tree: ast.Module, name: str) -> list[ast.AST]:
-    found: list[ast.AST] = []
+    owned: list[ast.AST] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            found.append(node)
+            owned.append(node)
         elif isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            found.append(node.value)
-    return found
+            owned.append(node.value)
+    return owned
 
 
 def _scope(tree: ast.Module, text: ast.JoinedStr) -> ast.AST:

@@ -130,9 +130,11 @@ def confusion(entry: SideMetrics) -> ConfusionTable | None:
 
 def crossed(scored: pl.DataFrame) -> dict[str, tuple[Cell, ...]]:
     """By the incumbent's decision, the candidate's, as counts and shares of all rows both answered."""
-    both = scored.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
-    counts = {(mine, other): n for mine, other, n in both.group_by("active_action", "shadow_action").len().iter_rows()}
-    total = len(both) or 1
+    answered = scored.filter(pl.col("active_action").is_not_null() & pl.col("shadow_action").is_not_null())
+    counts = {
+        (mine, other): n for mine, other, n in answered.group_by("active_action", "shadow_action").len().iter_rows()
+    }
+    total = len(answered) or 1
     return {
         mine: tuple(
             Cell(counts.get((mine, other), 0), counts.get((mine, other), 0) / total, mine == other)

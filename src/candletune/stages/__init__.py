@@ -20,5 +20,5 @@ STAGES: Final = {
 
 def stage(name: str) -> "Stage":
     """The stage of that name; its module is imported only now, since some import torch."""
-    found: Stage = import_module(f"candletune.stages.{name}").STAGE
-    return found
+    definition: Stage = import_module(f"candletune.stages.{name}").STAGE
+    return definition

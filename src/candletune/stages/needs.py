@@ -10,7 +10,6 @@ from pathlib import Path
 
 from candletune.config import Config
 from candletune.errors import InputError
-from candletune.files import read_json
 from candletune.model_shape import ModelShape, read_shape
 
 GIB = 2**30
@@ -139,7 +138,7 @@ def export_needs(config: Config) -> Needs:
 def verify_needs(config: Config) -> Needs:
     """The `verify` stage: llama.cpp first, then the Transformers reference, streamed where it does not fit."""
     base = known_base(config)
-    card, memory, text = _llama_cpp(config, base, both=False)
+    card, memory, text = _llama_cpp(config, base, with_merged=False)
     if config.verify.reference == "none":
         return Needs("verify", card, memory, 0.1, f"{base.text}; {text}; no reference")
     item = 2 if _on_card(config) and config.train.bf16 else 4
@@ -157,7 +156,7 @@ def verify_needs(config: Config) -> Needs:
 def replay_needs(config: Config) -> Needs:
     """The `replay` stage: llama.cpp over the base, and beside it the merged model where that is the candidate."""
     base = known_base(config)
-    card, memory, text = _llama_cpp(config, base, both=config.export.kind == "merged")
+    card, memory, text = _llama_cpp(config, base, with_merged=config.export.kind == "merged")
     return Needs("replay", card, memory, 0.2, f"{base.text}; {text}")
 
 
@@ -197,19 +196,18 @@ def _card_plan(config: Config, base: KnownBase) -> float | None:
         return None
     from candletune.training.fast.plan import preview
 
-    found = read_json(base.path / "config.json")
     low, high = 0.0, 1024.0
     while high - low > 0.05:
         middle = (low + high) / 2
         try:
-            preview(found, config.train, middle * GIB)
+            preview(base.shape, config.train, middle * GIB)
             high = middle
         except InputError:
             low = middle
     return high
 
 
-def _llama_cpp(config: Config, base: KnownBase, *, both: bool) -> tuple[float, float, str]:
+def _llama_cpp(config: Config, base: KnownBase, *, with_merged: bool) -> tuple[float, float, str]:
     """(card, memory, text) of llama.cpp with its context over the base, or over base and merged model."""
     import llama_cpp
 
@@ -222,7 +220,7 @@ def _llama_cpp(config: Config, base: KnownBase, *, both: bool) -> tuple[float, f
     cells = (config.engine.context + 32) * SLOTS
     context = cells * shape.layers * shape.kv_heads * shape.head_size * 2 * 2 / GIB + 0.3
     count = 1
-    if both:
+    if with_merged:
         weights, count = weights + shape.parameters * _bits(config.export.quantize) / 8 / GIB, 2
     layers = config.engine.gpu_layers
     share = 0.0

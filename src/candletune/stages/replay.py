@@ -37,7 +37,7 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     rows, forced = held_out_rows(config, manifest.train_end, manifest.test_start)
     candidate = candidate_model(run)
     incumbent, named_in = compared_incumbent(config, candidate)
-    done = _resume(run.journal, run.replay_mark, _replay_fingerprint(config, run))
+    done = _resume(run.journal, run.replay_fingerprint, _replay_fingerprint(config, run))
     if done:
         reporter.say(f"resuming the replay behind {done} rows")
     start = time.monotonic()

@@ -53,8 +53,8 @@ def soften(
     """Replace the decision token's hard target by (1 - share) times it plus `share` times the soft shares."""
     hard = tokens.ids.index(example.ids[example.decision_index])
     soft = soft_shares(forward_return, threshold)
-    mixed = [share * soft[k] + (1 - share) * (k == hard) for k in range(len(soft))]
-    return replace(example, soft=tuple(zip(tokens.ids, mixed, strict=True)))
+    softened = [share * soft[k] + (1 - share) * (k == hard) for k in range(len(soft))]
+    return replace(example, soft=tuple(zip(tokens.ids, softened, strict=True)))
 
 
 def shorten(prompt: str) -> str | None:

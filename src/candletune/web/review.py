@@ -272,9 +272,9 @@ def _read_answers(fields: dict[str, str], order: tuple[str, str]) -> Review:
             if given not in {str(score) for score in SCALE}:
                 raise HTTPException(422, f"{quality}: expected 1, 2 or 3")
             scores[side][quality] = int(given)
-    places: dict[str, Preference] = {"slot0": order[0], "slot1": order[1], "equal": "equal"}  # type: ignore[dict-item]
+    preferences: dict[str, Preference] = {"slot0": order[0], "slot1": order[1], "equal": "equal"}  # type: ignore[dict-item]
     place = fields.get("preference")
-    if place is not None and place not in places:
-        raise HTTPException(422, f"preference: expected one of {', '.join(places)}")
-    preference = places[place] if place else None
+    if place is not None and place not in preferences:
+        raise HTTPException(422, f"preference: expected one of {', '.join(preferences)}")
+    preference = preferences[place] if place else None
     return Review(item="", reviewer="", scores=scores, preference=preference)

@@ -1,5 +1,6 @@
 """The memory plan picks what fits, and out-of-memory halves the micro-batch."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,13 +8,15 @@ import torch
 
 from candletune.config import TrainConfig
 from candletune.errors import InputError
+from candletune.files import write_json
+from candletune.model_shape import read_shape
 from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.plan import (
     GIB,
     BatchSize,
     Footprint,
     Limits,
-    ModelShape,
+    ModelSizes,
     Plan,
     Workload,
     choose_plan,
@@ -25,7 +28,7 @@ from candletune.training.fast.plan import (
 from candletune.training.fast.preflight import plan_for
 from training_models import examples, gradients, plain_loss, tiny_model
 
-MINISTRAL = ModelShape(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
+MINISTRAL = ModelSizes(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
 WEIGHTS = 36 * MINISTRAL.layer_weights * 0.516 + 2 * 131072 * 4096 * 2
 WORKLOAD = Workload([(305, 25)] * 64, prefix=100, batch=32)
 
@@ -67,9 +70,10 @@ def test_estimate_is_near_what_was_measured(way: Plan, tokens: int, measured: fl
     assert measured <= peak / GIB <= measured * 1.08
 
 
-def test_preview_is_the_plan_before_the_weights_are_there() -> None:
+def test_preview_is_the_plan_before_the_weights_are_there(tmp_path: Path) -> None:
     """The doctor's estimate for Ministral-8B is the one training made on an H200 with 5.35 GiB of weights loaded."""
-    base = {
+    config = {
+        "model_type": "mistral",
         "hidden_size": 4096,
         "intermediate_size": 12288,
         "num_attention_heads": 32,
@@ -78,6 +82,8 @@ def test_preview_is_the_plan_before_the_weights_are_there() -> None:
         "num_hidden_layers": 36,
         "vocab_size": 131072,
     }
+    write_json(tmp_path / "config.json", config)
+    base = read_shape(tmp_path)
     assert preview(base, TrainConfig(), 139 * GIB).resident
     small = preview(base, TrainConfig(), 8 * GIB)
     assert small.micro_batch == 32 and small.host_embedding and small.peak <= 8 * GIB

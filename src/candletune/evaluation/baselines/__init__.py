@@ -16,8 +16,8 @@ __all__ = ["HOLD", "SILENT", "Baseline", "Ints", "Task", "baseline_actions", "ba
 def baselines() -> tuple[Baseline, ...]:
     """Every module's baseline, in the order tables show them."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-    found = [module.BASELINE for module in modules if hasattr(module, "BASELINE")]
-    return tuple(sorted(found, key=lambda baseline: (baseline.order, baseline.name)))
+    baselines = [module.BASELINE for module in modules if hasattr(module, "BASELINE")]
+    return tuple(sorted(baselines, key=lambda baseline: (baseline.order, baseline.name)))
 
 
 def baseline_actions(task: Task) -> dict[str, Ints]:

@@ -253,8 +253,8 @@ class FastEngine:
         ids = torch.from_numpy(packed.ids)
         if table.device == self.device:
             return table[ids.to(self.device)]
-        different, places = torch.unique(ids, return_inverse=True)
-        return table[different].to(self.device)[places.to(self.device)]
+        distinct, token_index = torch.unique(ids, return_inverse=True)
+        return table[distinct].to(self.device)[token_index.to(self.device)]
 
     def _micro_batch(self, packed: PackedBatch, seeds: Tensor | None, sums: GradientSums | None = None) -> MicroBatch:
         """What all layers of a pass share."""

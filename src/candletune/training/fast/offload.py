@@ -7,7 +7,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from candletune.training.fast.plan import IN_FLIGHT, ModelShape
+from candletune.training.fast.plan import IN_FLIGHT, ModelSizes
 
 Key = tuple[int, int]
 """Layer and part of it."""
@@ -87,29 +87,29 @@ class ActivationOffload:
         del value
 
 
-def offload_share(shape: ModelShape, tokens: int, device: torch.device) -> float:
+def offload_share(sizes: ModelSizes, tokens: int, device: torch.device) -> float:
     """Share of a layer's gate and up projections that can reach host memory while the layer computes.
 
     Measured on the spot: a matrix product of the model's size against a copy to pinned memory. The layer's input goes
     first; half of the free host memory is the limit.
 
     Args:
-        shape: the model's sizes.
+        sizes: the model's sizes.
         tokens: packed tokens of a micro-batch.
         device: a CUDA device (anything else gets 0).
     """
     if device.type != "cuda":
         return 0.0
-    dtype = torch.bfloat16 if shape.item == 2 else torch.float32
-    left = torch.randn(4096, shape.hidden, device=device, dtype=dtype)
-    right = torch.randn(shape.feed_forward, shape.hidden, device=device, dtype=dtype)
+    dtype = torch.bfloat16 if sizes.item == 2 else torch.float32
+    left = torch.randn(4096, sizes.hidden, device=device, dtype=dtype)
+    right = torch.randn(sizes.feed_forward, sizes.hidden, device=device, dtype=dtype)
     on_host = torch.empty(TEST_COPY, dtype=torch.uint8, pin_memory=True)
     on_device = torch.empty_like(on_host, device=device)
-    product = _seconds(lambda: left @ right.t()) / (4096 * shape.hidden * shape.feed_forward)
+    product = _seconds(lambda: left @ right.t()) / (4096 * sizes.hidden * sizes.feed_forward)
     copy = _seconds(lambda: on_host.copy_(on_device, non_blocking=True)) / TEST_COPY
-    spare = LAYER_OVER_PRODUCTS * product * shape.layer_weights / copy - shape.hidden * shape.item
-    row = 2 * shape.feed_forward * shape.item
-    room: float = psutil.virtual_memory().available / 2 / (shape.layers * tokens) - shape.hidden * shape.item
+    spare = LAYER_OVER_PRODUCTS * product * sizes.layer_weights / copy - sizes.hidden * sizes.item
+    row = 2 * sizes.feed_forward * sizes.item
+    room: float = psutil.virtual_memory().available / 2 / (sizes.layers * tokens) - sizes.hidden * sizes.item
     return max(0.0, min(1.0, spare / row, room / row))
 
 

@@ -3,15 +3,15 @@
 Symbols: see the package.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from candletune.architectures import architecture_of
 from candletune.base.memory import card_budget
 from candletune.config import TrainConfig
 from candletune.errors import InputError
+from candletune.model_shape import ModelShape
 
 GIB = 2**30
 MARGIN = 1.02
@@ -29,8 +29,8 @@ EXPANSION = 900
 
 
 @dataclass(frozen=True, slots=True)
-class ModelShape:
-    """Sizes of a causal model.
+class ModelSizes:
+    """What the plan must know of a causal model: its sizes, and the types it lies and computes in.
 
     `item` is the compute type's bytes, `expand` whether weights are 4-bit, `head_norms` whether each head of queries
     and keys is normalised.
@@ -158,39 +158,37 @@ class Plan:
         )
 
 
-def preview(base: Mapping[str, Any], config: TrainConfig, budget: float) -> Plan:
+def preview(base: ModelShape, config: TrainConfig, budget: float) -> Plan:
     """The plan that training would make, before any weight is loaded.
 
     Args:
-        base: the base's config.json.
+        base: architecture and sizes, from the base's config.json.
         config: training settings.
         budget: bytes allowed.
 
     Raises:
         InputError: not even one example fits.
     """
-    heads, hidden = int(base["num_attention_heads"]), int(base["hidden_size"])
-    architecture = architecture_of(dict(base))
-    shape = ModelShape(
-        hidden=hidden,
-        feed_forward=int(base["intermediate_size"]),
-        heads=heads,
-        kv_heads=int(base.get("num_key_value_heads") or heads),
-        head_size=int(base.get("head_dim") or (architecture and architecture.head_size) or hidden // heads),
-        layers=int(base["num_hidden_layers"]),
-        vocabulary=int(base["vocab_size"]),
+    sizes = ModelSizes(
+        hidden=base.hidden,
+        feed_forward=base.feed_forward,
+        heads=base.heads,
+        kv_heads=base.kv_heads,
+        head_size=base.head_size,
+        layers=base.layers,
+        vocabulary=base.vocabulary,
         item=2 if config.bf16 else 4,
         expand=config.quantization != "none",
-        head_norms=architecture is not None and architecture.head_norms,
+        head_norms=base.architecture.head_norms,
     )
-    bytes_a_weight = FOUR_BIT_BYTES if shape.expand else shape.item
-    tables = 1 if base.get("tie_word_embeddings") else 2
+    bytes_a_weight = FOUR_BIT_BYTES if sizes.expand else sizes.item
+    tables = 1 if base.tied else 2
     footprint = Footprint(
-        model=shape.layers * shape.layer_weights * bytes_a_weight + tables * embedding_bytes(shape),
-        trained=config.lora_rank * len(config.target_modules) * shape.layers * (hidden + shape.feed_forward),
+        model=sizes.layers * sizes.layer_weights * bytes_a_weight + tables * embedding_bytes(sizes),
+        trained=config.lora_rank * len(config.target_modules) * sizes.layers * (sizes.hidden + sizes.feed_forward),
     )
     workload = Workload([TYPICAL] * config.effective_batch, TYPICAL_PREFIX, config.effective_batch)
-    return choose_plan(shape, workload, footprint, Limits(budget, config.batch_size))
+    return choose_plan(sizes, workload, footprint, Limits(budget, config.batch_size))
 
 
 def chunks_of(tokens: int, chunk: int, share: float) -> tuple[tuple[tuple[int, int], ...], int]:
@@ -216,39 +214,39 @@ def chunks_of(tokens: int, chunk: int, share: float) -> tuple[tuple[tuple[int, i
     return tuple(chunks), count
 
 
-def embedding_bytes(shape: ModelShape) -> int:
+def embedding_bytes(sizes: ModelSizes) -> int:
     """Size of the embedding table."""
-    return shape.vocabulary * shape.hidden * shape.item
+    return sizes.vocabulary * sizes.hidden * sizes.item
 
 
-def estimate(shape: ModelShape, plan: Plan, footprint: Footprint, size: BatchSize) -> float:
+def estimate(sizes: ModelSizes, plan: Plan, footprint: Footprint, size: BatchSize) -> float:
     """Bytes at the peak of a step whose largest micro-batch has the given size."""
-    item, hidden, tokens = shape.item, shape.hidden, size.tokens
-    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    fixed = footprint.model - (embedding_bytes(shape) if plan.host_embedding else 0)
+    item, hidden, tokens = sizes.item, sizes.hidden, size.tokens
+    queries, keys = sizes.heads * sizes.head_size, sizes.kv_heads * sizes.head_size
+    fixed = footprint.model - (embedding_bytes(sizes) if plan.host_embedding else 0)
     fixed += footprint.trained * (4 + 4 + 2)
-    expanded = shape.layer_weights * item
-    fixed += expanded * (shape.layers if plan.resident else 1)
+    expanded = sizes.layer_weights * item
+    fixed += expanded * (sizes.layers if plan.resident else 1)
     whole = max(plan.full_layers - 1, 0)  # the last layer is always kept: it works at the target positions only
-    light = shape.layers - 1 - whole
+    light = sizes.layers - 1 - whole
     inputs = tokens * hidden * item
     attention = tokens * (2 * queries + 2 * keys + hidden) * item
-    if shape.head_norms:  # queries and keys before their norms
+    if sizes.head_norms:  # queries and keys before their norms
         attention += tokens * (queries + keys) * item
-    saved: float = whole * (inputs + attention + tokens * 2 * shape.feed_forward * item)
+    saved: float = whole * (inputs + attention + tokens * 2 * sizes.feed_forward * item)
     saved += 2 * inputs
     saved += 3 * inputs if plan.offload_inputs and light else light * inputs
     chunk = min(plan.chunk, tokens)
-    row = 2 * shape.feed_forward * item
+    row = 2 * sizes.feed_forward * item
     outgoing = attention + 2 * inputs + IN_FLIGHT * min(chunk, tokens * plan.offload_share) * row
     feed_forward = attention + 4 * inputs + chunk * 1.5 * row + tokens * plan.offload_share * row
     attending = attention + 3 * inputs + 4 * size.keys * keys * item + 2 * size.keys * queries * item
     attending += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
-    head = min(size.targets, 256) * shape.vocabulary * (2 * item + 12) + 4 * size.targets * hidden * item
+    head = min(size.targets, 256) * sizes.vocabulary * (2 * item + 12) + 4 * size.targets * hidden * item
     return MARGIN * (fixed + saved + max(outgoing, feed_forward, attending, head))
 
 
-def choose_plan(shape: ModelShape, workload: Workload, footprint: Footprint, limits: Limits) -> Plan:
+def choose_plan(sizes: ModelSizes, workload: Workload, footprint: Footprint, limits: Limits) -> Plan:
     """The plan of least work that fits.
 
     Each micro-batch size is tried with nothing, the embedding, and the checkpoints too in host memory; what is left of
@@ -259,23 +257,23 @@ def choose_plan(shape: ModelShape, workload: Workload, footprint: Footprint, lim
     """
 
     def estimated(plan: Plan) -> Plan:
-        peak = estimate(shape, plan, footprint, workload.largest(plan.micro_batch))
+        peak = estimate(sizes, plan, footprint, workload.largest(plan.micro_batch))
         return replace(plan, peak=peak, budget=limits.budget)
 
     batch, recompute = workload.batch, limits.recompute
-    sizes = [min(limits.micro_batch or batch, batch)]
-    while sizes[-1] > 1 and not limits.micro_batch:
-        sizes.append(-(-sizes[-1] // 2))
+    counts = [min(limits.micro_batch or batch, batch)]
+    while counts[-1] > 1 and not limits.micro_batch:
+        counts.append(-(-counts[-1] // 2))
     host_uses = [(False, False, 0.0)]
     if limits.host:
         host_uses += [(True, False, 0.0), (True, True, 0.0), (True, True, limits.offload_share)]
-    start = 0 if recompute else shape.layers
+    start = 0 if recompute else sizes.layers
     plans = [
         estimated(Plan(micro, start, inputs and recompute, embedding, False, 4096, share if recompute else 0.0))
-        for micro in sizes
+        for micro in counts
         for embedding, inputs, share in host_uses
     ]
-    fitting = [_spend_rest(plan, estimated, shape) for plan in plans if plan.peak <= limits.budget]
+    fitting = [_spend_rest(plan, estimated, sizes) for plan in plans if plan.peak <= limits.budget]
     if not fitting:
         least = min(plans, key=lambda plan: plan.peak)
         raise InputError(
@@ -283,7 +281,7 @@ def choose_plan(shape: ModelShape, workload: Workload, footprint: Footprint, lim
             f"{limits.budget / GIB:.1f} are free; close other programs, set train.batch_size lower or use a smaller "
             "base model"
         )
-    return min(fitting, key=lambda plan: work_of(plan, shape, workload))
+    return min(fitting, key=lambda plan: work_of(plan, sizes, workload))
 
 
 def _most(counts: Sequence[int], rows: int) -> int:
@@ -293,26 +291,26 @@ def _most(counts: Sequence[int], rows: int) -> int:
     return min(sum(sorted(counts, reverse=True)[:rows]), round(rows * mean + 4 * deviation * float(rows**0.5)))
 
 
-def work_of(plan: Plan, shape: ModelShape, workload: Workload) -> float:
+def work_of(plan: Plan, sizes: ModelSizes, workload: Workload) -> float:
     """Work of a step in tokens and layers' forward passes; equal work prefers less in host memory."""
     passes = -(-workload.batch // plan.micro_batch)
     own = sum(length - workload.prefix for length, _ in workload.lengths) / len(workload.lengths)
-    light = shape.layers - plan.full_layers
+    light = sizes.layers - plan.full_layers
     again = light * (RECOMPUTED - FEED_FORWARD_SHARE * plan.offload_share)
-    expansion = 0 if plan.resident or not shape.expand else EXPANSION
-    work: float = passes * shape.layers * expansion
-    work += (passes * workload.prefix + workload.batch * own) * (2 * shape.layers + again)
+    expansion = 0 if plan.resident or not sizes.expand else EXPANSION
+    work: float = passes * sizes.layers * expansion
+    work += (passes * workload.prefix + workload.batch * own) * (2 * sizes.layers + again)
     return work * (1 + 1e-4 * (plan.host_embedding + plan.offload_inputs))
 
 
-def _spend_rest(plan: Plan, estimated: Callable[[Plan], Plan], shape: ModelShape) -> Plan:
+def _spend_rest(plan: Plan, estimated: Callable[[Plan], Plan], sizes: ModelSizes) -> Plan:
     """Use what is left of the budget: layers kept whole, then expanded weights."""
-    while plan.full_layers < shape.layers:
+    while plan.full_layers < sizes.layers:
         more = estimated(replace(plan, full_layers=plan.full_layers + 1))
         if more.peak > plan.budget:
             return plan
         plan = more
-    if shape.expand:
+    if sizes.expand:
         resident = estimated(replace(plan, resident=True))
         if resident.peak <= plan.budget:
             return resident

@@ -11,7 +11,7 @@ from candletune.training.adapter import trained_device
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.offload import offload_share
 from candletune.training.fast.packing import pack, training_rows
-from candletune.training.fast.plan import Footprint, Limits, ModelShape, Plan, Workload, budget_bytes, choose_plan
+from candletune.training.fast.plan import Footprint, Limits, ModelSizes, Plan, Workload, budget_bytes, choose_plan
 
 STATIC_ROPE = ("default", "llama3", "linear", "yarn")
 """Kinds of rotary embedding whose table depends on nothing but the position."""
@@ -46,12 +46,12 @@ def unsupported(model: Any) -> str | None:
     return None
 
 
-def shape_of(model: Any) -> ModelShape:
+def shape_of(model: Any) -> ModelSizes:
     """The sizes the memory plan needs."""
     inner = unwrapped(model)
     shape = inner.config
     heads = shape.num_attention_heads
-    return ModelShape(
+    return ModelSizes(
         hidden=shape.hidden_size,
         feed_forward=shape.intermediate_size,
         heads=heads,
