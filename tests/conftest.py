@@ -22,6 +22,12 @@ def shared_data() -> Path:
     return found
 
 
+@pytest.fixture
+def any_file_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forced promotion loads the model first; tests in which a few bytes stand for one leave that out."""
+    monkeypatch.setattr("candletune.live.promotion.check_loads", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def texts() -> tuple[list[str], list[str]]:
     """Real prompts and completions (simulated market), a few hundred."""

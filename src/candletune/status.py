@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from candletune.artifacts import Certificate, Record, StageEntry, Verdict
 from candletune.config import Config
 from candletune.errors import CandletuneError
+from candletune.gguf.catalogue import read_catalogue
 from candletune.hashes import sha256_path
 from candletune.journal import Role
 from candletune.live.models import active_model
@@ -50,10 +51,14 @@ class FinishedStage(Record):
     headline: str
 
 
+FileKind = Literal["base", "adapter", "merged"]
+
+
 class ExportedFile(Record):
     """A GGUF of the run."""
 
     file: str
+    kind: FileKind
     bytes: int
     sha256: str
 
@@ -163,11 +168,16 @@ def _verdict(path: Path) -> VerdictStatus | None:
 
 
 def _adapters(run: RunFolder) -> tuple[ExportedFile, ...]:
-    """Every GGUF of the run, with its size and hash."""
-    return tuple(
-        ExportedFile(file=str(path), bytes=path.stat().st_size, sha256=sha256_path(path))
-        for path in sorted(run.gguf.glob("*.gguf"))
-    )
+    """Every GGUF of the run: what it is, its size and hash."""
+    kinds: dict[str, FileKind] = {entry.sha256: entry.kind for entry in read_catalogue(run.gguf)}
+    found = []
+    for path in sorted(run.gguf.glob("*.gguf")):
+        digest = sha256_path(path)
+        # What was put there by hand is in no catalogue; its name says what it is taken for.
+        named: FileKind = "base" if path == run.base_gguf else "merged" if path == run.merged_gguf else "adapter"
+        kind = kinds.get(digest, named)
+        found.append(ExportedFile(file=str(path), kind=kind, bytes=path.stat().st_size, sha256=digest))
+    return tuple(found)
 
 
 def _verification(run: RunFolder) -> VerificationStatus | None:
@@ -244,7 +254,7 @@ def _lines(status: RunStatus) -> list[tuple[str, str]]:
         lines.append(("stopped", f"{ended}; run the same command again to go on"))
     lines += [
         (
-            "base" if Path(item.file).name == "base.gguf" else "adapter",
+            item.kind,
             f"{item.file}  {item.bytes / 1e6:.1f} MB  {short_hash(item.sha256)}",
         )
         for item in status.adapters

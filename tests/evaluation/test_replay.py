@@ -141,6 +141,7 @@ def promoted(made: Made) -> tuple[Config, str]:
     return config, promote(config, force="test").name
 
 
+@pytest.mark.usefixtures("any_file_loads")
 def test_the_promoted_model_is_the_next_incumbent(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """A monthly retrain is compared with what acts, not with the incumbent of the very first month."""
     run = made[1]
@@ -153,6 +154,7 @@ def test_the_promoted_model_is_the_next_incumbent(made: Made, monkeypatch: pytes
     assert f"{summary.candidate.name} against {first} (active in live.state)" in summary.headline
 
 
+@pytest.mark.usefixtures("any_file_loads")
 def test_looking_again_after_a_promotion_compares_the_same_two(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     before = go(made, monkeypatch, FakeEngine())[0]
     inputs = {name: sha256_path(path) for name, path in STAGE.inputs(*made).items()}
@@ -231,7 +233,7 @@ def test_rows_the_training_saw_are_refused_or_marked(made: Made, monkeypatch: py
     train_end = datetime.fromisoformat(read_json(run.file("dataset", "manifest.json"))["train_end"])
     first = train_end + timedelta(hours=config.labels.horizon)
     early = with_tables(config, replay={"start": first - timedelta(hours=1)})
-    with pytest.raises(InputError, match="the end of the training data plus purge"):
+    with pytest.raises(InputError, match=r"the end of the training data plus dataset\.embargo"):
         go((early, run), monkeypatch, FakeEngine())
     assert not held_out_rows(with_tables(config, replay={"start": first}), train_end)[1]
     forced = with_tables(early, replay={"force": True})
@@ -239,6 +241,40 @@ def test_rows_the_training_saw_are_refused_or_marked(made: Made, monkeypatch: py
     assert summary.forced
     assert rows["forced"].all()
     assert "FORCED" in summary.headline
+
+
+@pytest.mark.parametrize("embargo", [0, 3, 30])
+def test_whatever_the_embargo_the_replay_may_begin_where_the_training_was_told_to_end(made: Made, embargo: int) -> None:
+    """The dataset keeps horizon and embargo free before the test period, so its first decision is always allowed."""
+    config = with_tables(made[0], dataset={"embargo": embargo})
+    assert config.dataset.test_start is not None
+    latest_end = config.dataset.test_start - config.candle * (embargo + 1)
+    rows, forced = held_out_rows(config, latest_end)
+    assert not forced
+    assert rows["decision_time"][0] >= config.dataset.test_start
+
+
+def test_context_that_differs_from_the_trainings_is_said(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replay's context files are those of the configuration, which need not be those of either training."""
+    config, run = made
+    days = pl.datetime_range(datetime(2021, 12, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC), "1d", eager=True)
+    file = run.file("fear_greed.csv")
+    pl.DataFrame({"date": days.dt.strftime("%Y-%m-%d"), "value": [20] * len(days)}).write_csv(file)
+    with_file = with_tables(config, data={"fear_greed": file})
+    for now, trained, words in (
+        (with_file, {"fear_greed": 0.0, "headlines": 0.0}, "trained on placeholders"),
+        (config, {"fear_greed": 0.9, "headlines": 0.0}, "misses what it was trained with"),
+        (with_file, {"fear_greed": 0.9, "headlines": 0.0}, ""),
+        (config, None, ""),
+    ):
+        facts = AdapterFacts(context_sources=trained)
+        monkeypatch.setattr(predictor_module, "adapter_facts", lambda _path, facts=facts: facts)
+        monkeypatch.setattr(predictor_module, "open_engine", lambda _config, _run, _path: FakeEngine())
+        reporter = SilentReporter()
+        replay(now, run, reporter)
+        said = [text for text in reporter.warnings if "data.fear_greed" in text]
+        assert len(said) == (2 if words else 0), "the incumbent's and the candidate's, or none"
+        assert all(words in text for text in said)
 
 
 def test_no_candles_no_replay(made: Made) -> None:

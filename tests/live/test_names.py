@@ -63,6 +63,7 @@ def test_older_versions_under_their_first_names_are_found(made: Made) -> None:
     assert model.sha256 == first
 
 
+@pytest.mark.usefixtures("any_file_loads")
 def test_names_of_hashes(made: Made) -> None:
     config, run = made
     assert config.incumbent.adapter is not None

@@ -263,6 +263,31 @@ def test_a_merged_candidate_is_asked_in_the_shadow_and_acts_when_promoted(merged
     trader.close()
 
 
+@pytest.mark.parametrize("what", ["nothing", "cut short", "a whole model", "of another template"])
+def test_what_does_not_load_is_not_promoted_even_by_force(
+    what: str, settings: list[str], random_base: Path, tmp_path: Path
+) -> None:
+    """A reason replaces the verdict, which says that the model was asked; not the model."""
+    run = RunFolder(set_up(settings, tmp_path).run.folder)
+    own = [f"run.folder={tmp_path / 'run'}", f"live.state={tmp_path / 'active.json'}"]
+    config = set_up([*settings, *own], tmp_path)
+    made = RunFolder(config.run.folder)
+    made.gguf.mkdir(parents=True)
+    made.base_gguf.write_bytes(run.base_gguf.read_bytes())
+    whole, lora = run.base_gguf.read_bytes(), run.adapter_gguf.read_bytes()
+    if what == "of another template":
+        shape = read_shape(random_base)
+        peft = read_adapter(make_adapter(random_base, tmp_path / "peft", seed=3), shape)
+        manifest = {"template_sha256": "f" * 64}
+        write_adapter(peft, shape, made.adapter_gguf, number_format="F32", manifest=manifest, name="x")
+    else:
+        content = {"nothing": b"no model", "cut short": lora[: len(lora) // 2], "a whole model": whole}[what]
+        made.adapter_gguf.write_bytes(content)
+    with pytest.raises(InputError, match=r"custom-trading-lora\.gguf: "):
+        promote(config, force="test")
+    assert not config.live.state.exists()
+
+
 def test_a_whole_model_is_no_override(settings: list[str], tmp_path: Path) -> None:
     config = set_up(settings, tmp_path)
     trader = Trader(config)

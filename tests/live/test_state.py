@@ -17,6 +17,8 @@ from candletune.live.models import active_model, named_model
 from candletune.runs import RunFolder
 from stage_entries import record_stage
 
+pytestmark = pytest.mark.usefixtures("any_file_loads")
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:

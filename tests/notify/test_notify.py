@@ -252,6 +252,7 @@ def test_a_receiver_that_is_down_stops_no_stage(tmp_path: Path) -> None:
     assert [SECRET in line for line in reporter.warnings] == [False]
 
 
+@pytest.mark.usefixtures("any_file_loads")
 def test_promotion_and_rollback_tell(receiver: Receiver, tmp_path: Path) -> None:
     exported = tmp_path / "run" / "gguf" / "custom-trading-lora.gguf"
     exported.parent.mkdir(parents=True)

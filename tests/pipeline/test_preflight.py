@@ -243,6 +243,12 @@ PLANTED: dict[str, tuple[Plant, tuple[str, ...]]] = {
     "incumbent of another template": (other_template, ("old.gguf", "template")),
     "state broken": (broken_state, ("active.json",)),
     "context too short": (settings("engine.context=40"), ("engine.context", "40")),
+    "no room for an answer": (settings("engine.max_tokens=2040"), ("engine.context", "engine.max_tokens wants 2040")),
+    "answers cut off": (settings("engine.max_tokens=12"), ("engine.max_tokens", "verify.min_parsed")),
+    "replay in the embargo": (
+        settings("replay.start=2022-05-01T00:00", "dataset.test_start=2022-05-01T10:00"),
+        ("replay.start", "embargo"),
+    ),
     "sequence too short": (settings("train.max_sequence_length=40"), ("train.max_sequence_length", "40")),
     "run folder below a file": (below_a_file("run.folder", "run"), ("occupied", "choose another")),
     "state below a file": (below_a_file("live.state", "live/active.json"), ("live.state", "occupied")),

@@ -9,6 +9,8 @@ from rich.console import Console
 from candletune.artifacts import Verdict
 from candletune.config import Config
 from candletune.evaluation.live import live_view
+from candletune.gguf.catalogue import CatalogueEntry, record
+from candletune.hashes import sha256_path
 from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.status import RunStatus, print_status, status_of
@@ -60,6 +62,21 @@ def test_the_base_is_no_adapter(made: tuple[Config, RunFolder]) -> None:
         (folder / name).write_bytes(name.encode())
     lines = [line for line in shown(status_of(*made)).splitlines() if ".gguf" in line]
     assert [line.split()[0] for line in lines] == ["base", "adapter"]
+
+
+def test_a_merged_model_is_no_adapter(made: tuple[Config, RunFolder]) -> None:
+    """By the catalogue, older versions under their own names too; by its name what was put there by hand."""
+    folder = made[1].file("gguf")
+    folder.mkdir(exist_ok=True)
+    older = folder / "custom-trading-merged-20260101-00000000.gguf"
+    older.write_bytes(b"older")
+    (folder / "custom-trading-merged.gguf").write_bytes(b"newer")
+    name, digest = "custom-trading-merged.gguf", sha256_path(older)
+    record(folder, CatalogueEntry(file=name, sha256=digest, kind="merged", exported="2026-01-01T00:00:00+00:00"))
+    found = status_of(*made)
+    kinds = {Path(item.file).name: item.kind for item in found.adapters}
+    assert kinds[older.name] == kinds["custom-trading-merged.gguf"] == "merged"
+    assert sum(line.startswith("merged ") for line in shown(found).splitlines()) == 2
 
 
 def test_broken_state_is_said(made: tuple[Config, RunFolder]) -> None:

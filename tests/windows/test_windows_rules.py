@@ -249,6 +249,7 @@ def test_a_journal_with_a_torn_end_and_a_reader(tmp_path: Path, windows: Rules) 
     assert b"\r" not in path.read_bytes()
 
 
+@pytest.mark.usefixtures("any_file_loads")
 def test_promote_and_rollback(tmp_path: Path, windows: Rules) -> None:
     run: dict[str, Any] = {"run.folder": tmp_path / "run", "live.state": tmp_path / "live" / "active.json"}
     exported = tmp_path / "run" / "gguf" / "custom-trading-lora.gguf"

@@ -67,6 +67,12 @@ def ensure_tiny(config: Config, reporter: Reporter) -> Path:
     return target
 
 
+def built_tiny(config: Config) -> Path | None:
+    """The folder of a tiny base that is in the cache already; nothing is built."""
+    built = sorted(config.base.cache.expanduser().glob("tiny-*/candletune.json"))
+    return built[-1].parent if built else None
+
+
 def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
     """A byte-level BPE of `VOCABULARY` tokens with Tekken's pre-tokenization."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -33,14 +33,15 @@ def held_out_rows(config: Config, train_end: datetime, test_start: datetime | No
         InputError: the range reaches into the training data, or holds nothing.
     """
     start = config.replay.start or config.dataset.test_start or test_start
-    earliest = train_end + config.horizon
+    # `train_end` is where the last outcome was known; what the dataset keeps free behind it is the embargo.
+    earliest = train_end + config.candle * config.dataset.embargo
     if start is None:
         start = earliest
     forced = start < earliest
     if forced and not config.replay.force:
         raise InputError(
             f"replay.start: {start:%Y-%m-%d %H:%M} is before {earliest:%Y-%m-%d %H:%M}, the end of the training data "
-            "plus purge; start later, or set replay.force=true and have every row marked"
+            "plus dataset.embargo; start later, or set replay.force=true and have every row marked"
         )
     rows = decision_rows(config, start=start, end=config.replay.end)
     if rows.is_empty():

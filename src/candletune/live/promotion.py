@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from candletune.artifacts import JudgedModel, LiveState, ServedModel, StateChange
 from candletune.config import Config
-from candletune.decide import Model
+from candletune.decide import Model, Predictor
 from candletune.errors import InputError, UsageError
 from candletune.files import copy, make_folder, remove
 from candletune.gguf.catalogue import versioned_name
@@ -40,7 +40,7 @@ def promote(config: Config, *, force: str | None = None) -> Model:
 
     Raises:
         CheckFailed: no verdict of `promote` under the full criteria is about this candidate over this incumbent.
-        InputError: the candidate or the verdict is missing.
+        InputError: the candidate or the verdict is missing; or, with `force`, the candidate does not load.
         UsageError: the candidate acts already, or the forced reason is empty.
     """
     path = config.live.state
@@ -56,6 +56,7 @@ def promote(config: Config, *, force: str | None = None) -> Model:
         if force is None:
             reason = check_verdict(run, candidate, active)
         else:
+            check_loads(config, run, candidate)  # a verdict says that it was asked; a reason does not
             reason = force.strip()
         if not path.exists():
             state.write(path)  # before any copy: copies without a state file mean that it was lost
@@ -71,6 +72,19 @@ def promote(config: Config, *, force: str | None = None) -> Model:
             }
         ).write(path)
     return kept
+
+
+def check_loads(config: Config, run: RunFolder, candidate: Model) -> None:
+    """Load the candidate as `signal` would, and free it again.
+
+    Raises:
+        InputError: it is no usable GGUF, of another base or template, or there is no base to load it over.
+    """
+    predictor = Predictor(config, run)
+    try:
+        predictor.load(candidate)
+    finally:
+        predictor.close()
 
 
 def rollback(config: Config, *, reason: str = "") -> Model:

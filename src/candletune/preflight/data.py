@@ -86,13 +86,16 @@ def _replay_range(config: Config, period: TestPeriod) -> Iterator[Finding]:
 
 def _overlap(config: Config, period: TestPeriod, start: datetime) -> Iterator[Finding]:
     """The replay starts behind the last time that training may look at."""
-    last_decision = period.start - config.horizon - config.candle * (config.dataset.embargo + 1)
-    if start <= last_decision:
+    waits = config.horizon + config.candle * config.dataset.embargo
+    last_decision = period.start - waits - config.candle
+    # Outcome and embargo of the last decision reach this far; the replay refuses to begin before.
+    if start < last_decision + waits:
         yield Finding(
             "problem",
             "replay",
-            f"replay.start: {_when(start)} lies in what will be trained on (until {_when(last_decision)}); start at "
-            f"{_when(period.start)} or later, or set replay.force=true and have every row marked",
+            f"replay.start: {_when(start)} lies in what will be trained on (until {_when(last_decision)}), its "
+            f"outcomes or the embargo; start at {_when(period.start)} or later, or set replay.force=true and have "
+            "every row marked",
             exit_code=2,
         )
 

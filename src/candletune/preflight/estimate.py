@@ -95,8 +95,9 @@ def _measured(config: Config, run: RunFolder) -> dict[str, float]:
 def _base_at_hand(config: Config) -> Path | None:
     """The base's folder when its weights are on this machine."""
     if config.base.model == "tiny":
-        built = sorted(config.base.cache.expanduser().glob("tiny-*/candletune.json"))
-        return built[-1].parent if built else None
+        from candletune.base.tiny import built_tiny
+
+        return built_tiny(config)
     try:
         path = known_base(config).path
     except CandletuneError:

@@ -5,7 +5,7 @@ model is served exactly what it was trained on. What the keys are, and how each 
 the fields (`candletune.fields`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from candletune.errors import InputError
@@ -109,6 +109,32 @@ def untrained_sources(context: Mapping[str, Any], trained: Mapping[str, float] |
                 f"context.{', '.join(speaking)}: the model was trained on placeholders here (data.{source} was not "
                 "set, or told nothing), so its answer to a real value means little"
             )
+    return sentences
+
+
+def differing_sources(
+    now: Mapping[str, float], trained: Mapping[str, float] | None, shown: Container[str]
+) -> list[str]:
+    """A sentence for each context file that told something in training and is silent now, or the other way round.
+
+    Args:
+        now: `context_sources` of the contexts that are asked about.
+        trained: `context_sources` of the training examples; None when the adapter does not say.
+        shown: the keys that the template shows; files that it shows nothing of make no difference.
+    """
+    if trained is None:
+        return []
+    sentences = []
+    for source, names in _source_keys().items():
+        if not any(name in shown for name in names):
+            continue
+        share = now.get(source, 0.0)
+        before = trained.get(source, 0.0)
+        told = f"data.{source} tells something in {share:.0%} of the rows, and did in {before:.0%} of the training's"
+        if share >= LEAST_KNOWN > before:
+            sentences.append(f"{told}: the model was trained on placeholders here; unset it, or train with it")
+        elif before >= _OFTEN and share < LEAST_KNOWN:
+            sentences.append(f"{told}: the model misses what it was trained with; set the file")
     return sentences
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from candletune.artifacts import DatasetManifest
 from candletune.config import Config, DatasetConfig, ReplayConfig
 from candletune.console import Reporter
 from candletune.dataset.period import find_test_period
 from candletune.errors import InputError, UsageError
-from candletune.files import copy, read_json
+from candletune.files import copy
 from candletune.market.candles import find_candle_file, open_times, ticker_of
 from candletune.runs import MANIFEST, RunFolder
 from candletune.stages import STAGES, stage
@@ -63,12 +64,11 @@ def last_training(run: RunFolder) -> LastTraining:
         raise InputError(f"{run.path}: nothing was trained here yet; run `candletune run` first")
     at = datetime.fromisoformat(entries["dataset"].finished)
     done = [datetime.fromisoformat(entries[name].finished) for name in STAGES if name in entries]
-    manifest = read_json(run.dataset_manifest)
-    until, start = manifest.get("candles_until"), manifest.get("test_start")
+    manifest = DatasetManifest.read(run.dataset_manifest)
     return LastTraining(
         # Datasets of older versions do not say it: then the candles that had closed by then.
-        until=at if until is None else datetime.fromisoformat(until),
-        test_start=None if start is None else datetime.fromisoformat(start),
+        until=manifest.candles_until or at,
+        test_start=manifest.test_start,
         finished=len(done) == len(STAGES) and min(done) >= at,
         at=at,
     )
