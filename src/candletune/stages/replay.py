@@ -5,7 +5,7 @@ on behind the last row on disk.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +16,12 @@ from candletune.artifacts import DatasetManifest, ExportSummary, JudgedModel, Re
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import candle_files, held_out_rows
-from candletune.decide import Model, Predictor, bare_base
+from candletune.decide import Model, Predictor, bare_base, differing_context, told_in
 from candletune.engines import base_gguf
 from candletune.files import atomic_path, move, read_json, remove, write_json
 from candletune.hashes import fingerprint, sha256_path
 from candletune.journal import Journal, Role, Row, Side, read_frame
 from candletune.live.models import candidate_model, compared_incumbent
-from candletune.prompts.context import context_of, context_sources, differing_sources
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
@@ -54,7 +53,10 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     try:
         for model in (incumbent, candidate):
             predictor.load(model)  # a wrong file is refused before the first row
-        _warn_of_context(rows, (incumbent, candidate), predictor, reporter)
+        told = told_in(rows.iter_rows(named=True))
+        for model in (incumbent, candidate):
+            for sentence in differing_context(predictor.facts(model), told, predictor.template):
+                reporter.warn(f"{model.name}: {sentence}")
         journal = Journal(run.journal)
         with reporter.task("replay", len(rows)) as task:
             task.advance(done)
@@ -81,14 +83,6 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
         predictor.close()
     models = {Role.INCUMBENT: incumbent, Role.CANDIDATE: candidate}
     return _summary(rows, models, named_in, forced, round(time.monotonic() - start, 3))
-
-
-def _warn_of_context(rows: pl.DataFrame, models: Iterable[Model], predictor: Predictor, reporter: Reporter) -> None:
-    """Say so when a context file tells a model something that its training never had, or nothing where it had it."""
-    now = context_sources(map(context_of, rows.iter_rows(named=True)))
-    for model in models:
-        for sentence in differing_sources(now, predictor.facts(model).context_sources, predictor.template.shown_keys):
-            reporter.warn(f"{model.name}: {sentence}")
 
 
 def _sides(predictor: Predictor, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
