@@ -1,5 +1,6 @@
 """Small models with random weights of every architecture, and tokenizers with the splitting rules they come with."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def random_model(name: str, *, spread: float = 0.15, **changes: Any) -> Any:
     return model.eval()
 
 
-def random_tokenizer(rule: str, texts: list[str]) -> Any:
+@cache
+def random_tokenizer(rule: str, texts: tuple[str, ...]) -> Any:
     """A byte-level BPE trained on texts, split by the rule that llama.cpp calls `rule`."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -163,5 +165,5 @@ def random_tokenizer(rule: str, texts: list[str]) -> Any:
 def random_base(name: str, folder: Path, texts: list[str]) -> Path:
     """The model and its tokenizer, saved to a folder."""
     random_model(name).save_pretrained(folder)
-    random_tokenizer(rule_of(name), texts).save_pretrained(folder)
+    random_tokenizer(rule_of(name), tuple(texts)).save_pretrained(folder)
     return folder

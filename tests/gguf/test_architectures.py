@@ -116,7 +116,8 @@ def of_llama_cpp(base: Path, adapter: Path | None, rows: Sequence[list[int]]) ->
 
     lora = None if adapter is None else str(adapter)
     # Keys and values in float32 (type 0): what is compared is the model, not its cache.
-    model = Llama(str(base), lora_path=lora, n_ctx=512, logits_all=True, n_threads=1, type_k=0, type_v=0, verbose=False)
+    settings: dict[str, Any] = {"type_k": 0, "type_v": 0, "n_threads": 1, "n_threads_batch": 1}
+    model = Llama(str(base), lora_path=lora, n_ctx=512, logits_all=True, verbose=False, **settings)
     found = []
     for row in rows:
         model.reset()  # type: ignore[no-untyped-call]
