@@ -140,12 +140,41 @@ class Config(Table):
                 raise ValueError(f"data.context_timeframes: {other} is not a longer multiple of {self.data.timeframe}")
         if self.train.batch_size > self.train.effective_batch:
             raise ValueError("train.batch_size: larger than train.effective_batch")
+        self._check_base()
         if self.train.soft_target and (self.labels.method != "fixed" or self.labels.shuffle):
             raise ValueError(
                 "train.soft_target: made from the realised return and labels.threshold, so it needs "
                 "labels.method=fixed and labels.shuffle=false; set it to 0"
             )
         return self
+
+    @property
+    def trains_over_gguf(self) -> bool:
+        """Whether training works on the blocks of the base's GGUF."""
+        return self.base.is_gguf or self.train.quantization == "gguf"
+
+    @property
+    def builds_tiny(self) -> bool:
+        """Whether the base is the tiny one, which is built on first use."""
+        return self.base.model == "tiny" and not self.trains_over_gguf
+
+    def _check_base(self) -> None:
+        """What a base as GGUF cannot do."""
+        if not self.base.model and self.base.gguf is None:
+            raise ValueError("base.model: empty; name a model or a folder, or set base.gguf")
+        if self.train.quantization == "gguf" and self.base.gguf is None and not self.base.is_gguf:
+            raise ValueError("train.quantization: gguf trains over base.gguf, which is not set")
+        if self.base.is_gguf and self.train.quantization in ("nf4", "fp4"):
+            raise ValueError(
+                f"train.quantization: {self.train.quantization} quantizes a base.model in safetensors; over a GGUF "
+                "alone set it to auto or none"
+            )
+        if self.trains_over_gguf and self.export.kind == "merged":
+            raise ValueError(
+                "export.kind: merged is written from a base.model in safetensors; over a GGUF set it to adapter"
+            )
+        if self.trains_over_gguf and self.verify.reference == "nf4":
+            raise ValueError("verify.reference: nf4 needs a base.model in safetensors; over a GGUF set it to float")
 
 
 def load_config(

@@ -226,7 +226,7 @@ def _expanded(path: Path, source: str) -> Path:
 
 def _folder_or_name(value: str, folder: Path) -> str:
     """A folder as its absolute path; a name on the hub, or `tiny`, as it is."""
-    if not value or value == "tiny":
+    if not value or value in ("tiny", "smollm2"):
         return value
     marked = value.startswith(("~", ".")) or Path(value).is_absolute() or PureWindowsPath(value).is_absolute()
     path = folder / _expanded(Path(value), FOLDER_OR_NAME)

@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from candletune.config_types import Positive, Share, Table, Timeframe, TrainingEngineName, UtcTime, timeframe_minutes
+
+SMOLLM2 = "smollm2"
+"""A pretrained base that a package of the Python index carries as GGUF (see `base/packaged.py`)."""
 
 
 class DataConfig(Table):
@@ -71,13 +74,32 @@ class DatasetConfig(Table):
 class BaseConfig(Table):
     """The base model."""
 
-    model: str = Field("mistralai/Ministral-8B-Instruct-2410", description="hub name, folder, or `tiny`")
-    gguf: Path | None = Field(None, description="the base as GGUF; none: written from `base.model`")
+    model: str = Field(
+        "mistralai/Ministral-8B-Instruct-2410",
+        description="hub name, folder, `tiny` or `smollm2`; left out beside `base.gguf`: that file is the whole base",
+    )
+    gguf: Path | None = Field(
+        None,
+        description="the base as GGUF; trained over when `base.model` is left out; none: written from `base.model`",
+    )
     revision: str | None = Field(None, description="hub revision")
     chat: Literal["auto", "template", "mistral"] = Field(
         "auto", description="auto: the base's chat template, `[INST]..[/INST]` where it has none; or one of the two"
     )
     cache: Path = Field(Path("~/.cache/candletune"), description="where the tiny base is kept")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gguf_alone(cls, values: Any) -> Any:
+        """A GGUF without a model beside it is the whole base; an empty name says so."""
+        if isinstance(values, dict) and values.get("gguf") is not None and "model" not in values:
+            return values | {"model": ""}
+        return values
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the base is a GGUF and nothing else: no folder, no second copy."""
+        return self.model in ("", SMOLLM2)
 
 
 class PromptConfig(Table):
@@ -93,7 +115,11 @@ class TrainConfig(Table):
     lora_alpha: Positive = Field(16, description="scaling numerator; the update is scaled by alpha / rank")
     target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="adapted projections")
     dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout")
-    quantization: Literal["nf4", "fp4", "none"] = Field("nf4", description="storage of the frozen base weights")
+    quantization: Literal["auto", "gguf", "nf4", "fp4", "none"] = Field(
+        "auto",
+        description="storage of the frozen base weights; gguf: the blocks of base.gguf, which llama.cpp serves; auto: "
+        "gguf where the base is a GGUF alone, else nf4",
+    )
     double_quant: bool = Field(True, description="quantize the quantization constants too")
     epochs: float = Field(3.0, gt=0, description="passes over the train split")
     max_steps: int = Field(0, ge=0, description="optimizer steps; 0: as many as `epochs` needs")
@@ -148,7 +174,9 @@ class VerifyConfig(Table):
     max_probability_gap: float = Field(0.05, gt=0, description="largest decision-probability difference allowed")
     max_quantized_gap: float = Field(0.25, gt=0, description="the same over a quantized base (Q4_K_M and the like)")
     reference: Literal["float", "nf4", "none"] = Field(
-        "float", description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none"
+        "float",
+        description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none; over a GGUF base "
+        "float is the model as trained",
     )
     min_classes: Annotated[int, Field(ge=1, le=3)] = Field(
         2, description="different decisions expected; fewer is a finding, not a fault"

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from candletune.base.load import storage_of
 from candletune.config import Config, load_config, timeframe_minutes
 from candletune.config_file import commented_toml
 from candletune.config_source import parse_assignment
 from candletune.errors import UsageError
 
 
-def test_defaults_are_the_plans() -> None:
+def test_defaults_are_the_plans(tmp_path: Path) -> None:
     config = Config()
     train = config.train
     assert (train.lora_rank, train.lora_alpha, train.target_modules) == (8, 16, ("q_proj", "v_proj"))
     assert (train.dropout, train.epochs, train.effective_batch) == (0.05, 3.0, 32)
     assert (train.learning_rate, train.schedule, train.warmup) == (2e-4, "cosine", 0.03)
-    assert (train.quantization, train.double_quant, train.optimizer) == ("nf4", True, "paged_adamw_8bit")
+    stored = storage_of(train.quantization, tmp_path)
+    assert (stored, train.double_quant, train.optimizer) == ("nf4", True, "paged_adamw_8bit")
     assert (train.gradient_checkpointing, train.bf16, train.max_sequence_length) == (True, True, 2048)
     assert (config.labels.horizon, config.labels.threshold) == (12, 0.02)
     assert (config.dataset.per_class, config.dataset.eval_fraction) == (1000, 0.1)

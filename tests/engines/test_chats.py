@@ -10,7 +10,7 @@ import pytest
 
 from adapters import make_adapter
 from candletune.base.chat import DecisionTokens, decision_tokens, encode_example, encode_prompt
-from candletune.base.tokenizer import chat_format, load_tokenizer
+from candletune.base.tokenizer import load_tokenizer
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.engines import open_engine, sampling
@@ -77,7 +77,7 @@ def test_training_and_serving_have_the_same_ids_in_another_chat(
 ) -> None:
     config = settings(f"base.model={turns}")
     tokenizer = load_tokenizer(turns)
-    chat = chat_format(config, tokenizer)
+    chat = tokenizer.chat(config.base.chat)
     assert (chat.texts, chat.bos_tokens) == (TURNS_CHAT, 2)
     served = LlamaCppEngine(gguf_of(turns, tmp_path / "base.gguf", chat.texts), config.engine)
     reference = TransformersEngine(config, turns)

@@ -9,7 +9,7 @@ import torch
 
 from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.load import load_base
-from candletune.base.tokenizer import Tokenizer, chat_format, load_tokenizer
+from candletune.base.tokenizer import FolderTokenizer, load_tokenizer
 from candletune.config import load_config
 from candletune.errors import InputError
 from candletune.training.examples import TokenizedExample, shorten, soft_shares, soften, tokenize
@@ -17,12 +17,16 @@ from candletune.training.loss import answer_loss
 
 
 @pytest.fixture(scope="module")
-def tokenizer(random_base: Path) -> Tokenizer:
-    return load_tokenizer(random_base)
+def tokenizer(random_base: Path) -> FolderTokenizer:
+    found = load_tokenizer(random_base)
+    assert isinstance(found, FolderTokenizer)
+    return found
 
 
-def tokenized(tokenizer: Tokenizer, base: Path, prompt: str, completion: str, limit: int = 2048) -> TokenizedExample:
-    chat = chat_format(load_config(None, [f"base.model={base}"]), tokenizer)
+def tokenized(
+    tokenizer: FolderTokenizer, base: Path, prompt: str, completion: str, limit: int = 2048
+) -> TokenizedExample:
+    chat = tokenizer.chat("auto")
     examples, _ = tokenize(
         [prompt],
         [completion],
@@ -36,7 +40,7 @@ def tokenized(tokenizer: Tokenizer, base: Path, prompt: str, completion: str, li
 
 
 def test_the_sequence_is_the_contracts(
-    tokenizer: Tokenizer, random_base: Path, texts: tuple[list[str], list[str]]
+    tokenizer: FolderTokenizer, random_base: Path, texts: tuple[list[str], list[str]]
 ) -> None:
     prompt, completion = texts[0][0], texts[1][0]
     example = tokenized(tokenizer, random_base, prompt, completion)
@@ -58,7 +62,7 @@ def test_the_sequence_is_the_contracts(
 
 
 def test_headlines_give_way_and_answers_never(
-    tokenizer: Tokenizer, random_base: Path, texts: tuple[list[str], list[str]]
+    tokenizer: FolderTokenizer, random_base: Path, texts: tuple[list[str], list[str]]
 ) -> None:
     bare = texts[0][0]
     assert "Headlines: N/A" in bare
@@ -74,12 +78,12 @@ def test_headlines_give_way_and_answers_never(
     assert shorten("Headlines: N/A\nx") is None
 
 
-def test_control_tokens_in_a_prompt_are_refused(tokenizer: Tokenizer, random_base: Path) -> None:
+def test_control_tokens_in_a_prompt_are_refused(tokenizer: FolderTokenizer, random_base: Path) -> None:
     with pytest.raises(InputError, match=r"control token \[/INST\]"):
         tokenized(tokenizer, random_base, "x [/INST] DECISION: BUY", "DECISION: BUY - x")
 
 
-def test_a_completion_without_a_decision_is_refused(tokenizer: Tokenizer, random_base: Path) -> None:
+def test_a_completion_without_a_decision_is_refused(tokenizer: FolderTokenizer, random_base: Path) -> None:
     with pytest.raises(InputError, match="does not begin with"):
         tokenized(tokenizer, random_base, "x", "I would BUY")
 
@@ -95,7 +99,7 @@ def test_soft_shares() -> None:
 
 
 def test_a_soft_loss_is_the_mix_of_hard_ones(
-    tokenizer: Tokenizer, random_base: Path, texts: tuple[list[str], list[str]]
+    tokenizer: FolderTokenizer, random_base: Path, texts: tuple[list[str], list[str]]
 ) -> None:
     """Cross-entropy is linear in its target: the soft loss must be the shares' mean of the three hard losses."""
     config = load_config(None, ["train.quantization=none", "train.device=cpu"]).train

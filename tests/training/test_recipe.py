@@ -13,7 +13,7 @@ import torch
 
 from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.tokenizer import load_tokenizer
-from candletune.config import Config, TrainConfig, load_config
+from candletune.config import TrainConfig, load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.training.checkpoints import latest_checkpoint, prepare_checkpoints, step_of
@@ -97,10 +97,7 @@ class Bench:
 
 
 def load_chat(base: Path) -> Any:
-    from candletune.base.tokenizer import chat_format
-
-    config: Config = load_config(None, [f"base.model={base}"])
-    return chat_format(config, load_tokenizer(base))
+    return load_tokenizer(base).chat("auto")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
-"""Resolve `base.model` to a local folder: `tiny`, a folder, or a name on the Hugging Face hub."""
+"""Resolve the base to what is on this machine: a folder (`tiny`, one's own, the hub's), or a GGUF."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from candletune.base.packaged import PACKAGED, packaged_gguf
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import InputError
+from candletune.gguf.shape import base_shape
 from candletune.hashes import sha256_bytes, sha256_path
+from candletune.model_shape import ModelShape
 
 TINY = "tiny"
 
@@ -16,23 +19,66 @@ class Base:
     """A base model on disk.
 
     Attributes:
-        path: folder with config.json, safetensors and tokenizer.
-        name: as configured.
-        sha256: hash of its weights' index or file and of its configuration and tokenizer.
+        path: folder with config.json, safetensors and tokenizer; or a GGUF, which holds all of that.
+        name: as configured; a GGUF's file name where it has no other.
+        sha256: of the GGUF; of a folder's weights, configuration and tokenizer.
     """
 
     path: Path
     name: str
     sha256: str
 
+    @property
+    def shape(self) -> ModelShape:
+        """Its sizes."""
+        return base_shape(self.path)
 
-def resolve_base(config: Config, reporter: Reporter) -> Base:
-    """The base model's folder; builds the tiny one, downloads a hub model (safetensors and text files only).
+
+def served_gguf(config: Config) -> Path | None:
+    """The base's GGUF where one is given (`base.gguf`, a packaged base); None where `export` writes it.
 
     Raises:
-        InputError: no such folder or model, gated without access, no network, or no safetensors weights.
+        InputError: a packaged base is not installed.
+    """
+    if config.base.gguf is not None:
+        return config.base.gguf
+    return packaged_gguf(config.base.model) if config.base.model in PACKAGED else None
+
+
+def trained_gguf(config: Config) -> Path | None:
+    """The GGUF that training works on; None where `base.model` is trained in another form.
+
+    Raises:
+        InputError: a packaged base is not installed.
+    """
+    return served_gguf(config) if config.trains_over_gguf else None
+
+
+def base_files(config: Config) -> dict[str, Path]:
+    """What a stage that reads the trained base depends on, by configuration key: its folder or GGUF; none: the hub's.
+
+    Raises:
+        InputError: a packaged base is not installed.
+    """
+    gguf = trained_gguf(config)
+    if gguf is not None:
+        return {"base.gguf": gguf}
+    folder = Path(config.base.model).expanduser()
+    return {"base.model": folder} if folder.is_dir() else {}
+
+
+def resolve_base(config: Config, reporter: Reporter) -> Base:
+    """The base that is trained; builds the tiny one, downloads a hub model (safetensors and text files only).
+
+    Raises:
+        InputError: no such folder, file or model, gated without access, no network, or no safetensors weights.
     """
     name = config.base.model
+    gguf = trained_gguf(config)
+    if gguf is not None:
+        if not gguf.is_file():
+            raise InputError(f"{gguf}: no such file; check base.gguf")
+        return Base(gguf, name or gguf.name, sha256_path(gguf))
     if name == TINY:
         from candletune.base.tiny import ensure_tiny
 

@@ -1,71 +1,84 @@
 """A GGUF as a Transformers model: configuration from its metadata, weights left in their blocks.
 
-Only the architectures of `ARCHITECTURES` are built. Names come from gguf's own `TensorNameMap`. llama.cpp keeps the
+Only architectures that are known in full are built. Names come from gguf's own `TensorNameMap`. llama.cpp keeps the
 query and key rows of its `llama` architecture interleaved for its rotary embedding; they are put back in order, which
 moves whole rows of blocks and changes no bit.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import gguf
 from candletune.base.packed import PackedEmbedding, PackedLinear
 from candletune.errors import InputError
 from candletune.gguf.dequantize import BLOCK_TYPES, dequantize
 from candletune.gguf.header import Header, TensorEntry, read_header
+from candletune.gguf.names import LINEAR_LAYERS, expected_sizes, gguf_name
+from candletune.gguf.shape import header_shape
+from candletune.model_shape import ModelShape
 from gguf import GGMLQuantizationType
-
-ARCHITECTURES: Final = {
-    "llama": ("llama", gguf.MODEL_ARCH.LLAMA),
-    "qwen2": ("qwen2", gguf.MODEL_ARCH.QWEN2),
-    "qwen3": ("qwen3", gguf.MODEL_ARCH.QWEN3),
-}
-"""`general.architecture` -> Transformers' model type, gguf's architecture. Mistral's GGUFs say `llama`."""
 
 
 def config_of(header: Header) -> Any:
     """The Transformers configuration of a base GGUF.
 
     Raises:
-        InputError: another architecture, or a size is missing.
+        InputError: see `candletune.gguf.shape.header_shape`.
     """
     from transformers import AutoConfig
 
-    name = header.fields.get("general.architecture")
-    if name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise InputError(f"{header.path}: architecture {name!r} cannot be trained; supported are {known}")
-    model_type, _ = ARCHITECTURES[name]
-
-    def size(key: str, default: Any = None) -> Any:
-        value = header.fields.get(f"{name}.{key}", default)
-        if value is None:
-            raise InputError(f"{header.path}: lacks {name}.{key}; it is no complete base model, download it again")
-        return value
-
-    names = {entry.name: entry for entry in header.tensors}
-    hidden, heads = size("embedding_length"), size("attention.head_count")
-    return AutoConfig.for_model(
-        model_type,
-        vocab_size=names["token_embd.weight"].sizes[1] if "token_embd.weight" in names else 0,
-        hidden_size=hidden,
-        intermediate_size=size("feed_forward_length"),
-        num_hidden_layers=size("block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=size("attention.head_count_kv", heads),
-        head_dim=size("attention.key_length", hidden // heads),
-        rms_norm_eps=size("attention.layer_norm_rms_epsilon"),
-        max_position_embeddings=size("context_length"),
-        rope_parameters={"rope_type": "default", "rope_theta": size("rope.freq_base", 10_000.0)},
-        tie_word_embeddings="output.weight" not in names,
-        attention_bias="blk.0.attn_q.bias" in names,
+    shape = header_shape(header)
+    found = AutoConfig.for_model(
+        shape.architecture.model_type,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_size,
+        rms_norm_eps=shape.rms_epsilon,
+        max_position_embeddings=shape.context,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_base},
+        tie_word_embeddings=shape.tied,
+        attention_bias=any(entry.name == "blk.0.attn_q.bias" for entry in header.tensors),
     )
+    found.architectures = [shape.architecture.model_class]
+    return found
+
+
+def check_packed(path: Path, adapted: Sequence[str]) -> ModelShape:
+    """Refuse, before anything is trained, a base GGUF that could not be; only its header is read.
+
+    Args:
+        path: the GGUF.
+        adapted: linear layers that are to be trained (`train.target_modules`).
+
+    Raises:
+        InputError: another architecture, a matrix is missing or of another size or of a type that cannot be expanded,
+            or a layer to adapt does not exist.
+    """
+    header = read_header(path)
+    shape = header_shape(header)
+    if unknown := [name for name in adapted if name not in LINEAR_LAYERS]:
+        raise InputError(
+            f"train.target_modules: {path.name} has no {unknown[0]}; choose among {', '.join(LINEAR_LAYERS)}"
+        )
+    source = _Tensors(header, shape, "cpu")
+    for layer in range(shape.layers):
+        for name in LINEAR_LAYERS:
+            part = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
+            rows, columns = expected_sizes(name, shape)
+            source.checked(f"model.layers.{layer}.{part}.{name}", (columns, rows))
+    for name in ("model.embed_tokens", *(() if shape.tied else ("lm_head",))):
+        source.checked(name, (shape.hidden, shape.vocabulary))
+    return shape
 
 
 def load_packed(path: Path, device: str, dtype: torch.dtype) -> Any:
@@ -82,15 +95,15 @@ def load_packed(path: Path, device: str, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
     header = read_header(path)
-    config = config_of(header)
+    shape, config = header_shape(header), config_of(header)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    source = _Tensors(header, config, device)
+    source = _Tensors(header, shape, device)
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             if name == "lm_head" and config.tie_word_embeddings:
                 continue
-            _replace(model, name, source.linear(name, module))
+            _replace(model, name, source.linear(name, module, dtype))
         elif isinstance(module, nn.Embedding):
             _replace(model, name, source.embedding(name, dtype))
     for name, parameter in list(model.named_parameters()):
@@ -103,7 +116,31 @@ def load_packed(path: Path, device: str, dtype: torch.dtype) -> Any:
         model.lm_head = PackedLinear(embedding.weight, embedding.kind, config.hidden_size)
     _rotate(model, source, config, device)
     model.config.use_cache = False
+    model.name_or_path = str(path)
     return model.eval()
+
+
+def expand_packed(model: Any, dtype: torch.dtype) -> None:
+    """Replace every packed matrix of a model by its numbers, once: faster where memory allows."""
+    tied = model.config.tie_word_embeddings
+    for name, module in list(model.named_modules()):
+        if isinstance(module, PackedEmbedding):
+            weight = dequantize(module.weight, module.kind).to(dtype)
+            _replace(model, name, nn.Embedding.from_pretrained(weight, freeze=True))
+        elif isinstance(module, PackedLinear) and not (tied and name == "lm_head"):
+            _replace(model, name, _plain(module.expanded(dtype), module.bias))
+    if tied:
+        _replace(model, "lm_head", _plain(model.get_input_embeddings().weight, None))
+
+
+def _plain(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A frozen linear layer over these numbers."""
+    with torch.device("meta"):
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -127,23 +164,27 @@ class _Tensors:
     """The file's tensors by Hugging Face name, read where they lie."""
 
     header: Header
-    config: Any
+    shape: ModelShape
     device: str
 
     def __post_init__(self) -> None:
         self.entries = {entry.name: entry for entry in self.header.tensors}
         self.data = np.memmap(self.header.path, mode="r", dtype=np.uint8)
-        name = self.header.fields["general.architecture"]
-        self.interleaved = name == "llama"
-        self.names = gguf.get_tensor_name_map(ARCHITECTURES[name][1], self.config.num_hidden_layers)
 
     def entry(self, name: str, suffix: str = "weight") -> TensorEntry | None:
         """The entry of a module's tensor, or None."""
-        stem = self.names.get_name(name)
-        return None if stem is None else self.entries.get(f"{stem}.{suffix}")
+        found = gguf_name(f"{name}.{suffix}", self.shape)
+        return None if found is None else self.entries.get(found)
 
     def blocks(self, entry: TensorEntry) -> Tensor:
         """A tensor's bytes (rows, bytes a row) on the device."""
+        self._check_kind(entry)
+        start = self.header.data_start + entry.offset
+        rows = math.prod(entry.sizes[1:])
+        taken = np.array(self.data[start : start + entry.nbytes].reshape(rows, -1))
+        return torch.from_numpy(taken).to(self.device)
+
+    def _check_kind(self, entry: TensorEntry) -> None:
         kind = GGMLQuantizationType(entry.kind)
         if kind not in BLOCK_TYPES:
             known = ", ".join(k.name for k in BLOCK_TYPES)
@@ -151,10 +192,18 @@ class _Tensors:
                 f"{self.header.path}: {entry.name} is of type {kind.name}, which cannot be trained over; use a base in "
                 f"one of {known}"
             )
-        start = self.header.data_start + entry.offset
-        rows = math.prod(entry.sizes[1:])
-        taken = np.array(self.data[start : start + entry.nbytes].reshape(rows, -1))
-        return torch.from_numpy(taken).to(self.device)
+
+    def checked(self, name: str, wanted: tuple[int, int]) -> TensorEntry:
+        """The weight of a module, of these sizes (inputs, outputs) and of a type that can be expanded.
+
+        Raises:
+            InputError: it is none of that.
+        """
+        entry = self.need(name)
+        if entry.sizes != wanted:
+            raise InputError(f"{self.header.path}: {entry.name} is {entry.sizes}, expected {wanted}; download it again")
+        self._check_kind(entry)
+        return entry
 
     def need(self, name: str) -> TensorEntry:
         """The weight of a module.
@@ -167,15 +216,12 @@ class _Tensors:
             raise InputError(f"{self.header.path}: lacks the weights of {name}; download the base again")
         return entry
 
-    def linear(self, name: str, module: nn.Linear) -> PackedLinear:
+    def linear(self, name: str, module: nn.Linear, dtype: torch.dtype) -> PackedLinear:
         """A linear layer, rows in Transformers' order."""
-        entry = self.need(name)
-        wanted = (module.in_features, module.out_features)
-        if entry.sizes != wanted:
-            raise InputError(f"{self.header.path}: {entry.name} is {entry.sizes}, expected {wanted}; download it again")
+        entry = self.checked(name, (module.in_features, module.out_features))
         blocks = self._in_order(name, self.blocks(entry))
         bias = self.entry(name, "bias")
-        numbers = None if bias is None else self._in_order(name, self._numbers(bias))
+        numbers = None if bias is None else self._in_order(name, self._numbers(bias)).to(dtype)
         return PackedLinear(blocks, GGMLQuantizationType(entry.kind), module.in_features, numbers)
 
     def embedding(self, name: str, dtype: torch.dtype) -> PackedEmbedding:
@@ -200,8 +246,8 @@ class _Tensors:
 
     def _in_order(self, name: str, rows: Tensor) -> Tensor:
         """Undo llama.cpp's interleaving of a head's halves."""
-        if not self.interleaved or not name.endswith(("q_proj", "k_proj")):
+        if not self.shape.architecture.interleaved or not name.endswith(("q_proj", "k_proj")):
             return rows
-        heads = self.config.num_attention_heads if name.endswith("q_proj") else self.config.num_key_value_heads
+        heads = self.shape.heads if name.endswith("q_proj") else self.shape.kv_heads
         half = len(rows) // heads // 2
         return rows.reshape(heads, half, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape).contiguous()

@@ -1,4 +1,4 @@
-"""Load a base model for training or scoring, in 4-bit or whole, without float32 copies."""
+"""Load a base model for training or scoring: packed as in its GGUF, in 4-bit or whole, without float32 copies."""
 
 import os
 import sys
@@ -36,27 +36,42 @@ def compute_type(config: TrainConfig, device: str) -> Any:
     return torch.bfloat16 if device == "cuda" and config.bf16 else torch.float32
 
 
-def load_base(path: Path, config: TrainConfig, device: str, placement: Placement | None = None) -> Any:
-    """The frozen base: NF4 linear layers, everything else in the compute type (bfloat16 on a GPU, float32 on a CPU).
+def storage_of(quantization: str, base: Path) -> str:
+    """How the frozen weights of a base are kept: `gguf`, `nf4`, `fp4` or `none`.
 
     Args:
-        path: Hugging Face folder.
+        quantization: `train.quantization`.
+        base: folder or GGUF.
+    """
+    if quantization == "auto":
+        return "gguf" if base.is_file() else "nf4"
+    return quantization
+
+
+def load_base(path: Path, config: TrainConfig, device: str, placement: Placement | None = None) -> Any:
+    """The frozen base, everything that is not packed in the compute type (bfloat16 on a GPU, float32 on a CPU).
+
+    Args:
+        path: Hugging Face folder, or a GGUF, whose blocks stay packed unless `quantization` is `none`.
         config: names quantization and compute type.
         device: `cuda` or `cpu`.
         placement: where the layers of an unquantized base go that the device does not hold; none: all on the device.
 
     Raises:
-        InputError: the folder does not hold a loadable causal model.
+        InputError: the folder or file does not hold a loadable causal model.
     """
+    storage = storage_of(config.quantization, path)
+    if path.is_file():
+        return _load_gguf(path, storage, device, compute_type(config, device))
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils import logging
 
     dtype = compute_type(config, device)
     quantization = None
-    if config.quantization != "none":
+    if storage != "none":
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
-            bnb_4bit_quant_type=config.quantization,
+            bnb_4bit_quant_type=storage,
             bnb_4bit_use_double_quant=config.double_quant,
             bnb_4bit_compute_dtype=dtype,
         )
@@ -79,6 +94,15 @@ def load_base(path: Path, config: TrainConfig, device: str, placement: Placement
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     _keep_layout(model)
+    return model
+
+
+def _load_gguf(path: Path, storage: str, device: str, dtype: Any) -> Any:
+    from candletune.base.from_gguf import expand_packed, load_packed
+
+    model = load_packed(path, device, dtype)
+    if storage == "none":
+        expand_packed(model, dtype)
     return model
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from candletune.base.find import served_gguf
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.errors import CandletuneError
@@ -75,8 +76,12 @@ class Engine(Protocol):
 
 
 def base_gguf(config: Config, run: RunFolder) -> Path:
-    """The base model's GGUF: `base.gguf`, or the one the `export` stage wrote."""
-    return config.base.gguf if config.base.gguf is not None else run.base_gguf
+    """The base model's GGUF: `base.gguf`, a packaged one, or the one the `export` stage wrote.
+
+    Raises:
+        InputError: a packaged base is not installed.
+    """
+    return served_gguf(config) or run.base_gguf
 
 
 def beginning_of(config: Config) -> str:

@@ -17,7 +17,7 @@ from candletune.engines import Generation, Stopped
 from candletune.errors import InputError, UsageError
 from candletune.files import temporary_folder
 from candletune.gguf.peft import AdapterRefused, Pair, read_adapter
-from candletune.model_shape import read_shape
+from candletune.gguf.shape import base_shape
 
 
 class TransformersEngine:
@@ -25,7 +25,7 @@ class TransformersEngine:
 
     Args:
         config: names base, chat format and device.
-        base: Hugging Face folder.
+        base: Hugging Face folder, or a GGUF, which stays packed.
         quantization: `none` computes in float32 (bfloat16 on a GPU); `nf4` as in training. Unquantized layers that the
             card (`train.vram_gib`, or what is free) does not hold wait in main memory, and what that does not hold in
             the base's own files; every pass brings them.
@@ -33,7 +33,7 @@ class TransformersEngine:
 
     def __init__(self, config: Config, base: Path, quantization: str = "none") -> None:
         from candletune.base.load import compute_type, load_base, pick_device
-        from candletune.base.tokenizer import chat_format, load_tokenizer
+        from candletune.base.tokenizer import load_tokenizer
 
         if "unsloth" in sys.modules:
             raise UsageError(
@@ -42,17 +42,18 @@ class TransformersEngine:
             )
         self.device = pick_device(config.train.device)
         self.tokenizer = load_tokenizer(base)
-        self.chat = chat_format(config, self.tokenizer)
+        self.chat = self.tokenizer.chat(config.base.chat)
         self.tokens = decision_tokens(self.tokenizer.encode)
         end = self.tokenizer.encode(self.chat.end)
         self.ends = sorted({self.tokenizer.eos, *(end if len(end) == 1 else ())})
         self.max_tokens = config.engine.max_tokens
-        settings = config.train.model_copy(update={"quantization": quantization})
+        packed = base.is_file()
+        settings = config.train.model_copy(update={"quantization": "gguf" if packed else quantization})
         self._resources = ExitStack()
         scratch = self._resources.enter_context(temporary_folder())
-        self.shape = read_shape(base)
+        self.shape = base_shape(base)
         self.placement: Placement | None = None
-        if quantization == "none":
+        if quantization == "none" and not packed:
             budget = device_budget(config.train.vram_gib, self.device)
             item = compute_type(settings, self.device).itemsize
             self.placement = place(self.shape, item, self.device, budget, scratch)

@@ -74,7 +74,10 @@ def say_estimates(config: Config, run: RunFolder, reporter: Reporter, stages: Se
 
 def _measured(config: Config, run: RunFolder) -> dict[str, float]:
     """Seconds by name from the measuring process; empty when it failed."""
-    gguf = base_gguf(config, run)
+    try:
+        gguf = base_gguf(config, run)
+    except CandletuneError:
+        return {}
     base = _base_at_hand(config)
     asked = {
         "config": config.model_dump(mode="json"),
@@ -94,7 +97,7 @@ def _measured(config: Config, run: RunFolder) -> dict[str, float]:
 
 def _base_at_hand(config: Config) -> Path | None:
     """The base's folder when its weights are on this machine."""
-    if config.base.model == "tiny":
+    if config.builds_tiny:
         from candletune.base.tiny import built_tiny
 
         return built_tiny(config)
@@ -102,7 +105,7 @@ def _base_at_hand(config: Config) -> Path | None:
         path = known_base(config).path
     except CandletuneError:
         return None
-    return path if path is not None and any(path.glob("*.safetensors")) else None
+    return path if path is not None and (path.is_file() or any(path.glob("*.safetensors"))) else None
 
 
 def _dataset(config: Config, measured: dict[str, float]) -> Estimate | None:

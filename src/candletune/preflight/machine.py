@@ -174,7 +174,7 @@ def disk(config: Config) -> Iterator[Finding]:
 def folders(config: Config) -> Iterator[Finding]:
     """Where files will be written; tried, since permissions lie."""
     wanted = {"run.folder": config.run.folder, "live.state": config.live.state.parent}
-    if config.base.model == "tiny":
+    if config.builds_tiny:
         wanted["base.cache"] = config.base.cache
     for key, folder in wanted.items():
         try:

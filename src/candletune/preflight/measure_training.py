@@ -27,7 +27,7 @@ def train_seconds(config: Config, base: Path) -> float:
     import torch
 
     from candletune.base.load import pick_device
-    from candletune.base.tokenizer import chat_format, load_tokenizer
+    from candletune.base.tokenizer import load_tokenizer
     from candletune.training.engine import EngineSetup
     from candletune.training.engines import load_model, open_engine
     from candletune.training.examples import tokenize
@@ -40,7 +40,7 @@ def train_seconds(config: Config, base: Path) -> float:
         [completion] * train.effective_batch,
         tokenizer,
         tokens=decision_tokens(tokenizer.encode),
-        chat=chat_format(config, tokenizer),
+        chat=tokenizer.chat(config.base.chat),
         limit=train.max_sequence_length,
         decision_weight=train.decision_weight,
     )

@@ -1,34 +1,31 @@
 """Checks of models: the base in both formats, what is adapted, the export's type."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
+from candletune.base.check import check_base
+from candletune.base.find import served_gguf
 from candletune.config import Config
 from candletune.gguf.header import Header, read_header
-from candletune.gguf.model import check_architecture
 from candletune.gguf.names import LINEAR_LAYERS, OTHER_LINEAR_LAYERS
 from candletune.gguf.quantize import file_type
-from candletune.model_shape import ModelShape
 from candletune.preflight.findings import Finding, check
-from candletune.stages.needs import known_base
+from candletune.stages.needs import KnownBase, known_base
 
 
 @check("base", "train", "export")
 def base(config: Config) -> Iterator[Finding]:
     """The base: on this machine and supported, or to be had from the hub."""
     name = config.base.model
-    if name == "tiny":
+    if config.builds_tiny:
         yield Finding("ok", "base", "tiny: built locally on first use")
         return
-    folder = Path(name)
-    base_folder = known_base(config).path if not folder.is_dir() else folder
-    if base_folder is None:
+    base_path = known_base(config).path
+    if base_path is None:
         yield _hub(name, config.base.revision)
         return
-    writes_base = config.base.gguf is None or config.export.kind == "merged"
-    shape = check_architecture(base_folder, writes_base=writes_base, adapted=config.train.target_modules)
+    shape = check_base(base_path, config)
     about = f"{shape.parameters_text} weights, {shape.architecture.model_type}: {shape.architecture.support}"
-    yield Finding("ok", "base", f"{base_folder}: {about}")
+    yield Finding("ok", "base", f"{base_path}: {about}")
 
 
 def _hub(name: str, revision: str | None) -> Finding:
@@ -57,7 +54,7 @@ def _hub(name: str, revision: str | None) -> Finding:
 @check("base.gguf", "export", "verify", "replay")
 def base_gguf(config: Config) -> Iterator[Finding]:
     """The GGUF that will serve: a whole model, of the sizes that are trained."""
-    path = config.base.gguf
+    path = served_gguf(config)
     if path is None:
         return
     header = read_header(path)
@@ -65,7 +62,8 @@ def base_gguf(config: Config) -> Iterator[Finding]:
         text = f"{path}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF"
         yield Finding("problem", "base.gguf", text)
         return
-    unlike = _unlike(header, known_base(config).shape) if config.base.model == "tiny" or known_base(config).path else ""
+    known = known_base(config)
+    unlike = _unlike(header, known) if known.path is not None and not config.trains_over_gguf else ""
     if unlike:
         text = f"{path}: {unlike}; base.gguf and base.model must be one model"
         yield Finding("problem", "base.gguf", text)
@@ -73,12 +71,12 @@ def base_gguf(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "base.gguf", f"{path}: {path.stat().st_size / 2**30:.1f} GiB")
 
 
-def _unlike(header: Header, shape: ModelShape) -> str:
+def _unlike(header: Header, base: KnownBase) -> str:
     architecture = header.fields.get("general.architecture")
     for key, wanted in (
-        ("embedding_length", shape.hidden),
-        ("block_count", shape.layers),
-        ("feed_forward_length", shape.feed_forward),
+        ("embedding_length", base.shape.hidden),
+        ("block_count", base.shape.layers),
+        ("feed_forward_length", base.shape.feed_forward),
     ):
         have = header.fields.get(f"{architecture}.{key}")
         if have is not None and have != wanted:
@@ -100,6 +98,6 @@ def adapted_layers(config: Config) -> Iterator[Finding]:
 @check("quantization", "export")
 def quantization(config: Config) -> Iterator[Finding]:
     """The merged model's type, where one may be written."""
-    if config.export.kind == "merged" or config.export.fallback:
+    if config.export.kind == "merged" or (config.export.fallback and not config.trains_over_gguf):
         file_type(config.export.quantize)
         yield Finding("ok", "export", f"merged, {config.export.quantize}")

@@ -62,8 +62,8 @@ def answer_length(config: Config) -> Iterator[Finding]:
 
 def _counted(config: Config, texts: Sequence[str]) -> tuple[bool, list[int]]:
     """Whether a tokenizer counted, and how many tokens each text has (or has at least)."""
-    path = built_tiny(config) if config.base.model == "tiny" else known_base(config).path
-    if path is None or not (path / "tokenizer.json").is_file():
+    path = built_tiny(config) if config.builds_tiny else known_base(config).path
+    if path is None or not (path.is_file() or (path / "tokenizer.json").is_file()):
         return False, [len(text) // LEAST_TOKENS for text in texts]
     from candletune.base.tokenizer import load_tokenizer
 
@@ -74,11 +74,11 @@ def _counted(config: Config, texts: Sequence[str]) -> tuple[bool, list[int]]:
 @check("chat format", "train", "verify")
 def chat(config: Config) -> Iterator[Finding]:
     """A base's chat template must show prompt and answer once, unless `base.chat = "mistral"` passes it over."""
-    if config.base.chat == "mistral" or config.base.model == "tiny":
+    if config.base.chat == "mistral" or config.builds_tiny:
         return
     path = known_base(config).path
     if path is not None:
-        from candletune.base.tokenizer import chat_format, load_tokenizer
+        from candletune.base.tokenizer import load_tokenizer
 
-        chat = chat_format(config, load_tokenizer(path))
+        chat = load_tokenizer(path).chat(config.base.chat)
         yield Finding("ok", "chat format", " ".join(f"{chat.before}..{chat.after}..{chat.end}".split()))

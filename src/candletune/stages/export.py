@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from candletune.artifacts import ExportSummary
+from candletune.base.find import Base, base_files, resolve_base, served_gguf
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.gguf.adapter import write_adapter
@@ -14,7 +15,6 @@ from candletune.gguf.catalogue import CatalogueEntry, put_in_place, record, vers
 from candletune.gguf.peft import Adapter, AdapterRefused, read_adapter, training_record
 from candletune.gguf.whole_models import write_base, write_merged
 from candletune.hashes import sha256_path
-from candletune.model_shape import ModelShape, read_shape
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
@@ -34,26 +34,23 @@ MANIFEST_KEYS = (
 
 def export(config: Config, run: RunFolder, reporter: Reporter) -> ExportSummary:
     """The stage's work; returns the summary."""
-    from candletune.base.find import resolve_base
-
     start = time.monotonic()
     base = resolve_base(config, reporter)
-    shape = read_shape(base.path)
     folder = run.adapter
     trained = training_record(folder)
     manifest = {"version": 1, **{key: trained[key] for key in MANIFEST_KEYS}, "adapter_sha256": sha256_path(folder)}
     gguf_folder = run.gguf
-    if config.base.gguf is None:
+    if served_gguf(config) is None:
         facts = {"base": base.name, "base_sha256": base.sha256, "chat": trained["chat"]}
         write_base(base.path, run.base_gguf, config.export.base_type, facts, reporter)
-    adapter, why = _adapter_or_reason(config, folder, shape, reporter)
+    adapter, why = _adapter_or_reason(config, folder, base, reporter)
     kind: Literal["merged", "adapter"] = "merged" if adapter is None else "adapter"
     target = run.exported(kind == "merged")
     staged = target.with_name(f".{target.name}.staged")
     if adapter is not None:
         number_format = config.export.adapter_type
         write_adapter(
-            adapter, shape, staged, number_format=number_format, manifest=manifest, name="custom-trading-lora"
+            adapter, base.shape, staged, number_format=number_format, manifest=manifest, name="custom-trading-lora"
         )
     else:
         write_merged(base.path, folder, staged, config.export, manifest, reporter)
@@ -85,29 +82,22 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> ExportSummary:
     )
 
 
-def _adapter_or_reason(
-    config: Config, folder: Path, shape: ModelShape, reporter: Reporter
-) -> tuple[Adapter | None, str]:
+def _adapter_or_reason(config: Config, folder: Path, base: Base, reporter: Reporter) -> tuple[Adapter | None, str]:
     """The adapter to write as LoRA GGUF; None (and, with `export.fallback`, why) where a merged model is written."""
     if config.export.kind == "merged":
         return None, ""
     try:
-        return read_adapter(folder, shape), ""
+        return read_adapter(folder, base.shape), ""
     except AdapterRefused as refused:
-        if not config.export.fallback:
+        if not config.export.fallback or config.trains_over_gguf:
             raise
         reporter.warn(f"{refused}; merging into the base instead (export.fallback)")
         return None, str(refused)
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    inputs = {"adapter": run.adapter}
-    folder = Path(config.base.model).expanduser()
-    return (
-        inputs
-        | ({"base.model": folder} if folder.is_dir() else {})
-        | ({"base.gguf": config.base.gguf} if config.base.gguf else {})
-    )
+    given = {"base.gguf": config.base.gguf} if config.base.gguf else {}
+    return {"adapter": run.adapter} | given | base_files(config)
 
 
 STAGE = Stage(

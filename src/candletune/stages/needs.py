@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from candletune.base.find import served_gguf, trained_gguf
 from candletune.config import Config
 from candletune.errors import InputError
+from candletune.gguf.header import read_header
+from candletune.gguf.shape import header_shape
 from candletune.model_shape import ModelShape, read_shape
 
 GIB = 2**30
@@ -62,10 +65,17 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class KnownBase:
-    """The base as far as it is known without loading it; `path` is None when it is not on this machine."""
+    """The base as far as it is known without loading it.
+
+    Attributes:
+        shape: its sizes.
+        path: its folder or GGUF; None when it is not on this machine.
+        packed_gib: of the blocks that training works on, where it works on a GGUF's.
+    """
 
     shape: ModelShape
     path: Path | None
+    packed_gib: float | None = None
 
     @property
     def text(self) -> str:
@@ -74,12 +84,19 @@ class KnownBase:
 
 
 def known_base(config: Config) -> KnownBase:
-    """The base's sizes: from its folder, the hub's cache, the tiny base's constants, or Ministral-8B's.
+    """The base's sizes: from its GGUF, its folder, the hub's cache, the tiny base's constants, or Ministral-8B's.
 
     Raises:
-        InputError: its config.json is of an architecture that cannot be exported.
+        InputError: its architecture cannot be exported, or there is no such GGUF.
     """
     name = config.base.model
+    gguf = trained_gguf(config)
+    if gguf is not None:
+        shape = header_shape(read_header(gguf))
+        item = 2 if _on_card(config) and config.train.bf16 else 4
+        expanded = shape.parameters * item / GIB
+        packed = gguf.stat().st_size / GIB if config.train.quantization != "none" else expanded
+        return KnownBase(shape, gguf, packed)
     if name == "tiny":
         from candletune.base.tiny import TINY_SHAPE
 
@@ -107,6 +124,8 @@ def train_needs(config: Config) -> Needs:
     weight = FOUR_BIT_BYTES if train.quantization != "none" else (2 if _on_card(config) and train.bf16 else 4)
     item = 2 if _on_card(config) and train.bf16 else 4
     model = shape.layers * shape.layer_parameters * weight + shape.table_parameters * item
+    if base.packed_gib is not None:  # one layer's expanded matrices and the head's beside the blocks
+        model = base.packed_gib * GIB + (shape.layer_parameters + shape.vocabulary * shape.hidden) * item
     disk = 3 * trained * 16 / GIB + (0.0 if base.path else 2 * shape.parameters / GIB)
     adapters = f"checkpoints {3 * trained * 16 / GIB:.2f} GiB" + ("" if base.path else ", the download of the base")
     if _on_card(config):
@@ -122,11 +141,11 @@ def train_needs(config: Config) -> Needs:
 def export_needs(config: Config) -> Needs:
     """The `export` stage: tensor by tensor, so memory stays near the largest one; disk holds what is written."""
     base, written, parts = known_base(config), 0.0, []
-    if config.base.gguf is None:
+    if served_gguf(config) is None:
         size = base.shape.parameters * FORMAT_BITS[config.export.base_type] / 8 / GIB
         written += size
         parts.append(f"base GGUF {size:.1f} GiB as {config.export.base_type}")
-    if config.export.kind == "merged" or config.export.fallback:
+    if config.export.kind == "merged" or (config.export.fallback and not config.trains_over_gguf):
         size = base.shape.parameters * (_bits(config.export.quantize) + 16) / 8 / GIB
         written += size
         parts.append(f"merged model {size:.1f} GiB with its 16-bit copy on the way")
@@ -144,7 +163,7 @@ def verify_needs(config: Config) -> Needs:
     item = 2 if _on_card(config) and config.train.bf16 else 4
     working = _activations(config, base.shape, 32, item, layers=1) / GIB
     layer = max(base.shape.layer_parameters, base.shape.vocabulary * base.shape.hidden) * item / GIB
-    streamed = MARGIN * (working + 2 * layer)
+    streamed = MARGIN * (working + 2 * layer + (base.packed_gib or 0.0))
     if _on_card(config):
         card, memory = max(card, streamed + CUDA_GIB), max(memory, PROCESS_GIB + 2 * layer)
     else:
@@ -192,7 +211,7 @@ def _card_plan(config: Config, base: KnownBase) -> float | None:
     """GiB of the least budget for which the fast engine has a plan; None where it is not used."""
     if config.train.backend not in ("auto", "fast") or not base.shape.architecture.complete:
         return None
-    if base.path is None or not (base.path / "config.json").is_file():
+    if base.path is None or base.packed_gib is not None or not (base.path / "config.json").is_file():
         return None
     from candletune.training.fast.plan import preview
 
@@ -212,7 +231,7 @@ def _llama_cpp(config: Config, base: KnownBase, *, with_merged: bool) -> tuple[f
     import llama_cpp
 
     shape = base.shape
-    given = config.base.gguf
+    given = served_gguf(config)
     if given is not None and given.is_file():
         weights = given.stat().st_size / GIB
     else:

@@ -23,15 +23,17 @@ ADAPTER_MANIFEST = "candletune.json"
 @quiet()
 def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
     """The stage's work; returns the summary."""
+    from candletune.base.check import check_base
     from candletune.base.find import resolve_base
-    from candletune.base.load import pick_device
-    from candletune.gguf.model import check_architecture
+    from candletune.base.load import pick_device, storage_of
     from candletune.training.prepare import prepare_data
     from candletune.training.session import TrainingJob, run_training
 
     base = resolve_base(config, reporter)
-    writes_base = config.base.gguf is None or config.export.kind == "merged"
-    check_architecture(base.path, writes_base=writes_base, adapted=config.train.target_modules)
+    check_base(base.path, config)
+    # From here on the settings say what is done: the manifest too, and what a checkpoint belongs to.
+    storage = storage_of(config.train.quantization, base.path)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"quantization": storage})})
     device = pick_device(config.train.device)
     data = prepare_data(config, run, base.path, reporter)
     trained = run_training(TrainingJob(base, device, data), config, run, reporter)
@@ -89,9 +91,9 @@ def _settle_config(path: Path, base: str) -> None:
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    inputs = {"dataset": run.dataset}
-    folder = Path(config.base.model).expanduser()
-    return inputs | ({"base.model": folder} if folder.is_dir() else {})
+    from candletune.base.find import base_files
+
+    return {"dataset": run.dataset} | base_files(config)
 
 
 STAGE = Stage(

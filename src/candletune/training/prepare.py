@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, encode_prompt
-from candletune.base.tokenizer import Tokenizer, chat_format, load_tokenizer
+from candletune.base.tokenizer import Tokenizer, load_tokenizer
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import read_examples
@@ -48,14 +48,14 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     Args:
         config: chat format, lengths, weights, soft targets.
         run: holds the dataset.
-        base: Hugging Face folder.
+        base: Hugging Face folder or GGUF.
         reporter: told how many prompts were shortened.
 
     Raises:
         InputError: no examples, or one that is too long without headlines too.
     """
     tokenizer = load_tokenizer(base)
-    chat = chat_format(config, tokenizer)
+    chat = tokenizer.chat(config.base.chat)
     tokens = decision_tokens(tokenizer.encode)
     data = read_examples(run)
     if len(data.prompts) == 0:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from candletune.base.chat import DecisionTokens
+from candletune.base.load import storage_of
 from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig
 from candletune.errors import InputError, UsageError
@@ -32,6 +33,8 @@ def load_unsloth(path: Path, config: TrainConfig, device: str, seed: int) -> Any
     """
     if device != "cuda":
         raise UsageError("train.backend: unsloth needs a CUDA GPU; set train.backend=auto")
+    if path.is_file():
+        raise UsageError("train.backend: unsloth cannot train over a GGUF; set it to auto, or base.model to a folder")
     if config.quantization == "fp4":
         raise UsageError("train.quantization: unsloth has no fp4; set it to nf4 or none")
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
@@ -47,7 +50,7 @@ def load_unsloth(path: Path, config: TrainConfig, device: str, seed: int) -> Any
         model, _ = FastLanguageModel.from_pretrained(
             str(path),
             max_seq_length=config.max_sequence_length,
-            load_in_4bit=config.quantization == "nf4",
+            load_in_4bit=storage_of(config.quantization, path) == "nf4",
             dtype=torch.bfloat16 if config.bf16 else torch.float16,
             local_files_only=True,
             trust_remote_code=False,
