@@ -9,8 +9,8 @@ import click
 
 from candletune import __version__
 from candletune.commands import SuggestingGroup
-from candletune.errors import CandletuneError
-from candletune.process import interrupt_on_sigterm, utf8_streams
+from candletune.errors import CandletuneError, InputError
+from candletune.process import interrupt_on_sigterm, machine_says, utf8_streams
 from candletune.stages import STAGES
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -115,7 +115,16 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        click.echo(
-            f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", err=True
-        )
-        return 1
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """What no code foresaw: a refusal of the machine is one for the user to mend, anything else our mistake."""
+    text = machine_says(error) if isinstance(error, OSError | MemoryError) else None
+    if text is not None:
+        click.echo(_error_line(text), err=True)
+        return InputError.exit_code
+    click.echo(
+        f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", err=True
+    )
+    return 1

@@ -60,7 +60,7 @@ __all__ = [
 class Config(Table):
     """The whole configuration."""
 
-    seed: int = Field(17, ge=0, description="seed of every random choice")
+    seed: int = Field(17, ge=0, lt=2**32, description="seed of every random choice")
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     simulate: SimulateConfig = SimulateConfig()
@@ -137,7 +137,10 @@ class Config(Table):
         for other in self.data.context_timeframes:
             minutes = timeframe_minutes(other)
             if minutes <= base or minutes % base:
-                raise ValueError(f"data.context_timeframes: {other} is not a longer multiple of {self.data.timeframe}")
+                raise ValueError(
+                    f"data.context_timeframes: {other} is not a longer multiple of data.timeframe, "
+                    f"{self.data.timeframe}; leave it out of data.context_timeframes"
+                )
         if self.train.batch_size > self.train.effective_batch:
             raise ValueError("train.batch_size: larger than train.effective_batch")
         self._check_base()

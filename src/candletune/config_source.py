@@ -241,6 +241,10 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             text = f"{key}: unknown key{_nearest(item['loc'], model)}"
+        elif item["type"] == "model_type":
+            text = f"{key}: is a table, not a value; set a key of it, such as {_first_key(item['loc'], model)}"
+        elif item["type"] == "too_short":
+            text = f"{key}: name at least one"
         else:
             shown = bool(key) and not isinstance(item["input"], dict) and not key.startswith(SECRETS)
             given = f", got {item['input']!r}" if shown else ""
@@ -250,10 +254,17 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
     return "; ".join(f"{source}: {'; '.join(texts)}" for source, texts in problems.items())
 
 
+def _first_key(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    table = ".".join(str(part) for part in location)
+    return next(key for key, _ in leaves(model) if key.startswith(f"{table}."))
+
+
 def _blamed(key: str, gathered: Gathered) -> str:
     """What gave the key (a message that names its keys will do): an assignment, else the file."""
+    if key in gathered.sources:
+        return gathered.sources[key]
     for assigned, source in gathered.sources.items():
-        if key == assigned or key.startswith((f"{assigned}.", f"{assigned}:")) or assigned.startswith(f"{key}."):
+        if key.startswith((f"{assigned}.", f"{assigned}:")) or assigned.startswith(f"{key}."):
             return source
     for assigned, source in gathered.sources.items():
         if re.search(rf"(?<![\w.]){re.escape(assigned)}(?![\w.])", key):

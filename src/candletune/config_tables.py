@@ -29,7 +29,9 @@ class DataConfig(Table):
         None, description="Fear & Greed history (csv or alternative.me JSON); none: neutral"
     )
     headlines: Path | None = Field(None, description="headlines with sentiment (csv); none: N/A")
-    headline_hours: Positive = Field(24, description="hours a headline stays in the prompt")
+    headline_hours: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        24, description="hours a headline stays in the prompt"
+    )
     headline_count: Positive = Field(3, description="headlines shown at most")
 
     @property
@@ -42,7 +44,9 @@ class LabelsConfig(Table):
     """How a decision time is labelled from what happened later."""
 
     method: Literal["fixed", "volatility", "triple_barrier"] = Field("fixed", description="labelling rule")
-    horizon: Positive = Field(12, description="candles between the decision and its outcome")
+    horizon: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        12, description="candles between the decision and its outcome"
+    )
     threshold: float = Field(0.02, gt=0, description="return above which BUY, below minus which SELL (0.02 = 2 %)")
     volatility_window: Positive = Field(
         168, description="candles of the volatility estimate (volatility, triple_barrier)"
@@ -67,7 +71,7 @@ class DatasetConfig(Table):
         "chronological", description="random reproduces the plan and leaks"
     )
     eval_fraction: Share = Field(0.1, description="share of the examples in the eval split")
-    embargo: int = Field(12, ge=0, description="candles left out between train and eval beyond the purge")
+    embargo: int = Field(12, ge=0, le=100_000, description="candles left out between train and eval beyond the purge")
     natural_eval: Positive = Field(500, description="eval decision times sampled at their natural class shares")
 
 
@@ -190,8 +194,10 @@ class EngineConfig(Table):
     """Inference with llama.cpp."""
 
     context: Positive = Field(2048, description="context length in tokens")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: all physical cores")
-    gpu_layers: int = Field(-1, description="layers on the GPU when llama.cpp was built for one; -1: all")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: all physical cores")
+    gpu_layers: int = Field(
+        -1, ge=-1, le=2**31 - 1, description="layers on the GPU when llama.cpp was built for one; -1: all"
+    )
     max_tokens: Positive = Field(96, description="longest answer")
     temperature: float = Field(0.0, ge=0, description="0: greedy")
     grammar: bool = Field(True, description="generate under a grammar, so that the format always holds")
@@ -242,7 +248,7 @@ class SimulateConfig(Table):
     signal: float = Field(
         0.8, ge=0, le=1, description="how much of the forward return the indicators foretell; 0: noise"
     )
-    years: float = Field(3.0, gt=0, description="years of candles")
+    years: float = Field(3.0, gt=0, le=50, description="years of candles")
     start: UtcTime = Field(datetime(2022, 1, 1, tzinfo=UTC), description="first candle")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 TIMEFRAME = re.compile(r"^([1-9][0-9]*)([mhdw])$")
 _MINUTES = {"m": 1, "h": 60, "d": 1440, "w": 10080}
@@ -18,7 +18,7 @@ def timeframe_minutes(timeframe: str) -> int:
     """Minutes in a freqtrade timeframe such as `1h`, `4h` or `1d`; `ValueError` for anything else."""
     match = TIMEFRAME.match(timeframe)
     if match is None:
-        raise ValueError(f"expected a timeframe such as 15m, 1h, 4h or 1d, got {timeframe!r}")
+        raise ValueError("expected a timeframe such as 15m, 1h, 4h or 1d")
     return int(match[1]) * _MINUTES[match[2]]
 
 
@@ -33,6 +33,21 @@ def _utc(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _time(value: object) -> object:
+    """ISO 8601 text as a time. A number is none: pydantic would read the year 2025 as seconds since 1970."""
+    expected = "expected a time such as 2025-01-31 or 2025-01-31T12:00+00:00 (UTC without a zone)"
+    if isinstance(value, int | float):
+        raise ValueError(expected)
+    if not isinstance(value, str):
+        return value
+    try:
+        found = datetime.fromisoformat(value)
+        _utc(found)
+    except (ValueError, OverflowError):
+        raise ValueError(expected) from None
+    return found
+
+
 def _training_engine(value: str) -> str:
     """Engines are the files of training/engines; their names are read without importing them."""
     folder = Path(__file__).parent / "training" / "engines"
@@ -44,12 +59,13 @@ def _training_engine(value: str) -> str:
 
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
 TrainingEngineName = Annotated[str, AfterValidator(_training_engine)]
-UtcTime = Annotated[datetime | None, AfterValidator(_utc)]
+UtcTime = Annotated[datetime | None, BeforeValidator(_time), AfterValidator(_utc)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""A count; what llama.cpp, torch and numpy take at most."""
 
 
 class Table(BaseModel):
-    """Base of every configuration table: frozen, no unknown keys."""
+    """Base of every configuration table: frozen, no unknown keys, every number finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

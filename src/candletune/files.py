@@ -67,7 +67,7 @@ def make_folder(path: Path) -> None:
         missing = [folder for folder in (path, *path.parents) if not long_path(folder).is_dir()]
         for folder in reversed(missing):
             long_path(folder).mkdir(exist_ok=True)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:  # no permission, a file in the way, a read-only or full disk, /proc
         raise InputError(f"{path}: cannot be made a folder ({error.strerror}); choose another one") from None
 
 
@@ -153,6 +153,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         sync_file(temporary)
         temporary.chmod(0o644)
         move(temporary, target)
+    except OSError as error:
+        if error.filename is None:  # a full disk, told by a write, does not say which file it was
+            error.filename = str(target)
+        raise
     finally:
         remove(temporary)
 

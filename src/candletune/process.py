@@ -1,5 +1,6 @@
 """What differs between systems about a process: its streams and the signals that end it."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,29 @@ def utf8_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
         else:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on that disk, and run the same command again",
+    errno.EDQUOT: "make room (your quota is used up), and run the same command again",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), and run the same command again",
+    errno.EROFS: "choose a folder on another disk",
+    errno.EACCES: "choose a place of your own, or close the program that has it open",
+    errno.EPERM: "choose a place of your own",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), and run the same command again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about a refusal of the system, whichever file it comes from."""
+
+
+def machine_says(error: OSError | MemoryError) -> str | None:
+    """A refusal of the machine (disk, permissions, memory) in one line with the remedy; None for any other error."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({str(error)[:120] or 'no details'}); close other programs, or ask for less at once"
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    return f"{error.filename or 'a file'}: {error.strerror}; {remedy}"
 
 
 @contextmanager

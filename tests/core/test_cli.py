@@ -1,5 +1,6 @@
 """The command line: fast help, DESIGN's exit codes, one-line errors."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,31 @@ def test_an_internal_error_is_1_and_debug_shows_where(
     assert (code, err) == (1, "internal error: RuntimeError: two lines (--debug shows where)\n")
     with pytest.raises(RuntimeError, match="two"):
         main(["dataset", "--set", "data.folder=x", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/adapter.gguf"), ("/x/adapter.gguf", "make room")),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), ("/x: Read-only", "another disk")),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), ("/x: Permission denied", "of your own")),
+        (MemoryError("Unable to allocate 63.8 TiB"), ("out of memory", "63.8 TiB")),
+    ],
+)
+def test_what_the_machine_refuses_is_no_internal_error(
+    error: Exception, words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("candletune.cli.program.main", refuse)
+    with pytest.raises(SystemExit) as caught:
+        main(["status"])
+    err = capsys.readouterr().err
+    assert caught.value.code == 3
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert all(word in err for word in words)
 
 
 def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_bad_assignments(text: str) -> None:
         ("[run]\nzzz = 1\n", r"run\.zzz: unknown key; known keys: folder"),
         ("[train]\ndropout = 2\n", r"train\.dropout: .*less than 1.*got 2"),
         ("[data]\ntimeframe = '1x'\n", r"data\.timeframe: expected a timeframe such as 15m.*got '1x'"),
-        ("[data]\ncontext_timeframes = ['90m']\n", r"90m is not a longer multiple of 1h"),
+        ("[data]\ncontext_timeframes = ['90m']\n", r"90m is not a longer multiple of data\.timeframe, 1h"),
         ("[train]\nbatch_size = 64\n", r"train\.batch_size: larger than train\.effective_batch"),
         ("[train]\nsoft_target = 1\n[labels]\nshuffle = true\n", r"train\.soft_target: .*labels\.shuffle=false"),
         ("[train]\nsoft_target = 1\n[labels]\nmethod = 'volatility'\n", r"train\.soft_target: .*method=fixed"),
@@ -203,7 +203,23 @@ def test_lists_on_the_command_line(assignment: str, pairs: tuple[str, ...]) -> N
         ("datset.per_class=5", r"^--set datset\.per_class: datset: unknown key \(did you mean dataset\?\)"),
         ("dataset.per_clas=5", r"^--set dataset\.per_clas: unknown key \(did you mean per_class\?\)"),
         ("train.batch_size=64", r"^--set train\.batch_size: larger than"),
-        ("data.pairs=", r"^--set data\.pairs: .*at least 1"),
+        ("data.pairs=", r"^--set data\.pairs: name at least one"),
+        ("dataset=5", r"^--set dataset: is a table, not a value; set a key of it, such as dataset\.per_class"),
+        ("data.timeframe=4h", r"^--set data\.timeframe: data\.context_timeframes: 4h is not a longer multiple"),
+        ("data.timeframe=1H", r"^--set data\.timeframe: expected a timeframe such as 15m, 1h, 4h or 1d, got '1H'$"),
+        (
+            "dataset.test_start=yesterday",
+            r"^--set dataset\.test_start: expected a time such as .*'yesterday'$",
+        ),
+        ("dataset.test_start=2025", r"^--set dataset\.test_start: expected a time such as 2025-01-31 .*got 2025$"),
+        ("dataset.test_start=0001-01-01T00:00+14:00", r"^--set dataset\.test_start: expected a time"),
+        ("labels.threshold=inf", r"^--set labels\.threshold: .*finite"),
+        ("evaluate.min_gain=nan", r"^--set evaluate\.min_gain: .*finite"),
+        ("labels.horizon=999999999", r"^--set labels\.horizon: .*10000"),
+        ("dataset.embargo=99999999999", r"^--set dataset\.embargo: .*100000"),
+        ("simulate.years=1e9", r"^--set simulate\.years: .*50"),
+        ("seed=4294967296", r"^--set seed: .*4294967296"),
+        ("engine.threads=100000", r"^--set engine\.threads: .*1024"),
     ],
 )
 def test_a_wrong_assignment_is_blamed_on_itself(tmp_path: Path, assignment: str, message: str) -> None:
@@ -212,6 +228,11 @@ def test_a_wrong_assignment_is_blamed_on_itself(tmp_path: Path, assignment: str,
     with pytest.raises(UsageError, match=message) as caught:
         load_config(file, [assignment])
     assert "mine.toml" not in str(caught.value)
+
+
+def test_the_assignment_that_is_wrong_is_blamed_among_several(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--set dataset: is a table"):
+        load_config(None, ["dataset.per_class=5", "dataset=5"])
 
 
 def test_file_and_assignment_are_blamed_apart(tmp_path: Path) -> None:

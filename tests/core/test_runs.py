@@ -1,5 +1,6 @@
 """The run folder: nothing half-written, nothing run twice, nothing stale kept."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     write_json(run.file("manifest.json"), {"version": 2})
     with pytest.raises(InputError, match=r"manifest\.json: version 2, expected at most 1; use a new run\.folder"):
         run.manifest()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    """What a write raises names no file, and the user would not know which disk is meant."""
+    target = tmp_path / "value.txt"
+    with pytest.raises(OSError, match=r"No space left on device: '.*value\.txt'"), atomic_path(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
 
 
 def test_failed_writes_leave_the_old_file_and_no_trace(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from candletune.base.quiet import quiet
+
 if TYPE_CHECKING:
     from candletune.stages.runner import Stage
 
@@ -20,5 +22,6 @@ STAGES: Final = {
 
 def stage(name: str) -> "Stage":
     """The stage of that name; its module is imported only now, since some import torch."""
-    definition: Stage = import_module(f"candletune.stages.{name}").STAGE
+    with quiet():
+        definition: Stage = import_module(f"candletune.stages.{name}").STAGE
     return definition
