@@ -108,11 +108,11 @@ def test_auto_says_why_it_does_not_take_the_fastest(monkeypatch: pytest.MonkeyPa
         return open_engine(model, EngineSetup(TrainConfig(backend=backend), rows, 0, said.append)).name
 
     assert chosen("auto") == "fast" and not said
-    table = model.get_base_model().model.embed_tokens
-    table.weight = torch.nn.Parameter(table.weight.to(torch.uint8), requires_grad=False)
+    model.get_base_model().config.hidden_act = "gelu"
     assert chosen("auto") == "reference"
     assert said == [
-        "the fast engine cannot run this model (its weights are packed blocks of a GGUF); using the reference engine"
+        "the fast engine cannot run this model (its activation is not silu, or attention has dropout); using the "
+        "reference engine"
     ]
     with pytest.raises(UsageError, match=r"the fast engine cannot run this model .*; set it to reference"):
         chosen("fast")

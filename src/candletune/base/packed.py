@@ -13,6 +13,16 @@ from torch.autograd.function import FunctionCtx
 from candletune.gguf.dequantize import dequantize
 from gguf import GGMLQuantizationType
 
+EXPANDED_AT_ONCE = 2**24
+"""Weights whose float32 numbers lie in memory at a time, a step on the way to the compute type."""
+
+
+def expand_into(target: Tensor, blocks: Tensor, kind: GGMLQuantizationType) -> None:
+    """Expand blocks (rows, bytes) into a matrix (rows, columns) of any type, some rows at a time."""
+    step = max(1, EXPANDED_AT_ONCE // target.shape[1])
+    for start in range(0, len(target), step):
+        target[start : start + step].copy_(dequantize(blocks[start : start + step], kind))
+
 
 class PackedLinear(nn.Linear):
     """A linear layer without trainable weights; PEFT adapts it as any `nn.Linear`.

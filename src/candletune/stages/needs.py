@@ -211,7 +211,10 @@ def _card_plan(config: Config, base: KnownBase) -> float | None:
     """GiB of the least budget for which the fast engine has a plan; None where it is not used."""
     if config.train.backend not in ("auto", "fast") or not base.shape.architecture.complete:
         return None
-    if base.path is None or base.packed_gib is not None or not (base.path / "config.json").is_file():
+    packed = None
+    if base.packed_gib is not None and config.train.quantization != "none":
+        packed = base.packed_gib * GIB
+    if base.path is None or not (base.path.is_file() or (base.path / "config.json").is_file()):
         return None
     from candletune.training.fast.plan import preview
 
@@ -219,7 +222,7 @@ def _card_plan(config: Config, base: KnownBase) -> float | None:
     while high - low > 0.05:
         middle = (low + high) / 2
         try:
-            preview(base.shape, config.train, middle * GIB)
+            preview(base.shape, config.train, middle * GIB, packed=packed)
             high = middle
         except InputError:
             low = middle

@@ -4,7 +4,7 @@ Modules, in the order data passes through them::
 
     plan       how much a step may hold, and the fastest way of working that fits
     packing    rows of a micro-batch laid end to end, what they all begin with stored once
-    weights    frozen matrices stacked, 4-bit ones expanded a layer at a time
+    weights    frozen matrices stacked, packed ones expanded a layer at a time; embedding and head
     head_norm  norms of the heads of queries and keys, where an architecture has them
     layer      one decoder layer forward and backward, with the derivation of its gradients
     attention  causal attention over the packed segments

@@ -1,7 +1,7 @@
 """The fast engine: a step's loss and LoRA gradients by hand, exact, without padding, float32 copies or wasted work.
 
 What every row begins with is computed once; the last layer works only where an answer token is predicted; logits exist
-only there, some hundred rows at a time; 4-bit weights are expanded once a layer and pass; layers keep as much for
+only there, some hundred rows at a time; packed weights are expanded once a layer and pass; layers keep as much for
 backward as the memory plan allows. On out-of-memory the step is repeated with half the micro-batch, and said.
 Symbols and shapes: see the package. The gradients are derived in `layer`.
 """
@@ -32,7 +32,15 @@ from candletune.training.fast.ops import cross_entropy_grad, ops_for
 from candletune.training.fast.packing import PackedBatch, loss_terms, pack, training_rows
 from candletune.training.fast.plan import Plan, chunks_of
 from candletune.training.fast.preflight import shape_of, unwrapped
-from candletune.training.fast.weights import ExpandedWeights, Layer, read_layer
+from candletune.training.fast.weights import (
+    ExpandedWeights,
+    Layer,
+    compute_type,
+    embed,
+    head_rows,
+    head_weight,
+    read_layer,
+)
 
 HEAD_ROWS = 256
 """Rows of logits made at once."""
@@ -52,7 +60,7 @@ class FastEngine:
         inner = unwrapped(model)
         self.decoder, self.head = inner.model, inner.lm_head
         self.device = trained_device(model)
-        self.dtype = self.decoder.embed_tokens.weight.dtype
+        self.dtype = compute_type(self.decoder.embed_tokens)
         self.shape = shape_of(model)
         self.layers: list[Layer] = []
         count = 0
@@ -115,7 +123,7 @@ class FastEngine:
             packed = pack(rows, [1] * len(rows), self.device)
             hidden, _ = self._forward(packed, self._micro_batch(packed, None), keep=False)
             states = self.ops.rms_norm(hidden, self.decoder.norm.weight, self.decoder.norm.variance_epsilon)
-            logits = states @ self.head.weight[list(tokens.ids)].t()
+            logits = states @ head_rows(self.head, tokens.ids, self.dtype).t()
             parts.append(logits.double().softmax(dim=-1).cpu())
         return torch.cat(parts) if parts else torch.zeros((0, 3), dtype=torch.float64)
 
@@ -214,7 +222,7 @@ class FastEngine:
 
     def _forward(self, packed: PackedBatch, batch: MicroBatch, *, keep: bool) -> tuple[Tensor, list[SavedActivations]]:
         """All layers; the output has the target positions only, (A, h)."""
-        hidden = self._embed(packed)
+        hidden = embed(self.decoder.embed_tokens, torch.from_numpy(packed.ids), self.device)
         saved: list[SavedActivations] = []
         for number in range(len(self.layers)):
             whole = keep and number >= len(self.layers) - max(self.plan.full_layers, 1)
@@ -239,22 +247,14 @@ class FastEngine:
         positions, targets, weights = (torch.tensor(values, device=self.device) for values in loss_terms(examples))
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         grad = torch.zeros_like(states)
+        weight = head_weight(self.head, self.dtype)
         for start in range(0, len(positions), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
-            logits = states[positions[rows]] @ self.head.weight.t()
+            logits = states[positions[rows]] @ weight.t()
             loss, grad_logits = cross_entropy_grad(logits, targets[rows], weights[rows])
-            grad.index_add_(0, positions[rows], grad_logits @ self.head.weight)
+            grad.index_add_(0, positions[rows], grad_logits @ weight)
             total += loss
         return total, self.ops.rms_norm_backward(grad, hidden, norm, eps, torch.zeros_like(grad))
-
-    def _embed(self, packed: PackedBatch) -> Tensor:
-        """Embeddings of the packed tokens, (T, h); from host memory only the different ones travel."""
-        table: Tensor = self.decoder.embed_tokens.weight
-        ids = torch.from_numpy(packed.ids)
-        if table.device == self.device:
-            return table[ids.to(self.device)]
-        distinct, token_index = torch.unique(ids, return_inverse=True)
-        return table[distinct].to(self.device)[token_index.to(self.device)]
 
     def _micro_batch(self, packed: PackedBatch, seeds: Tensor | None, sums: GradientSums | None = None) -> MicroBatch:
         """What all layers of a pass share."""

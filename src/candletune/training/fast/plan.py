@@ -32,8 +32,9 @@ EXPANSION = 900
 class ModelSizes:
     """What the plan must know of a causal model: its sizes, and the types it lies and computes in.
 
-    `item` is the compute type's bytes, `expand` whether weights are 4-bit, `head_norms` whether each head of queries
-    and keys is normalised.
+    `item` is the compute type's bytes, `expand` whether weights are packed, `head_norms` whether each head of queries
+    and keys is normalised, `packed_table` the bytes of an embedding in GGUF blocks, whose head is expanded for each
+    micro-batch (0: embedding and head are numbers of the compute type).
     """
 
     hidden: int
@@ -46,6 +47,7 @@ class ModelSizes:
     item: int
     expand: bool
     head_norms: bool = False
+    packed_table: float = 0.0
 
     @property
     def layer_weights(self) -> int:
@@ -158,13 +160,14 @@ class Plan:
         )
 
 
-def preview(base: ModelShape, config: TrainConfig, budget: float) -> Plan:
+def preview(base: ModelShape, config: TrainConfig, budget: float, *, packed: float | None = None) -> Plan:
     """The plan that training would make, before any weight is loaded.
 
     Args:
         base: architecture and sizes, from the base's config.json.
         config: training settings.
         budget: bytes allowed.
+        packed: bytes of the GGUF whose blocks are trained over; none: `train.quantization` alone says how weights lie.
 
     Raises:
         InputError: not even one example fits.
@@ -181,10 +184,12 @@ def preview(base: ModelShape, config: TrainConfig, budget: float) -> Plan:
         expand=config.quantization != "none",
         head_norms=base.architecture.head_norms,
     )
+    if packed is not None:
+        sizes = replace(sizes, packed_table=packed * base.vocabulary * base.hidden / base.parameters)
     bytes_a_weight = FOUR_BIT_BYTES if sizes.expand else sizes.item
     tables = 1 if base.tied else 2
     footprint = Footprint(
-        model=sizes.layers * sizes.layer_weights * bytes_a_weight + tables * embedding_bytes(sizes),
+        model=packed or sizes.layers * sizes.layer_weights * bytes_a_weight + tables * embedding_bytes(sizes),
         trained=config.lora_rank * len(config.target_modules) * sizes.layers * (sizes.hidden + sizes.feed_forward),
     )
     workload = Workload([TYPICAL] * config.effective_batch, TYPICAL_PREFIX, config.effective_batch)
@@ -215,7 +220,7 @@ def chunks_of(tokens: int, chunk: int, share: float) -> tuple[tuple[tuple[int, i
 
 
 def embedding_bytes(sizes: ModelSizes) -> int:
-    """Size of the embedding table."""
+    """Size of the embedding table, or of the head, in the compute type."""
     return sizes.vocabulary * sizes.hidden * sizes.item
 
 
@@ -223,7 +228,8 @@ def estimate(sizes: ModelSizes, plan: Plan, footprint: Footprint, size: BatchSiz
     """Bytes at the peak of a step whose largest micro-batch has the given size."""
     item, hidden, tokens = sizes.item, sizes.hidden, size.tokens
     queries, keys = sizes.heads * sizes.head_size, sizes.kv_heads * sizes.head_size
-    fixed = footprint.model - (embedding_bytes(sizes) if plan.host_embedding else 0)
+    table = embedding_bytes(sizes)
+    fixed = footprint.model - ((sizes.packed_table or table) if plan.host_embedding else 0)
     fixed += footprint.trained * (4 + 4 + 2)
     expanded = sizes.layer_weights * item
     fixed += expanded * (sizes.layers if plan.resident else 1)
@@ -243,6 +249,7 @@ def estimate(sizes: ModelSizes, plan: Plan, footprint: Footprint, size: BatchSiz
     attending = attention + 3 * inputs + 4 * size.keys * keys * item + 2 * size.keys * queries * item
     attending += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
     head = min(size.targets, 256) * sizes.vocabulary * (2 * item + 12) + 4 * size.targets * hidden * item
+    head += table if sizes.packed_table else 0
     return MARGIN * (fixed + saved + max(outgoing, feed_forward, attending, head))
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 
 from candletune.architectures import architecture_of, complete_types
+from candletune.base.packed import PackedLinear
 from candletune.config import TrainConfig
 from candletune.training.adapter import trained_device
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.offload import offload_share
 from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import Footprint, Limits, ModelSizes, Plan, Workload, budget_bytes, choose_plan
+from candletune.training.fast.weights import compute_type
 
 STATIC_ROPE = ("default", "llama3", "linear", "yarn")
 """Kinds of rotary embedding whose table depends on nothing but the position."""
@@ -36,8 +38,6 @@ def unsupported(model: Any) -> str | None:
         )
     if shape.hidden_act != "silu" or getattr(shape, "attention_dropout", 0.0):
         return "its activation is not silu, or attention has dropout"
-    if not inner.model.embed_tokens.weight.is_floating_point():
-        return "its weights are packed blocks of a GGUF"
     for name, module in inner.named_modules():
         if getattr(module, "lora_variant", None) or getattr(module, "merged", False):
             return f"{name} is a LoRA variant or merged"
@@ -50,7 +50,8 @@ def shape_of(model: Any) -> ModelSizes:
     """The sizes the memory plan needs."""
     inner = unwrapped(model)
     shape = inner.config
-    heads = shape.num_attention_heads
+    heads, table = shape.num_attention_heads, inner.model.embed_tokens.weight
+    packed = any(isinstance(module, PackedLinear) for module in inner.modules())
     return ModelSizes(
         hidden=shape.hidden_size,
         feed_forward=shape.intermediate_size,
@@ -59,9 +60,10 @@ def shape_of(model: Any) -> ModelSizes:
         head_size=getattr(shape, "head_dim", None) or shape.hidden_size // heads,
         layers=shape.num_hidden_layers,
         vocabulary=shape.vocab_size,
-        item=inner.model.embed_tokens.weight.element_size(),
-        expand=any(hasattr(parameter, "quant_state") for parameter in inner.parameters()),
+        item=compute_type(inner.model.embed_tokens).itemsize,
+        expand=packed or any(hasattr(parameter, "quant_state") for parameter in inner.parameters()),
         head_norms=hasattr(inner.model.layers[0].self_attn, "q_norm"),
+        packed_table=float(table.numel()) if packed else 0.0,
     )
 
 
@@ -81,7 +83,7 @@ def plan_for(model: Any, config: TrainConfig, examples: Sequence[TokenizedExampl
     if device.type == "cuda":
         allocated = float(torch.cuda.memory_allocated(device))
     else:
-        allocated = float(sum(p.numel() * p.element_size() for p in model.parameters()))
+        allocated = float(sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())))
     rows, targets = training_rows(examples)
     packed = pack(rows, targets, torch.device("cpu"))
     shape = shape_of(model)

@@ -1,11 +1,17 @@
-"""The frozen weights as the fast engine uses them: related matrices stacked, 4-bit ones expanded a layer at a time."""
+"""The frozen weights as the fast engine uses them: related matrices stacked, packed ones expanded a layer at a time.
 
+Packed are NF4 weights of bitsandbytes, and the blocks of a GGUF.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from candletune.base.packed import PackedEmbedding, PackedLinear, expand_into
+from candletune.gguf.dequantize import dequantize
 from candletune.training.fast.head_norm import HeadNorms
 
 STACKS = {
@@ -145,7 +151,7 @@ def _joined_bias(linears: list[Any]) -> Tensor | None:
 
 
 class ExpandedWeights:
-    """Expands a layer's 4-bit weights into buffers that all layers share, or keeps every layer expanded.
+    """Expands a layer's packed weights into buffers that all layers share, or keeps every layer expanded.
 
     Sharing is safe because everything runs in one stream's order. A layer that is asked for twice in a row (the last
     one at the turn from forward to backward) is expanded once.
@@ -200,7 +206,9 @@ def _fill(target: Tensor, linears: list[Any]) -> None:
     for linear in linears:
         part = target[row : row + linear.out_features]
         state = getattr(linear.weight, "quant_state", None)
-        if state is None:
+        if isinstance(linear, PackedLinear):
+            expand_into(part, linear.weight, linear.kind)
+        elif state is None:
             part.copy_(linear.weight)
         else:
             from bitsandbytes.functional import dequantize_4bit
@@ -210,3 +218,46 @@ def _fill(target: Tensor, linears: list[Any]) -> None:
             else:
                 part.copy_(dequantize_4bit(linear.weight.data, state))
         row += linear.out_features
+
+
+def compute_type(embedding: Any) -> torch.dtype:
+    """The type that a model computes in: its embedding's."""
+    found: torch.dtype = embedding.dtype if isinstance(embedding, PackedEmbedding) else embedding.weight.dtype
+    return found
+
+
+def embed(embedding: Any, ids: Tensor, device: torch.device) -> Tensor:
+    """Embeddings of packed tokens, (T, h), on a device; from host memory only the different rows travel.
+
+    Args:
+        embedding: the module, whose table may lie in host memory.
+        ids: (T,), in host memory.
+        device: where the layers are.
+    """
+    table: Tensor = embedding.weight
+    if table.device == device:
+        return _numbers(embedding, table[ids.to(device)])
+    different, places = torch.unique(ids, return_inverse=True)
+    return _numbers(embedding, table[different].to(device))[places.to(device)]
+
+
+def _numbers(embedding: Any, rows: Tensor) -> Tensor:
+    if isinstance(embedding, PackedEmbedding):
+        return dequantize(rows, embedding.kind).to(embedding.dtype)
+    return rows
+
+
+def head_weight(head: Any, dtype: torch.dtype) -> Tensor:
+    """The head's matrix (V, h); a packed one is expanded, to be forgotten after use."""
+    weight: Tensor = head.weight
+    if not isinstance(head, PackedLinear):
+        return weight
+    expanded = torch.empty(len(weight), head.in_features, dtype=dtype, device=weight.device)
+    expand_into(expanded, weight, head.kind)
+    return expanded
+
+
+def head_rows(head: Any, ids: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Some tokens' rows of the head's matrix, (n, h)."""
+    rows: Tensor = head.weight[list(ids)]
+    return dequantize(rows, head.kind).to(dtype) if isinstance(head, PackedLinear) else rows
