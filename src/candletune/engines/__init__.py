@@ -1,10 +1,13 @@
-"""Engines score the decision from its logits and generate a reason: llama.cpp and Transformers, one protocol."""
+"""Engines score the decision from its logits and generate a reason: llama.cpp and Transformers, one protocol.
+
+An engine is a file here with an `ENGINE`; `tests/engines/test_shared.py` holds all of them to the same tests.
+"""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +78,19 @@ class Engine(Protocol):
         """Free the model."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """How an engine is had: the `ENGINE` of its file.
+
+    Attributes:
+        open: over a base, with nothing in use.
+        files: what base and adapters are: GGUF files, or folders as Transformers and PEFT write them.
+    """
+
+    open: Callable[[Config, Path], Engine]
+    files: Literal["gguf", "folder"]
+
+
 def base_gguf(config: Config, run: RunFolder) -> Path:
     """The base model's GGUF: `base.gguf`, a packaged one, or the one the `export` stage wrote.
 
@@ -92,13 +108,11 @@ def beginning_of(config: Config) -> str:
 
 
 def open_engine(config: Config, run: RunFolder, base: Path | None = None) -> Engine:
-    """llama.cpp over the configured base, or over another GGUF.
+    """llama.cpp over the configured base, or over another GGUF: whatever is replayed and served is opened here.
 
     Raises:
         InputError: there is no base GGUF, or llama.cpp cannot load it.
     """
-    from candletune.engines.llama_cpp import LlamaCppEngine
+    from candletune.engines.llama_cpp import ENGINE
 
-    return LlamaCppEngine(
-        base or base_gguf(config, run), config.engine, config.base.chat, beginning=beginning_of(config)
-    )
+    return ENGINE.open(config, base or base_gguf(config, run))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from candletune.base.chat import PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
 from candletune.base.gguf_chat import gguf_chat, recorded_chat, with_texts
-from candletune.config import EngineConfig
+from candletune.config import Config, EngineConfig
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import Generation, Stopped, sampling
+from candletune.engines import EngineKind, Generation, Stopped, beginning_of, sampling
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.llama_vocabulary import LlamaVocabulary
@@ -361,3 +361,15 @@ def check_adapter(adapter: Header, base: Header) -> None:
             f"{adapter.path}: trained on base {trained[:8]}, but {base.path.name} is {loaded[:8]}; use the base it was "
             "trained on"
         )
+
+
+def open_gguf(config: Config, base: Path) -> LlamaCppEngine:
+    """Over a base's GGUF, reading what the configured template begins with once.
+
+    Raises:
+        InputError: there is no such file, or llama.cpp cannot load it.
+    """
+    return LlamaCppEngine(base, config.engine, config.base.chat, beginning=beginning_of(config))
+
+
+ENGINE = EngineKind(open_gguf, "gguf")

@@ -13,7 +13,7 @@ from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.memory import Placement, device_budget, place, release
 from candletune.config import Config
 from candletune.decisions import Decision
-from candletune.engines import Generation, Stopped
+from candletune.engines import EngineKind, Generation, Stopped
 from candletune.errors import InputError, UsageError
 from candletune.files import temporary_folder
 from candletune.gguf.peft import AdapterRefused, Pair, read_adapter
@@ -175,3 +175,6 @@ class TransformersEngine:
         if self._adapted is not None and self._active is None:
             return self._adapted.disable_adapter()
         return nullcontext()
+
+
+ENGINE = EngineKind(TransformersEngine, "folder")
