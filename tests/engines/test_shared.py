@@ -86,8 +86,8 @@ def expected(files: Path, prompts: list[str]) -> dict[str | None, NDArray[np.flo
             rows.append(logits[[row[place] for row in ids]].softmax(-1).numpy())
         return np.stack(rows)
 
-    base = AutoModelForCausalLM.from_pretrained(files / "base", dtype=torch.float32).eval()
-    answers: dict[str | None, NDArray[np.float64]] = {None: probabilities(base)}
+    base: Any = AutoModelForCausalLM.from_pretrained(files / "base", dtype=torch.float32)
+    answers: dict[str | None, NDArray[np.float64]] = {None: probabilities(base.eval())}
     for name in ADAPTERS:
         fresh = AutoModelForCausalLM.from_pretrained(files / "base", dtype=torch.float32)
         answers[name] = probabilities(PeftModel.from_pretrained(fresh, files / name).eval())
@@ -199,7 +199,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from candletune.base.chat import decision_tokens, encode_prompt
-from candletune.base.tokenizer import chat_format, load_tokenizer
+from candletune.base.tokenizer import load_tokenizer
 from candletune.engines import EngineKind, Generation, Stopped
 from candletune.errors import InputError
 
@@ -208,7 +208,7 @@ class PlainEngine:
     def __init__(self, config, base):
         self.base, self.most = base, config.engine.max_tokens
         self.tokenizer = load_tokenizer(base)
-        self.chat = chat_format(config, self.tokenizer)
+        self.chat = self.tokenizer.chat(config.base.chat)
         self.tokens = decision_tokens(self.tokenizer.encode)
         self.models = {None: self._load()}
         self.active, self.stop = None, None

@@ -145,20 +145,6 @@ def test_the_lead_is_paired_in_time() -> None:
     assert not_clearly_beaten(found) == ["same", "part"]
 
 
-NEW_BASELINE = '''
-"""Against the last move."""
-
-import numpy as np
-
-from candletune.evaluation.baselines.base import BUY, SELL, Baseline, Ints, Task
-
-
-def decide(task: Task) -> Ints:
-    return np.where(task.rows["past_return"].to_numpy() > 0, SELL, BUY)
-
-
-BASELINE = Baseline("contrarian", 45, decide)
-'''
 EVALUATE = """
 import sys
 from pathlib import Path
@@ -172,10 +158,13 @@ print(",".join(Metrics.read(run.metrics).baselines))
 
 
 def test_a_baseline_is_one_file(tmp_path: Path) -> None:
-    """A module more in a copy of the package is measured, shown and reported without another line."""
+    """The module of docs/extending.md in a copy of the package is measured, shown and reported without another line."""
     root = Path(__file__).parents[2]
     shutil.copytree(root / "src" / "candletune", tmp_path / "candletune")
-    (tmp_path / "candletune" / "evaluation" / "baselines" / "contrarian.py").write_text(NEW_BASELINE)
+    page = (root / "docs" / "extending.md").read_text(encoding="utf-8")
+    section = page.partition("## A baseline")[2]
+    module = section.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "candletune" / "evaluation" / "baselines" / "contrarian.py").write_text(module, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", EVALUATE, str(tmp_path)],
         env={"PYTHONPATH": f"{tmp_path}:{root / 'tests'}", "PATH": "", "OMP_NUM_THREADS": "1"},

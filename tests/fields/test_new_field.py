@@ -71,9 +71,12 @@ def walk(seed: int, rows: int) -> pl.DataFrame:
     )
 
 
-def blocks(language: str) -> list[str]:
+def block(language: str) -> str:
+    """The block of that language in the page's section about prompt fields."""
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    section = page.partition("## A prompt field")[2].partition("\n## ")[0]
+    (found,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    return str(found)
 
 
 class Copy:
@@ -114,7 +117,7 @@ def test_a_field_is_one_module_and_one_template_line(tmp_path: Path) -> None:
     copy.dataset()
     assert "[up to date]" in copy.dataset()
     before = copy.messages()
-    (module,), (line,) = (blocks(language) for language in ("python", "jinja"))
+    module, line = (block(language) for language in ("python", "jinja"))
     (copy.package / "fields" / "adx.py").write_text(module, encoding="utf-8")
     template = copy.package / "prompts" / "templates" / "trader.j2"
     text = template.read_text(encoding="utf-8")
