@@ -131,12 +131,13 @@ def test_out_of_memory_repeats_the_step_with_half(fits: int, monkeypatch: pytest
     engine = FastEngine(model, Plan(5, 3, False, False, True, 4096), say=said.append)
     real, seen = engine._pass, []
 
-    def small(part: Any, seed: int, sums: Any) -> torch.Tensor:
-        seen.append(len(part))
-        if len(part) > fits:
-            real(part, seed, sums)
+    def small(packed: Any, terms: Any, seeds: Any) -> torch.Tensor:
+        count = packed.segments.cu_keys.shape[0] - 1 - (packed.prefix > 0)
+        seen.append(count)
+        if count > fits:
+            real(packed, terms, seeds)
             raise torch.OutOfMemoryError("injected")
-        return real(part, seed, sums)
+        return real(packed, terms, seeds)
 
     monkeypatch.setattr(engine, "_pass", small)
     total, _ = engine.loss(rows)

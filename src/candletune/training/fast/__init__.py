@@ -10,6 +10,7 @@ Modules, in the order data passes through them::
     attention  causal attention over the packed segments
     ops        elementwise arithmetic as plain functions; kernels: the same in Triton
     offload    activations that wait in host memory
+    graphs     passes recorded as CUDA graphs, for models so small that launching takes longer than computing
     engine     the pass over all layers, embedding and head, and a step's micro-batches
     parallel   the same step shared with worker processes, one a GPU
 

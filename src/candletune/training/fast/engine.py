@@ -19,6 +19,7 @@ from candletune.errors import InputError
 from candletune.training.adapter import trained_device
 from candletune.training.engine import loss_with_gradients
 from candletune.training.examples import TokenizedExample
+from candletune.training.fast.graphs import PassGraphs
 from candletune.training.fast.layer import (
     GradientSums,
     LayerPass,
@@ -29,7 +30,7 @@ from candletune.training.fast.layer import (
 )
 from candletune.training.fast.offload import ActivationOffload
 from candletune.training.fast.ops import cross_entropy_grad, ops_for
-from candletune.training.fast.packing import PackedBatch, loss_terms, pack, training_rows
+from candletune.training.fast.packing import LossTerms, PackedBatch, loss_terms, pack, training_rows
 from candletune.training.fast.plan import Plan, chunks_of
 from candletune.training.fast.preflight import shape_of, unwrapped
 from candletune.training.fast.weights import (
@@ -76,6 +77,9 @@ class FastEngine:
             say(f"no Triton kernels, so training is about half as fast ({reason}); install triton and a C compiler")
         self.weights = ExpandedWeights(self.layers, self.dtype, resident=plan.resident)
         self.offload = ActivationOffload(self.device)
+        self._sums: GradientSums | None = None
+        self._graphs: PassGraphs | None = None
+        self._addresses: tuple[int, ...] = ()
         self._place_embedding()
 
     def loss(self, examples: Sequence[TokenizedExample]) -> tuple[Tensor, float]:
@@ -102,8 +106,7 @@ class FastEngine:
         self._place_embedding()
         while True:
             try:
-                total, sums = self._step(examples, seed)
-                return total, sums.of(self.parameters)
+                return self._step(examples, seed)
             except torch.OutOfMemoryError:
                 pass
             self._halve(len(examples))
@@ -136,11 +139,12 @@ class FastEngine:
             part = examples[start : start + self.plan.micro_batch]
             packed = pack(*training_rows(part), self.device)
             hidden, _ = self._forward(packed, self._micro_batch(packed, None), keep=False)
-            total += self._head(hidden, part)[0].item()
+            total += self._head(hidden, self._terms(part))[0].item()
         return total, float(sum(sum(example.weights) for example in examples))
 
     def close(self) -> None:
         """Give the model back as it was: the embedding on its device, no expanded weights."""
+        self._graphs = None
         self.weights.release()
         table = self.decoder.embed_tokens.weight
         table.data = table.data.to(self.device)
@@ -164,27 +168,59 @@ class FastEngine:
                 "GPU memory: one example does not fit; close other programs, lower train.max_sequence_length, or use a "
                 "smaller base model"
             ) from None
+        self._graphs = None
         self.plan = replace(
-            self.plan, micro_batch=-(-micro // 2), full_layers=0, resident=False, offload_share=0.0, chunk=2048
+            self.plan,
+            micro_batch=-(-micro // 2),
+            full_layers=0,
+            resident=False,
+            offload_share=0.0,
+            chunk=2048,
+            graphs=False,
         )
         self.weights.resident = False
         self.say(f"out of GPU memory: repeating the step with micro-batch {self.plan.micro_batch}")
 
     @torch.no_grad()
-    def _step(self, examples: Sequence[TokenizedExample], seed: int) -> tuple[Tensor, GradientSums]:
+    def _step(self, examples: Sequence[TokenizedExample], seed: int) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients of all micro-batches of a step."""
-        sums = GradientSums(self.parameters)
+        graphs = self._pass_graphs()
+        if graphs is None or self._sums is None:
+            self._sums = GradientSums(self.parameters)
+        sums = self._sums
+        sums.flat.zero_()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for start in range(0, len(examples), self.plan.micro_batch):
-            total += self._pass(examples[start : start + self.plan.micro_batch], seed + start, sums)
-        return total, sums
+            part, seeds = examples[start : start + self.plan.micro_batch], self._seeds(seed + start)
+            if graphs is None:
+                total += self._pass(pack(*training_rows(part), self.device), self._terms(part), seeds)
+            else:
+                total += graphs.run(part, seeds)
+        if graphs is None:
+            self._sums = None
+        return total, sums.of(self.parameters, copy=graphs is not None)
 
-    def _pass(self, examples: Sequence[TokenizedExample], seed: int, sums: GradientSums) -> Tensor:
-        """Forward and backward of one micro-batch."""
-        packed = pack(*training_rows(examples), self.device)
-        batch = self._micro_batch(packed, self._seeds(seed), sums)
+    def _pass_graphs(self) -> PassGraphs | None:
+        """The graphs of this plan's passes; None where the plan has none.
+
+        They read and write the parameters where they lie, so they are recorded again when those have moved.
+        """
+        if not self.plan.graphs:
+            self._graphs = None
+            return None
+        addresses = tuple(p.data_ptr() for p in self.parameters)
+        if self._graphs is None or addresses != self._addresses:
+            self._addresses, self._sums = addresses, GradientSums(self.parameters)
+            self._graphs = PassGraphs(self._pass, self.device, self.say)
+        return self._graphs
+
+    def _pass(self, packed: PackedBatch, terms: LossTerms, seeds: Tensor | None) -> Tensor:
+        """Forward and backward of one micro-batch; its gradients are added to `_sums`."""
+        if self.plan.graphs:
+            self.weights.forget_layer()
+        batch = self._micro_batch(packed, seeds, self._sums)
         hidden, saved = self._forward(packed, batch, keep=True)
-        total, grad = self._head(hidden, examples)
+        total, grad = self._head(hidden, terms)
         del hidden
         back: Tensor | None = grad
         for number in range(len(self.layers) - 1, -1, -1):
@@ -222,7 +258,7 @@ class FastEngine:
 
     def _forward(self, packed: PackedBatch, batch: MicroBatch, *, keep: bool) -> tuple[Tensor, list[SavedActivations]]:
         """All layers; the output has the target positions only, (A, h)."""
-        hidden = embed(self.decoder.embed_tokens, torch.from_numpy(packed.ids), self.device)
+        hidden = embed(self.decoder.embed_tokens, packed.ids, self.device)
         saved: list[SavedActivations] = []
         for number in range(len(self.layers)):
             whole = keep and number >= len(self.layers) - max(self.plan.full_layers, 1)
@@ -240,11 +276,15 @@ class FastEngine:
                 saved.append(activations)
         return hidden, saved
 
-    def _head(self, hidden: Tensor, examples: Sequence[TokenizedExample]) -> tuple[Tensor, Tensor]:
+    def _terms(self, examples: Sequence[TokenizedExample]) -> LossTerms:
+        positions, targets, weights = (torch.tensor(values, device=self.device) for values in loss_terms(examples))
+        return positions, targets, weights
+
+    def _head(self, hidden: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy over the vocabulary and the gradient of the last layer's output, (A, h)."""
         norm, eps = self.decoder.norm.weight, self.decoder.norm.variance_epsilon
         states = self.ops.rms_norm(hidden, norm, eps)
-        positions, targets, weights = (torch.tensor(values, device=self.device) for values in loss_terms(examples))
+        positions, targets, weights = terms
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         grad = torch.zeros_like(states)
         weight = head_weight(self.head, self.dtype)

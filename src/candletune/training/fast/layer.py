@@ -43,18 +43,20 @@ from candletune.training.fast.weights import Layer, LoraPair, Stack
 
 
 class GradientSums:
-    """Float32 sums of LoRA gradients, by the parameter's identity."""
+    """Float32 sums of LoRA gradients, end to end in one tensor, found by the parameter's identity."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
-        self.sums = {id(p): torch.zeros_like(p, dtype=torch.float32) for p in parameters}
+        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float32, device=parameters[0].device)
+        self.sums = dict(zip(map(id, parameters), self.of(parameters), strict=True))
 
     def add(self, parameter: Tensor, grad: Tensor) -> None:
         """Add one micro-batch's or chunk's part."""
         self.sums[id(parameter)].add_(grad)
 
-    def of(self, parameters: list[Tensor]) -> list[Tensor]:
-        """The sums in the order of `parameters`."""
-        return [self.sums[id(parameter)] for parameter in parameters]
+    def of(self, parameters: list[Tensor], *, copy: bool = False) -> list[Tensor]:
+        """The sums in the order of `parameters`; a copy where they go on being used."""
+        parts = (self.flat.clone() if copy else self.flat).split([p.numel() for p in parameters])
+        return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

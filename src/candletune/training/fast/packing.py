@@ -16,6 +16,9 @@ from torch import Tensor
 from candletune.base.chat import common_prefix
 from candletune.training.examples import TokenizedExample
 
+LossTerms = tuple[Tensor, Tensor, Tensor]
+"""Terms of the loss: index among the A target positions, target id, weight; see `loss_terms`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segments:
@@ -56,7 +59,7 @@ class PackedBatch:
     """A packed micro-batch.
 
     Attributes:
-        ids: packed token ids (host), shape (T,).
+        ids: packed token ids, shape (T,); on the host, unless the batch is one that a CUDA graph reads.
         positions: their positions, shape (T,).
         prefix: P, tokens shared by all rows, stored once.
         segments: attention of every layer but the last.
@@ -64,7 +67,7 @@ class PackedBatch:
         target_index: packed indices of the tokens whose next token is asked for, shape (A,).
     """
 
-    ids: NDArray[np.int64]
+    ids: Tensor
     positions: Tensor
     prefix: int
     segments: Segments
@@ -94,7 +97,7 @@ def pack(rows: Sequence[Sequence[int]], targets: Sequence[int], device: torch.de
     ends = prefix + np.cumsum(own)
     target_index = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, targets, strict=True)])
     return PackedBatch(
-        ids=ids,
+        ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions).to(device),
         prefix=prefix,
         segments=_segments(own, own, prefix, device, lead=prefix > 0),

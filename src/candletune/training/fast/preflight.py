@@ -10,7 +10,9 @@ from candletune.base.packed import PackedLinear
 from candletune.config import TrainConfig
 from candletune.training.adapter import trained_device
 from candletune.training.examples import TokenizedExample
+from candletune.training.fast.attention import flash_usable
 from candletune.training.fast.offload import offload_share
+from candletune.training.fast.ops import ops_for
 from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import Footprint, Limits, ModelSizes, Plan, Workload, budget_bytes, choose_plan
 from candletune.training.fast.weights import compute_type
@@ -67,6 +69,14 @@ def shape_of(model: Any) -> ModelSizes:
     )
 
 
+def _records(model: Any, device: torch.device) -> bool:
+    """Whether a CUDA graph can hold a pass: only with flash attention and the kernels does the host decide nothing."""
+    if device.type != "cuda" or ops_for(str(device))[1] is not None:
+        return False
+    sizes, dtype = shape_of(model), compute_type(unwrapped(model).model.embed_tokens)
+    return flash_usable(torch.empty(0, sizes.heads, sizes.head_size, dtype=dtype, device=device))
+
+
 def plan_for(model: Any, config: TrainConfig, examples: Sequence[TokenizedExample], *, batch: int) -> Plan:
     """The memory plan for a model that is already on its device.
 
@@ -98,6 +108,7 @@ def plan_for(model: Any, config: TrainConfig, examples: Sequence[TokenizedExampl
             config.batch_size,
             recompute=config.gradient_checkpointing or config.vram_gib is not None,
             host=device.type == "cuda",
+            graphs=_records(model, device),
             offload_share=offload_share(shape, largest, device),
         ),
     )

@@ -191,6 +191,10 @@ class ExpandedWeights:
                 self._expanded[number] = self._buffers
         return self._buffers
 
+    def forget_layer(self) -> None:
+        """Expand anew whatever is asked for next: a CUDA graph may have written the buffers in the meantime."""
+        self._current = -1
+
     def release(self) -> None:
         """Drop every expanded copy."""
         self._expanded, self._buffers, self._current = {}, {}, -1
@@ -231,7 +235,7 @@ def embed(embedding: Any, ids: Tensor, device: torch.device) -> Tensor:
 
     Args:
         embedding: the module, whose table may lie in host memory.
-        ids: (T,), in host memory.
+        ids: (T,).
         device: where the layers are.
     """
     table: Tensor = embedding.weight
