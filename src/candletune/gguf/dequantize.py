@@ -8,6 +8,7 @@ multiplications is the reference's, since float32 products do not associate.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import torch
@@ -112,7 +113,13 @@ def _iq4_nl(blocks: Tensor) -> Tensor:
 
 
 def _levels(codes: Tensor) -> Tensor:
-    return torch.tensor(_CODEBOOK, dtype=torch.float32, device=codes.device)[codes.int()]
+    return _codebook(codes.device)[codes.int()]
+
+
+@cache
+def _codebook(device: torch.device) -> Tensor:
+    """Kept, since a CUDA graph cannot copy from the host."""
+    return torch.tensor(_CODEBOOK, dtype=torch.float32, device=device)
 
 
 def _q2_k(blocks: Tensor) -> Tensor:
