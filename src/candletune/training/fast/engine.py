@@ -16,7 +16,6 @@ from torch import Tensor
 
 from candletune.base.chat import DecisionTokens
 from candletune.errors import InputError
-from candletune.training.adapter import trained_device
 from candletune.training.engine import loss_with_gradients
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.graphs import PassGraphs
@@ -60,7 +59,6 @@ class FastEngine:
         self.call_size = call_size or plan.micro_batch
         inner = unwrapped(model)
         self.decoder, self.head = inner.model, inner.lm_head
-        self.device = trained_device(model)
         self.dtype = compute_type(self.decoder.embed_tokens)
         self.shape = shape_of(model)
         self.layers: list[Layer] = []
@@ -72,6 +70,7 @@ class FastEngine:
         self.parameters = [
             p for layer in self.layers for pairs in layer.loras.values() for pair in pairs for p in (pair.a, pair.b)
         ]
+        self.device = self.parameters[0].device
         self.ops, reason = ops_for(str(self.device))
         if reason:
             say(f"no Triton kernels, so training is about half as fast ({reason}); install triton and a C compiler")
