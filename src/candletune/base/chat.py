@@ -54,6 +54,11 @@ class ChatFormat:
 MISTRAL = ChatFormat()
 
 
+def shown(texts: dict[str, str]) -> str:
+    """A chat's texts on one line, for messages."""
+    return repr(f"{texts['before']}..{texts['after']}..{texts['end']}")
+
+
 def mistral_chat(bos: str, end: str, control: Sequence[str]) -> ChatFormat:
     """Mistral's `[INST]..[/INST]` with a base's own BOS (empty: none), end and control tokens."""
     known = tuple(dict.fromkeys((*MISTRAL.control, *control)))

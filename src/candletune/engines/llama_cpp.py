@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from candletune.base.chat import PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt
+from candletune.base.chat import PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt, shown
 from candletune.base.gguf_chat import gguf_chat, recorded_chat, with_texts
 from candletune.config import Config, EngineConfig
 from candletune.decisions import DECISIONS, Decision
@@ -150,8 +150,8 @@ class LlamaCppEngine:
             self._chat_known = True
         if recorded is not None and recorded != self.chat.texts:
             raise InputError(
-                f"{adapter.path}: trained in the chat {_shown(recorded)}, but {self.base.path.name} is asked in "
-                f"{_shown(self.chat.texts)}; set base.chat as in training, or train it again"
+                f"{adapter.path}: trained in the chat {shown(recorded)}, but {self.base.path.name} is asked in "
+                f"{shown(self.chat.texts)}; set base.chat as in training, or train it again"
             )
 
     def use(self, name: str | None) -> None:
@@ -335,11 +335,6 @@ class Batch:
         self._wanted[count - 1] = 1
         self._batch.n_tokens = count
         return self._batch
-
-
-def _shown(texts: dict[str, str]) -> str:
-    """A chat format on one line."""
-    return repr(f"{texts['before']}..{texts['after']}..{texts['end']}")
 
 
 def check_adapter(adapter: Header, base: Header) -> None:

@@ -73,6 +73,8 @@ def base_gguf(config: Config) -> Iterator[Finding]:
 
 def _unlike(header: Header, base: KnownBase) -> str:
     architecture = header.fields.get("general.architecture")
+    if architecture != base.shape.architecture.gguf:
+        return f"its architecture is {architecture}, base.model's is {base.shape.architecture.gguf}"
     for key, wanted in (
         ("embedding_length", base.shape.hidden),
         ("block_count", base.shape.layers),
