@@ -8,8 +8,7 @@ import pytest
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.gguf.model import write_model
-from candletune.preflight.models import base_gguf
-from candletune.preflight.prompts import served_tokens
+from candletune.preflight.served import base_gguf, served_tokens
 from random_models import random_base
 
 pytestmark = pytest.mark.llamacpp

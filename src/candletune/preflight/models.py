@@ -1,15 +1,13 @@
-"""Checks of models: the base in both formats, what is adapted, the export's type."""
+"""Checks of models: the base that trains, what is adapted, the export's type."""
 
 from collections.abc import Iterator
 
 from candletune.base.check import check_base
-from candletune.base.find import served_gguf
 from candletune.config import Config
-from candletune.gguf.header import Header, read_header
 from candletune.gguf.names import LINEAR_LAYERS, OTHER_LINEAR_LAYERS
 from candletune.gguf.quantize import file_type
 from candletune.preflight.findings import Finding, check
-from candletune.stages.needs import KnownBase, known_base
+from candletune.stages.needs import known_base
 
 
 @check("base", "train", "export")
@@ -49,41 +47,6 @@ def _hub(name: str, revision: str | None) -> Finding:
         reason = f"the hub cannot be asked now ({type(error).__name__}), and the base is not on this machine"
         return Finding("problem", "base", f"{name}: {reason}; connect once, or set base.model to a folder that has it")
     return Finding("ok", "base", f"{name}: accessible; downloaded on first use")
-
-
-@check("base.gguf", "export", "verify", "replay")
-def base_gguf(config: Config) -> Iterator[Finding]:
-    """The GGUF that will serve: a whole model, of the sizes that are trained."""
-    path = served_gguf(config)
-    if path is None:
-        return
-    header = read_header(path)
-    if header.is_adapter:
-        text = f"{path}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF"
-        yield Finding("problem", "base.gguf", text)
-        return
-    known = known_base(config)
-    unlike = _unlike(header, known) if known.path is not None and not config.trains_over_gguf else ""
-    if unlike:
-        text = f"{path}: {unlike}; base.gguf and base.model must be one model"
-        yield Finding("problem", "base.gguf", text)
-    else:
-        yield Finding("ok", "base.gguf", f"{path}: {path.stat().st_size / 2**30:.1f} GiB")
-
-
-def _unlike(header: Header, base: KnownBase) -> str:
-    architecture = header.fields.get("general.architecture")
-    if architecture != base.shape.architecture.gguf:
-        return f"its architecture is {architecture}, base.model's is {base.shape.architecture.gguf}"
-    for key, wanted in (
-        ("embedding_length", base.shape.hidden),
-        ("block_count", base.shape.layers),
-        ("feed_forward_length", base.shape.feed_forward),
-    ):
-        have = header.fields.get(f"{architecture}.{key}")
-        if have is not None and have != wanted:
-            return f"its {key} is {have}, base.model's is {wanted}"
-    return ""
 
 
 @check("adapted layers", "train", "export")

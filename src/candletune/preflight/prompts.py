@@ -3,14 +3,11 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from candletune.base.chat import shown
-from candletune.base.find import served_gguf
 from candletune.base.tiny import built_tiny
 from candletune.config import Config
 from candletune.decisions import DECISIONS
 from candletune.errors import CandletuneError
 from candletune.fields.registry import EXAMPLE
-from candletune.gguf.header import read_header
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.reasons import write_completion
 from candletune.prompts.template import load_template
@@ -85,31 +82,3 @@ def chat(config: Config) -> Iterator[Finding]:
 
         chat = load_tokenizer(path).chat(config.base.chat)
         yield Finding("ok", "chat format", " ".join(f"{chat.before}..{chat.after}..{chat.end}".split()))
-
-
-@check("tokens of base.gguf", "train", "verify")
-def served_tokens(config: Config) -> Iterator[Finding]:
-    """Where a folder trains and a GGUF serves, both must ask in one chat and read a prompt into the same ids."""
-    trained, served = known_base(config).path, served_gguf(config)
-    if config.builds_tiny or config.trains_over_gguf or trained is None or served is None:
-        return
-    header = read_header(served)
-    if header.is_adapter or "tokenizer.ggml.tokens" not in header.fields:
-        return  # said by the check of base.gguf, or llama.cpp says so
-    from candletune.base.gguf_chat import TEMPLATE_KEY, recorded_chat
-    from candletune.base.tokenizer import load_tokenizer
-
-    ours, theirs = load_tokenizer(trained), load_tokenizer(served)
-    chat, other = ours.chat(config.base.chat), theirs.chat(config.base.chat)
-    says_chat = TEMPLATE_KEY in header.fields or recorded_chat(header) is not None
-    if says_chat and chat.texts != other.texts:
-        text = (
-            f"{served}: is asked in the chat {shown(other.texts)}, base.model's is {shown(chat.texts)}; base.gguf and "
-            "base.model must be one model"
-        )
-        yield Finding("problem", "base.gguf", text)
-        return
-    prompt = chat.prompt_text(load_template(config.prompt.template).render(EXAMPLE))
-    if ours.encode(prompt) != theirs.encode(prompt):
-        text = f"{served}: reads a prompt into other tokens than base.model; base.gguf and base.model must be one model"
-        yield Finding("problem", "base.gguf", text)
