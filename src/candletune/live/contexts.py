@@ -14,7 +14,7 @@ from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.live.shadow import Due
 from candletune.live.watch import newest_candle
-from candletune.market.candles import decision_time
+from candletune.market.candles import decision_time, ticker_of
 
 CLOCK_SKEW: Final = timedelta(minutes=1)
 """How far a trader's clock may be ahead."""
@@ -50,23 +50,19 @@ class ContextReader:
         now = self._clock()
         stamp = context.pop("timestamp", None)
         given = now.replace(microsecond=0) if stamp is None else _moment(stamp)
-        ticker, price = context.get("ticker"), context.get("price_usd")
-        if not isinstance(ticker, str) or not ticker:
-            raise InputError(f"context.ticker: expected a name such as BTC, got {ticker!r}")
-        if isinstance(price, bool) or not isinstance(price, int | float) or not _is_finite(price):
-            raise InputError(f"context.price_usd: expected a number, got {str(price)[:40]}")
+        ticker, price = self._ticker(context.get("ticker")), _price(context.get("price_usd"))
         closed = self._closed(given, now)
         late = now - closed >= self._config.candle
         self.read += 1
         if closed == given:
-            return Due(closed, ticker, float(price), context, late)
+            return Due(closed, ticker, price, context, late)
         if not self.snapped:
             self._reporter.warn(
                 f"context.timestamp {given:%Y-%m-%d %H:%M:%S} is no candle's close: rows are stamped with the close of "
                 f"the last {self._config.data.timeframe} candle before, here {closed:%Y-%m-%d %H:%M} UTC (said once)"
             )
         self.snapped += 1
-        return Due(closed, ticker, float(price), context, late, given)
+        return Due(closed, ticker, price, context, late, given)
 
     def summary(self) -> str:
         """What was read, for the end."""
@@ -74,6 +70,16 @@ class ContextReader:
             f"{self.read} contexts; {self.snapped} were stamped off the {self._config.data.timeframe} grid and moved "
             f"to the last close; {self.repeated} came in a candle that was logged already"
         )
+
+    def _ticker(self, given: Any) -> str:
+        """A ticker whose outcomes will be known. The journal is only appended to: a row of another one would stay."""
+        known = [ticker_of(pair) for pair in self._config.data.pairs]
+        if not isinstance(given, str) or given not in known:
+            raise InputError(
+                f"context.ticker: expected {' or '.join(known)}, got {str(given)[:40]!r}; send one of them, or add its "
+                "pair to data.pairs"
+            )
+        return given
 
     def _closed(self, given: datetime, now: datetime) -> datetime:
         if given > now + CLOCK_SKEW:
@@ -115,11 +121,15 @@ def _moment(stamp: Any) -> datetime:
         raise InputError(f"context.timestamp: expected ISO 8601, got {str(stamp)[:60]!r}") from None
 
 
-def _is_finite(number: float) -> bool:
+def _price(given: Any) -> float:
+    usable = isinstance(given, int | float) and not isinstance(given, bool)
     try:
-        return math.isfinite(number)
+        usable = usable and math.isfinite(given) and given > 0
     except OverflowError:  # an integer beyond every float
-        return False
+        usable = False
+    if not usable:
+        raise InputError(f"context.price_usd: expected a positive number, got {repr(given)[:40]}")
+    return float(given)
 
 
 def _text(at: datetime) -> str:
