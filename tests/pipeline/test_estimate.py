@@ -1,6 +1,8 @@
 """Estimated times: what is measured, what is made of it, and where it is said."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,9 @@ def test_steps_are_really_taken(config: Config, random_base: Path) -> None:
 
 def test_what_cannot_be_measured_is_left_out(config: Config, tmp_path: Path) -> None:
     assert set(measure(config, tmp_path / "none", tmp_path / "none.gguf")) == {"render", "candles"}
+
+
+def test_nothing_is_said_before_the_first_line_of_ours() -> None:
+    """bitsandbytes complains on import of what no user can act on; it comes in with the stages, which silence it."""
+    code = "import sys, candletune.commands.run, candletune.preflight.estimate; sys.exit('bitsandbytes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

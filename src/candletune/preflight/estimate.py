@@ -14,7 +14,6 @@ from candletune.engines import base_gguf
 from candletune.errors import CandletuneError
 from candletune.runs import RunFolder
 from candletune.stages.needs import known_base
-from candletune.training.recipe import steps_of
 
 PATIENCE = 600.0
 """Seconds after which measuring is given up: loading a base of many gigabytes may take some of them."""
@@ -118,6 +117,8 @@ def _dataset(config: Config, measured: dict[str, float]) -> Estimate | None:
 
 
 def _train(config: Config, measured: dict[str, float]) -> Estimate:
+    from candletune.training.recipe import steps_of  # brings the Trainer and what its libraries say, so not at the top
+
     steps = steps_of(config.train, round(3 * config.dataset.per_class * (1 - config.dataset.eval_fraction)))
     if "step" not in measured:
         return Estimate("train", None, f"{steps} steps; the base is not on this machine yet, so none was timed")
