@@ -72,7 +72,7 @@ class DatasetConfig(Table):
     )
     eval_fraction: Share = Field(0.1, description="share of the examples in the eval split")
     embargo: int = Field(12, ge=0, le=100_000, description="candles left out between train and eval beyond the purge")
-    natural_eval: Positive = Field(500, description="eval decision times sampled at their natural class shares")
+    natural_eval: Positive = Field(500, description="eval decision times sampled at the base rates")
 
 
 class BaseConfig(Table):
@@ -259,9 +259,7 @@ class LiveConfig(Table):
         Path("live/active.json"), description="which adapter is active; changed by promote and rollback"
     )
     journal: Path = Field(Path("live/ab_test_log.jsonl"), description="the append-only A/B log")
-    prior_correction: bool = Field(
-        True, description="correct balanced-training probabilities to the natural class shares"
-    )
+    prior_correction: bool = Field(True, description="correct probabilities of balanced training to the base rates")
     poll_seconds: Positive = Field(20, description="seconds between two looks at the candle files")
     candidate_seconds: float = Field(
         0, ge=0, description="longest time for one answer of the candidate; 0: until the next candle has closed"

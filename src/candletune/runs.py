@@ -43,7 +43,7 @@ class RunFolder:
         dataset: the dataset stage's folder.
         jsonl: the training examples.
         meta: the facts behind them, row for row.
-        natural_eval: eval rows at their natural class shares.
+        natural_eval: eval rows at the base rates.
         dataset_manifest: how the dataset was made.
         card: the dataset for a person.
         adapter: the trained adapter, a PEFT folder.

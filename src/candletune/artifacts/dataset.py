@@ -79,7 +79,7 @@ class CandleFile(Record):
 
 
 class SplitSizes(Record):
-    """Examples of each split, and eval rows at their natural class shares."""
+    """Examples of each split, and eval rows at the base rates."""
 
     train: int
     eval: int
@@ -184,7 +184,7 @@ class DatasetManifest(DatasetFacts, Artifact):
 
     Attributes:
         candidates: every decision time that could have been chosen.
-        audit: overlap, effective size and duplicates.
+        audit: overlap, effective sample size and duplicates.
     """
 
     COMMAND: ClassVar[str] = "dataset --force"

@@ -34,7 +34,7 @@ class EvalFigures(Record):
     """Decisions of a model in training on held-out rows; what could not be measured is left out of the file.
 
     Attributes:
-        rows: at their natural class shares.
+        rows: at the base rates.
         accuracy: share of right decisions.
         balanced_accuracy: mean of the classes' recalls.
         recall: class -> share of its rows that were decided so.

@@ -22,8 +22,8 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
     reporter.say(
         f"audit     {result.rebuilt} rows rebuilt from cut candles, {len(result.problems)} problems; "
         f"{result.duplicate_prompts} duplicate prompts; {result.train_rows_overlapping_eval} train rows overlap "
-        f"eval; nearest train and eval decisions {'-' if hours is None else f'{hours:.0f}'} h apart; effective size "
-        f"{result.effective_per_asset:.0f} of {result.examples} ({result.effective_pooled:.0f} counting "
+        f"eval; nearest train and eval decisions {'-' if hours is None else f'{hours:.0f}'} h apart; effective "
+        f"sample size {result.effective_per_asset:.0f} of {result.examples} ({result.effective_pooled:.0f} counting "
         f"assets that move together once); see {run.file(FOLDER, 'card.html')}"
     )
     if not result.clean:

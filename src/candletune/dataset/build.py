@@ -1,7 +1,7 @@
 """The stage's work: choose, complete, render, check, write.
 
 `dataset/lora_training.jsonl` holds the messages, `lora_training.meta.parquet` the facts behind them row for row,
-`natural_eval.parquet` eval rows at their natural class shares, `manifest.json` how it was made, `card.html` all of it
+`natural_eval.parquet` eval rows at the base rates, `manifest.json` how it was made, `card.html` all of it
 for a person.
 """
 

@@ -31,7 +31,7 @@ class Made:
         survey: what reading the candles found.
         sample: what was drawn.
         meta: the sidecar.
-        natural: the eval rows at their natural class shares.
+        natural: the eval rows at the base rates.
         prompts: row for row of the sidecar.
         jsonl_sha256: hash of the examples' file.
     """

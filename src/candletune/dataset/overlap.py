@@ -15,7 +15,7 @@ def average_uniqueness(starts: NDArray[np.int64], length: int) -> NDArray[np.flo
     """How much of each outcome window belongs to one example alone.
 
     Lopez de Prado, Advances in Financial Machine Learning (2018), section 4.4: the mean over a window's steps of one
-    over the number of windows open at that step. The sum over all examples is the effective number of independent ones.
+    over the number of windows open at that step. The sum over all examples is their effective sample size.
 
     Args:
         starts: first step of each window, shape (n,); several windows may start together.
@@ -37,7 +37,7 @@ def average_uniqueness(starts: NDArray[np.int64], length: int) -> NDArray[np.flo
 
 
 def describe_dataset(config: Config, meta: pl.DataFrame, prompts: Sequence[str]) -> DatasetDescription:
-    """Overlap, effective size, duplicates, class shares and the gap between train and eval.
+    """Overlap, effective sample size, duplicates, class shares and the gap between train and eval.
 
     Args:
         config: gives horizon and timeframe.

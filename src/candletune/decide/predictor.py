@@ -237,7 +237,7 @@ class Predictor:
         return predictions
 
     def _posterior(self, model: Model, scored: Floats) -> tuple[Floats, Floats]:
-        """Probabilities (n, 3) corrected from the class shares of training to natural ones, and calibrated."""
+        """Probabilities (n, 3) corrected from the class shares of training to the base rates, and calibrated."""
         facts, calibration = self._loaded.get(model.sha256 or "", (AdapterFacts(), Calibration()))
         probabilities: Floats = scored / scored.sum(axis=1, keepdims=True)
         if self._config.live.prior_correction and facts.class_prior and facts.natural_prior:

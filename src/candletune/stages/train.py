@@ -40,7 +40,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
     _save_adapter(trained.model, config, run, base, data)
     result, evaluation = trained.result, trained.evaluation
     summary = TrainSummary(
-        headline=f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the natural prior "
+        headline=f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the base rates "
         f"{evaluation.accuracy or 0.0:.1%} (balanced {evaluation.balanced_accuracy or 0.0:.1%})",
         steps=result.steps,
         best_step=result.best_step,

@@ -1,4 +1,4 @@
-"""What is measured on the way: decisions on held-out rows at their natural class shares, and the eval split's loss."""
+"""What is measured on the way: decisions on held-out rows at the base rates, and the eval split's loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
