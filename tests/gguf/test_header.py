@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from candletune.artifacts import ModelManifest
 from candletune.errors import InputError
 from candletune.gguf.header import read_header
 
@@ -36,7 +37,7 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     header = read_header(path)
     assert header.fields == {"general.type": "adapter", "list": [7, 9]}
     assert header.is_adapter
-    assert header.manifest == {}
+    assert header.manifest == ModelManifest()
     assert [(t.name, t.sizes, t.nbytes) for t in header.tensors] == [("w", (4, 2), 32)]
 
 

@@ -4,6 +4,7 @@ A model is frozen, knows its version, and is read and written here only. Its JSO
 `python docs/schemas/write.py`.
 """
 
+from candletune.artifacts.adapter_record import AdapterRecord, ModelManifest
 from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
 from candletune.artifacts.dataset import CandidateRows, CandleFile, DatasetAudit, DatasetDescription, DatasetManifest
@@ -28,6 +29,7 @@ from candletune.artifacts.summaries import (
 from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
 
 ARTIFACTS: tuple[type[Artifact], ...] = (
+    AdapterRecord,
     Certificate,
     DatasetAudit,
     DatasetManifest,
@@ -41,6 +43,7 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
 
 __all__ = [
     "ARTIFACTS",
+    "AdapterRecord",
     "Artifact",
     "AttainableScores",
     "BestAdapter",
@@ -61,6 +64,7 @@ __all__ = [
     "LiveState",
     "LoggedStep",
     "Metrics",
+    "ModelManifest",
     "Record",
     "ReplaySummary",
     "ReportSummary",

@@ -48,7 +48,7 @@ def recorded_chat(header: Header) -> dict[str, str] | None:
     Raises:
         InputError: the record is damaged.
     """
-    stored = header.manifest.get("chat")
+    stored = header.manifest.chat
     if stored is None:
         return None
     pairs = stored.items() if isinstance(stored, dict) else ()

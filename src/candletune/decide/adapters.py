@@ -47,16 +47,15 @@ def adapter_facts(path: Path) -> AdapterFacts:
 def _facts(path: Path, _changed: int) -> AdapterFacts:
     manifest = read_header(path).manifest
     try:
-        trained, natural = shares_of(manifest.get("class_prior")), shares_of(manifest.get("natural_prior"))
+        trained, natural = shares_of(manifest.class_prior), shares_of(manifest.natural_prior)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its class shares are unusable ({error}); export it again") from None
-    sources = manifest.get("context_sources")
     return AdapterFacts(
         trained,
         natural,
-        manifest.get("template_sha256"),
-        manifest.get("base_sha256"),
-        {str(name): float(share) for name, share in sources.items()} if isinstance(sources, Mapping) else None,
+        manifest.template_sha256,
+        manifest.base_sha256,
+        manifest.context_sources,
     )
 
 

@@ -104,7 +104,7 @@ def ask_export(
 
 def _template_of(exported: Path) -> str:
     try:
-        return str(read_header(exported).manifest.get("template_sha256", "none"))
+        return read_header(exported).manifest.template_sha256 or "none"
     except InputError as error:
         raise DoesNotLoad(str(error)) from None
 

@@ -350,7 +350,7 @@ def check_adapter(adapter: Header, base: Header) -> None:
         raise InputError(
             f"{adapter.path}: adapts a {ours} model, {base.path.name} is {theirs}; use the right base.gguf"
         )
-    trained, loaded = adapter.manifest.get("base_sha256"), base.manifest.get("base_sha256")
+    trained, loaded = adapter.manifest.base_sha256, base.manifest.base_sha256
     if trained and loaded and trained != loaded:
         raise InputError(
             f"{adapter.path}: trained on base {trained[:8]}, but {base.path.name} is {loaded[:8]}; use the base it was "

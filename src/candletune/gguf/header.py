@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import ValidationError
+
+from candletune.artifacts import ModelManifest
 from candletune.errors import InputError
 
 MAGIC = b"GGUF"
@@ -56,7 +59,7 @@ class Header:
 
     Attributes:
         path: the file.
-        fields: metadata by key.
+        fields: metadata by key, as the file has it.
         tensors: descriptions in the file's order.
         data_start: where the data section begins; a tensor's offset counts from there.
     """
@@ -67,16 +70,25 @@ class Header:
     data_start: int
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """candletune's own record of how the file came to be; empty for a file of others."""
+    def manifest(self) -> ModelManifest:
+        """candletune's own record of how the file came to be; empty for a file of others.
+
+        Raises:
+            InputError: it is damaged.
+        """
         text = self.fields.get(MANIFEST_KEY)
         if not isinstance(text, str):
-            return {}
+            return ModelManifest()
         try:
             recorded = json.loads(text)
         except ValueError:
             raise InputError(f"{self.path}: {MANIFEST_KEY} is not JSON; export the adapter again") from None
-        return recorded if isinstance(recorded, dict) else {}
+        try:
+            return ModelManifest.model_validate(recorded if isinstance(recorded, dict) else {}, extra="ignore")
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{self.path}: {MANIFEST_KEY}: {key}: {first['msg']}; export the adapter again") from None
 
     @property
     def is_adapter(self) -> bool:

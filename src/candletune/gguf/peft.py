@@ -67,14 +67,6 @@ class Adapter:
         return self.scale * self.rank
 
 
-def training_record(folder: Path) -> dict[str, Any]:
-    """What the training says of the adapter, `candletune.json` in its folder.
-
-    Adapters of earlier versions do not say which context their training had, nor in which chat.
-    """
-    return {"context_sources": None, "chat": None, **read_json(folder / "candletune.json")}
-
-
 def read_adapter(folder: Path, shape: ModelShape) -> Adapter:
     """The adapter in a PEFT folder, checked against the base's sizes.
 

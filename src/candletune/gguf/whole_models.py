@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from candletune.artifacts import ModelManifest
 from candletune.config import ExportConfig
 from candletune.console import Reporter
 from candletune.files import move, remove, remove_folder
@@ -16,21 +17,21 @@ from candletune.model_shape import read_shape
 PLAIN_FORMATS = ("F32", "F16", "BF16")
 
 
-def write_base(base: Path, target: Path, number_format: str, facts: Mapping[str, Any], reporter: Reporter) -> None:
+def write_base(base: Path, target: Path, number_format: str, facts: ModelManifest, reporter: Reporter) -> None:
     """Write the base; a different older file is kept under another name.
 
     Args:
         base: Hugging Face folder.
         target: GGUF file.
         number_format: F32, F16 or BF16.
-        facts: its manifest: `base` (the configured name) and `base_sha256`.
+        facts: what it says of itself: `base` (the configured name), `base_sha256` and `chat`.
         reporter: progress.
 
     Raises:
         InputError: it cannot be written as GGUF.
     """
     staged = target.with_name(f".{target.name}.staged")
-    name, manifest = Path(facts["base"]).name, {"version": 1, **facts}
+    name, manifest = Path(facts.base or "base").name, facts.written()
     write_model(base, staged, number_format=number_format, name=name, manifest=manifest, reporter=reporter)
     put_in_place(staged, target)
 

@@ -6,30 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from candletune.artifacts import ExportSummary
+from candletune.artifacts import AdapterRecord, ExportSummary, ModelManifest
 from candletune.base.find import Base, base_files, resolve_base, served_gguf
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import CatalogueEntry, put_in_place, record, versioned_name
-from candletune.gguf.peft import Adapter, AdapterRefused, read_adapter, training_record
+from candletune.gguf.peft import Adapter, AdapterRefused, read_adapter
 from candletune.gguf.whole_models import write_base, write_merged
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
-
-MANIFEST_KEYS = (
-    "base",
-    "base_sha256",
-    "template_sha256",
-    "dataset_sha256",
-    "train_end",
-    "class_prior",
-    "natural_prior",
-    "decision_ids",
-    "chat",
-    "context_sources",
-)
 
 
 def export(config: Config, run: RunFolder, reporter: Reporter) -> ExportSummary:
@@ -37,11 +24,11 @@ def export(config: Config, run: RunFolder, reporter: Reporter) -> ExportSummary:
     start = time.monotonic()
     base = resolve_base(config, reporter)
     folder = run.adapter
-    trained = training_record(folder)
-    manifest = {"version": 1, **{key: trained[key] for key in MANIFEST_KEYS}, "adapter_sha256": sha256_path(folder)}
+    trained = AdapterRecord.read(folder / AdapterRecord.FILE)
+    manifest = ModelManifest.of_adapter(trained, sha256_path(folder)).written()
     gguf_folder = run.gguf
     if served_gguf(config) is None:
-        facts = {"base": base.name, "base_sha256": base.sha256, "chat": trained["chat"]}
+        facts = ModelManifest(base=base.name, base_sha256=base.sha256, chat=trained.chat)
         write_base(base.path, run.base_gguf, config.export.base_type, facts, reporter)
     adapter, why = _adapter_or_reason(config, folder, base, reporter)
     kind: Literal["merged", "adapter"] = "merged" if adapter is None else "adapter"

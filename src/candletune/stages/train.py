@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from candletune.artifacts import DatasetManifest, TrainSummary
+from candletune.artifacts import AdapterRecord, DatasetManifest, TrainSummary
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from candletune.training.prepare import TrainingData
 
 ADAPTER = "adapter"
-ADAPTER_MANIFEST = "candletune.json"
 
 
 @quiet()
@@ -59,27 +58,26 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
 def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data: "TrainingData") -> None:
     """The PEFT folder and, in its manifest, everything the adapter was made from."""
     dataset = DatasetManifest.read(run.dataset_manifest)
-    manifest = {
-        "version": 1,
-        "base": base.name,
-        "base_sha256": base.sha256,
-        "template_sha256": dataset.template_sha256,
-        "dataset_sha256": data.dataset_sha256,
-        "train_end": dataset.train_end.isoformat(),
-        "class_prior": dict(dataset.class_prior),
-        "natural_prior": dict(dataset.natural_prior),
-        "context_sources": dataset.context_sources,
-        "decision_ids": list(data.tokens.ids),
-        "chat": data.chat,
-        "seed": config.seed,
-        "train": config.train.model_dump(mode="json"),
-        "labels": config.labels.model_dump(mode="json"),
-    }
+    record = AdapterRecord(
+        base=base.name,
+        base_sha256=base.sha256,
+        template_sha256=dataset.template_sha256,
+        dataset_sha256=data.dataset_sha256,
+        train_end=dataset.train_end.isoformat(),
+        class_prior=dict(dataset.class_prior),
+        natural_prior=dict(dataset.natural_prior),
+        context_sources=dataset.context_sources,
+        decision_ids=tuple(data.tokens.ids),
+        chat=data.chat,
+        seed=config.seed,
+        train=config.train.model_dump(mode="json"),
+        labels=config.labels.model_dump(mode="json"),
+    )
     with atomic_folder(run.adapter) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         remove(folder / "README.md")
         _settle_config(folder / "adapter_config.json", base.name)
-        write_json(folder / ADAPTER_MANIFEST, manifest)
+        record.write(folder / AdapterRecord.FILE)
 
 
 def _settle_config(path: Path, base: str) -> None:
