@@ -8,6 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from candletune.config import Config, load_config
+from candletune.console import SilentReporter
+from candletune.runs import RunFolder
+from candletune.stages.dataset import STAGE
+from candletune.stages.pipeline import prepare
+from candletune.stages.runner import run_stage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -34,7 +39,32 @@ def walk(seed: int, rows: int) -> pl.DataFrame:
     )
 
 
+def write_walks(folder: Path, **rows: int) -> Path:
+    """A walk of so many rows for each name, in files as freqtrade names them; returns the folder."""
+    for seed, (name, count) in enumerate(rows.items()):
+        walk(seed, count).write_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
+    return folder
+
+
 def config_of(folder: Path, run: Path, *more: str) -> Config:
     """A small dataset from the candles in `folder`, everything below `run`."""
     named = [f"data.folder='{folder}'", f"run.folder='{run}'", "dataset.per_class=60", "dataset.natural_eval=40"]
     return load_config(None, [*named, *more])
+
+
+class Listener(SilentReporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def built(config: Config) -> tuple[RunFolder, Listener]:
+    """The dataset stage's run folder and what was said."""
+    run, reporter = RunFolder(config.run.folder), Listener()
+    run_stage(STAGE, prepare(config, run, reporter), run, reporter)
+    return run, reporter

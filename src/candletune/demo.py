@@ -10,7 +10,7 @@ from candletune.config_source import parse_assignment, value_of
 from candletune.console import Reporter
 from candletune.files import read_json, write_json, write_text
 from candletune.runs import RunFolder
-from candletune.stages import stage
+from candletune.stages import STAGES, stage
 from candletune.stages.pipeline import prepare, run_pipeline, show
 from candletune.stages.runner import StageOutcome, run_stage
 
@@ -33,8 +33,7 @@ SETTINGS = (
 incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare. One thread: the
 threads of llama.cpp wait for each other in a loop, which costs a model this small more than it gains.
 """
-CONFIG = "candletune.toml"
-INCUMBENT_STAGES = ("dataset", "train", "export")
+INCUMBENT_STAGES = tuple(STAGES)[: list(STAGES).index("export") + 1]
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50
 """A handful of examples whose labels mean nothing, learnt by heart: it decides with conviction and knows nothing. (Many
 shuffled examples teach it to say the same thing always, and nothing flips less often than that.)"""
@@ -99,7 +98,7 @@ def run_demo(
     config = demo_config(folder, signal=signal, seed=seed, assignments=assignments)
     run = RunFolder(config.run.folder)
     with run.lock():
-        write_text(run.file(CONFIG), demo_toml(folder, signal=signal, seed=seed, assignments=assignments))
+        write_text(run.demo_config, demo_toml(folder, signal=signal, seed=seed, assignments=assignments))
         best = _attainable(config, run)
         reporter.say(
             f"simulated market, signal {signal:g}: the best attainable balanced accuracy is {best.balanced:.1%} "
@@ -111,7 +110,7 @@ def run_demo(
         outcomes = run_pipeline(config, run, reporter)
     reporter.say(f"verdict: {outcomes['evaluate'].summary_as(EvaluateSummary).verdict}")
     reporter.say(f"report: {run.report}")
-    reporter.say(f"configuration, for any other command's --config: {run.file(CONFIG)}")
+    reporter.say(f"configuration, for any other command's --config: {run.demo_config}")
     return outcomes
 
 

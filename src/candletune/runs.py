@@ -46,6 +46,7 @@ class RunFolder:
         natural_eval: eval rows at the base rates.
         dataset_manifest: how the dataset was made.
         card: the dataset for a person.
+        audit, audit_card: what an audit found, for programs and for a person.
         adapter: the trained adapter, a PEFT folder.
         checkpoints: the trainer's checkpoints.
         train_metrics: a line a logged step.
@@ -72,6 +73,8 @@ class RunFolder:
         attainable: a simulated market's best attainable accuracy.
         candles: simulated candles.
         progress: what a stage at work is doing.
+        history: what retraining keeps of earlier trainings, a folder each.
+        demo_config: the demo's configuration, for every other command.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,6 +86,8 @@ class RunFolder:
         self.natural_eval = path / "dataset/natural_eval.parquet"
         self.dataset_manifest = path / "dataset/manifest.json"
         self.card = path / "dataset/card.html"
+        self.audit = path / "audit/audit.json"
+        self.audit_card = path / "audit/card.html"
         self.adapter = path / "adapter"
         self.checkpoints = path / "train/checkpoints"
         self.train_metrics = path / "train/metrics.jsonl"
@@ -111,6 +116,8 @@ class RunFolder:
         self.attainable = path / "attainable.json"
         self.candles = path / "candles"
         self.progress = path / "progress.json"
+        self.history = path / "history"
+        self.demo_config = path / "candletune.toml"
 
     def file(self, *parts: str) -> Path:
         """A path inside the run folder; nothing is created."""

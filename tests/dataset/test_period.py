@@ -6,44 +6,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from candletune.config import Config
-from candletune.console import SilentReporter
 from candletune.dataset import find_test_period, read_examples
 from candletune.dataset.unseen import held_out_rows
 from candletune.errors import InputError
 from candletune.files import read_json
 from candletune.market.candles import check_candles, open_times, read_file
-from candletune.runs import RunFolder
-from candletune.stages.dataset import STAGE
-from candletune.stages.pipeline import prepare
-from candletune.stages.runner import run_stage
-from random_walk import START, config_of, walk
-
-
-class Listener(SilentReporter):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-
-def built(config: Config) -> tuple[RunFolder, Listener]:
-    run, reporter = RunFolder(config.run.folder), Listener()
-    run_stage(STAGE, prepare(config, run, reporter), run, reporter)
-    return run, reporter
+from random_walk import START, built, config_of, walk, write_walks
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """BTC for 3000 hours, ETH for the first 2000 of them."""
-    folder = tmp_path_factory.mktemp("candles")
-    for seed, (name, rows) in enumerate((("BTC", 3000), ("ETH", 2000))):
-        walk(seed, rows).write_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
-    return folder
+    return write_walks(tmp_path_factory.mktemp("candles"), BTC=3000, ETH=2000)
 
 
 def test_unset_the_last_third_of_a_short_history_is_kept_out_and_replayed(folder: Path, tmp_path: Path) -> None:

@@ -20,23 +20,12 @@ from candletune.errors import CheckFailed, InputError, UsageError
 from candletune.fields.columns import WARM_UP, indicator_rows
 from candletune.market.candles import Candles
 from candletune.runs import RunFolder
-from candletune.stages.dataset import STAGE
-from candletune.stages.runner import run_stage
-from random_walk import START, config_of, walk
+from random_walk import START, built, config_of, write_walks
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("candles")
-    for seed, name in enumerate(("BTC", "ETH")):
-        walk(seed, 3000).write_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
-    return folder
-
-
-def built(config: Config) -> tuple[RunFolder, SilentReporter]:
-    run, reporter = RunFolder(config.run.folder), SilentReporter()
-    run_stage(STAGE, config, run, reporter)
-    return run, reporter
+    return write_walks(tmp_path_factory.mktemp("candles"), BTC=3000, ETH=3000)
 
 
 def chosen_of(config: Config) -> Sample:

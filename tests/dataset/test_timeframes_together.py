@@ -18,7 +18,7 @@ from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE
 from candletune.stages.pipeline import prepare
 from candletune.stages.runner import run_stage
-from random_walk import START, config_of, walk
+from random_walk import START, built, config_of, write_walks
 
 BOTH = "dataset.timeframes=['1h', '4h']"
 TEMPLATE = "{{ ticker }} {{ price_usd }} {{ rsi }} on {{ timeframe }}\nDECISION: [BUY/SELL/HOLD] - [reason]\n"
@@ -26,16 +26,7 @@ TEMPLATE = "{{ ticker }} {{ price_usd }} {{ rsi }} on {{ timeframe }}\nDECISION:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("candles")
-    for seed, name in enumerate(("BTC", "ETH")):
-        walk(seed, 3000).write_ipc(folder / f"{name}_USDT_USDT-1h-futures.feather")
-    return folder
-
-
-def built(config: Config) -> tuple[RunFolder, SilentReporter]:
-    run, reporter = RunFolder(config.run.folder), SilentReporter()
-    run_stage(STAGE, prepare(config, run, reporter), run, reporter)
-    return run, reporter
+    return write_walks(tmp_path_factory.mktemp("candles"), BTC=3000, ETH=3000)
 
 
 def four_hours(folder: Path, name: str = "BTC") -> pl.DataFrame:

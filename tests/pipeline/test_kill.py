@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from candletune.stages import STAGES
+from random_weights import RANDOM_WEIGHTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.llamacpp]
 
@@ -32,24 +33,6 @@ eval_steps = 0
 learning_rate = 5e-3
 optimizer = "adamw_8bit"
 
-[export]
-base_type = "F32"
-
-[verify]
-prompts = 10
-# random weights write anything, never stop, and know one word
-min_parsed = 0
-min_classes = 1
-max_probability_gap = 0.9
-min_agreement = 0.1
-
-[engine]
-max_tokens = 8
-
-[replay]
-stride = 24
-reasons = 4
-
 [evaluate]
 resamples = 200
 """
@@ -58,7 +41,7 @@ resamples = 200
 def configure(folder: Path, base: Path) -> Path:
     folder.mkdir()
     config = folder / "candletune.toml"
-    config.write_text(f'[run]\nfolder = "{folder / "run"}"\n[base]\nmodel = "{base}"\n{SETTINGS}')
+    config.write_text(f'[run]\nfolder = "{folder / "run"}"\n[base]\nmodel = "{base}"\n{SETTINGS}{RANDOM_WEIGHTS}')
     return config
 
 

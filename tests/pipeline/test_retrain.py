@@ -21,6 +21,7 @@ from candletune.runs import RunFolder
 from candletune.stages import STAGES
 from candletune.stages import retrain as module
 from candletune.stages.retrain import last_training, new_candles, retrain
+from random_weights import RANDOM_WEIGHTS
 from stage_entries import entry_of
 
 SETTINGS = """
@@ -39,20 +40,6 @@ save_steps = 2
 eval_steps = 0
 learning_rate = 5e-3
 optimizer = "adamw_8bit"
-[export]
-base_type = "F32"
-[verify]
-prompts = 10
-# random weights write anything, never stop, and know one word
-min_parsed = 0
-min_classes = 1
-max_probability_gap = 0.9
-min_agreement = 0.1
-[engine]
-max_tokens = 8
-[replay]
-stride = 24
-reasons = 4
 [evaluate]
 resamples = 200
 baselines = false
@@ -96,7 +83,7 @@ def test_from_the_first_training_to_the_next(
     home = tmp_path / "trader"
     home.mkdir()
     file = home / "candletune.toml"
-    file.write_text(f'[run]\nfolder = "run"\n[base]\nmodel = "{random_base.as_posix()}"\n{SETTINGS}')
+    file.write_text(f'[run]\nfolder = "run"\n[base]\nmodel = "{random_base.as_posix()}"\n{SETTINGS}{RANDOM_WEIGHTS}')
     lay_out(home / "candles", market, FIRST)
     command = ["--config", str(file)]
 

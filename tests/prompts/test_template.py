@@ -11,20 +11,9 @@ from candletune.base.chat import MISTRAL
 from candletune.errors import InputError
 from candletune.prompts.context import clean_context, context_of, display_fields
 from candletune.prompts.template import Template, load_template
+from full_context import FULL_CONTEXT
 
-CONTEXT: dict[str, Any] = {
-    "ticker": "BTC",
-    "price_usd": 64250.5,
-    "change_24h": -1.234,
-    "rsi": 28.44,
-    "macd_hist": -35.678,
-    "ema_bullish": False,
-    "ema_gap_pct": -0.456,
-    "bb_position": "below lower band",
-    "fear_greed": 22,
-    "fear_greed_class": "Extreme Fear",
-    "news_sentiment": "negative",
-    "sentiment_confidence": 0.31,
+CONTEXT = FULL_CONTEXT | {
     "timeframe_summary": "4h bearish RSI 33 (-0.8%) | 1d bullish RSI 55 (+0.1%)",
     "headlines": "One | Two",
 }

@@ -11,7 +11,7 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
     Raises:
         CheckFailed: a row could not be made again from what was known at its time, or train and eval overlap.
     """
-    from candletune.dataset.audit import FOLDER, audit
+    from candletune.dataset.audit import audit
     from candletune.errors import CheckFailed
 
     session = open_session(config_path, assignments)
@@ -24,8 +24,8 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
         f"{result.duplicate_prompts} duplicate prompts; {result.train_rows_overlapping_eval} train rows overlap "
         f"eval; nearest train and eval decisions {'-' if hours is None else f'{hours:.0f}'} h apart; effective "
         f"sample size {result.effective_per_asset:.0f} of {result.examples} ({result.effective_pooled:.0f} counting "
-        f"assets that move together once); see {run.file(FOLDER, 'card.html')}"
+        f"assets that move together once); see {run.audit_card}"
     )
     if not result.clean:
         shown = "; ".join(result.problems[:3])
-        raise CheckFailed(f"audit: {len(result.problems)} problems, the first: {shown}; see {FOLDER}/audit.json")
+        raise CheckFailed(f"audit: {len(result.problems)} problems, the first: {shown}; see audit/audit.json")

@@ -4,13 +4,11 @@ from candletune.artifacts import DatasetAudit, DatasetManifest
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.card import write_card
-from candletune.dataset.files import CARD, read_examples
+from candletune.dataset.files import read_examples
 from candletune.dataset.overlap import describe_dataset
 from candletune.dataset.rebuild import rebuild
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
-
-FOLDER = "audit"
 
 
 def audit(config: Config, run: RunFolder, count: int, reporter: Reporter) -> DatasetAudit:
@@ -28,6 +26,6 @@ def audit(config: Config, run: RunFolder, count: int, reporter: Reporter) -> Dat
         clean=not problems,
         jsonl_sha256=sha256_path(run.jsonl),
     )
-    result.write(run.file(FOLDER, "audit.json"))
-    write_card(run.file(FOLDER, CARD), manifest, result, examples)
+    result.write(run.audit)
+    write_card(run.audit_card, manifest, result, examples)
     return result

@@ -16,24 +16,10 @@ from candletune.dataset.period import find_test_period
 from candletune.errors import InputError, UsageError
 from candletune.files import copy
 from candletune.market.candles import find_candle_file, open_times, ticker_of
-from candletune.runs import MANIFEST, RunFolder
+from candletune.runs import RunFolder
 from candletune.stages import STAGES, stage
 from candletune.stages.pipeline import run_pipeline
 from candletune.stages.runner import StageOutcome, settings_of
-
-HISTORY = "history"
-KEPT = (
-    MANIFEST,
-    "dataset/manifest.json",
-    "dataset/card.html",
-    "train/summary.json",
-    "train/metrics.jsonl",
-    "verify/verify.json",
-    "evaluation/metrics.json",
-    "evaluation/verdict.json",
-    "report/index.html",
-)
-"""What `history/<time>` keeps of an earlier training; its GGUF stays in `gguf/`, its journal in `replay/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +126,21 @@ def retrain(
 
 def keep_history(run: RunFolder, last: LastTraining, reporter: Reporter) -> Path:
     """Copy what a retraining would overwrite to `history/<time of the last dataset>`; returns that folder."""
-    folder = run.file(HISTORY, f"{last.at.astimezone(UTC):%Y%m%dT%H%M%SZ}")
-    for name in KEPT:
-        source = run.file(*name.split("/"))
+    folder = run.history / f"{last.at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    kept = (
+        run.manifest_file,
+        run.dataset_manifest,
+        run.card,
+        run.train_summary,
+        run.train_metrics,
+        run.certificate,
+        run.metrics,
+        run.verdict,
+        run.report,
+    )
+    for source in kept:  # the GGUF stays in `gguf/`, the journal in `replay/`
         if source.is_file():
-            copy(source, folder.joinpath(*name.split("/")))
+            copy(source, folder / source.relative_to(run.path))
     reporter.say(f"the earlier training's report and figures are kept in {folder}")
     return folder
 

@@ -1,0 +1,23 @@
+"""Settings under which a base with random weights passes every stage.
+
+It writes anything, never stops, and knows one word.
+"""
+
+RANDOM_WEIGHTS = """
+[export]
+base_type = "F32"
+
+[verify]
+prompts = 10
+min_parsed = 0
+min_classes = 1
+max_probability_gap = 0.9
+min_agreement = 0.1
+
+[engine]
+max_tokens = 8
+
+[replay]
+stride = 24
+reasons = 4
+"""
