@@ -78,7 +78,7 @@ def read_shape(base: Path) -> ModelShape:
         InputError: no config.json, another architecture, or a size missing or impossible.
     """
     path = base / "config.json"
-    config: dict[str, Any] = read_json(path)
+    config: dict[str, Any] = read_json(path)  # Transformers' JSON, whose keys differ by architecture
     architecture = architecture_of(config)
     if architecture is None:
         named = (config.get("architectures") or [None])[0] or "unknown"

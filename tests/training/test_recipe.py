@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from candletune.artifacts import TrainingResult
 from candletune.base.chat import decision_tokens, encode_prompt
 from candletune.base.tokenizer import load_tokenizer
 from candletune.config import TrainConfig, load_config
@@ -22,7 +23,7 @@ from candletune.training.engines import load_model, open_engine
 from candletune.training.evaluation import EvalSet
 from candletune.training.examples import TokenizedExample, tokenize
 from candletune.training.metrics import trim_metrics
-from candletune.training.recipe import TrainingResult, train_adapter
+from candletune.training.recipe import train_adapter
 from candletune.training.watch import TrainingFiles, Watcher
 
 SETTINGS = (

@@ -23,6 +23,7 @@ from candletune.artifacts.summaries import (
     ReplaySummary,
     ReportSummary,
     StageSummary,
+    TrainingResult,
     TrainSummary,
     VerifySummary,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "StageSummary",
     "StateChange",
     "TrainSummary",
+    "TrainingResult",
     "Verdict",
     "VerdictCriterion",
     "VerifySummary",

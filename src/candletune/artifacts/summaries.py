@@ -105,8 +105,8 @@ class BestAdapter(Record):
         return kept if self.eval is None else kept | {"eval": self.eval.figures()}
 
 
-class TrainSummary(StageSummary):
-    """The train stage's; `train/summary.json` holds the same.
+class TrainingResult(Record):
+    """What a training came to.
 
     Attributes:
         steps: optimizer steps.
@@ -115,12 +115,7 @@ class TrainSummary(StageSummary):
         batch_size: examples a pass, in the end.
         backend: the engine's name.
         plan: the engine's way of working; empty when it planned nothing.
-        device: `cuda` or `cpu`.
-        shortened: prompts that lost headlines.
-        eval: `EvalFigures.figures` of the kept adapter.
     """
-
-    STAGE: ClassVar[str] = "train"
 
     steps: int
     best_step: int | None
@@ -128,6 +123,19 @@ class TrainSummary(StageSummary):
     batch_size: int
     backend: str
     plan: str
+
+
+class TrainSummary(TrainingResult, StageSummary):
+    """The train stage's; `train/summary.json` holds the same.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        shortened: prompts that lost headlines.
+        eval: `EvalFigures.figures` of the kept adapter.
+    """
+
+    STAGE: ClassVar[str] = "train"
+
     device: str
     shortened: int
     eval: Mapping[str, int | float | Mapping[str, float]]

@@ -121,21 +121,17 @@ def _natural_shares(manifest: DatasetManifest) -> Plotly:
     return _figure(data, **layout)
 
 
+def _bars(label: Decision, x: list[Any], y: list[Any]) -> Plotly:
+    return {"type": "bar", "name": label, "x": x, "y": y, "marker": {"color": COLOURS[label]}}
+
+
 def _examples_by_class(meta: pl.DataFrame) -> Plotly:
     """Examples of each class by asset and, below it, split."""
     groups = [(asset, split) for asset in sorted(meta["asset"].unique().to_list()) for split in (TRAIN, EVAL)]
     table = meta.group_by("asset", "split", "label").len()
     counts = {(asset, split, label): count for asset, split, label, count in table.iter_rows()}
-    data = [
-        {
-            "type": "bar",
-            "name": label,
-            "x": [[asset for asset, _ in groups], [split for _, split in groups]],
-            "y": [counts.get((*group, label), 0) for group in groups],
-            "marker": {"color": COLOURS[label]},
-        }
-        for label in DECISIONS
-    ]
+    x = [[asset for asset, _ in groups], [split for _, split in groups]]
+    data = [_bars(label, x, [counts.get((*group, label), 0) for group in groups]) for label in DECISIONS]
     return _figure(data, barmode="group", yaxis={"title": {"text": "examples"}})
 
 
@@ -144,15 +140,7 @@ def _examples_by_month(meta: pl.DataFrame) -> Plotly:
     data = []
     for label in DECISIONS:
         rows = table.filter(label=label)
-        data.append(
-            {
-                "type": "bar",
-                "name": label,
-                "x": rows["month"].to_list(),
-                "y": rows["len"].to_list(),
-                "marker": {"color": COLOURS[label]},
-            }
-        )
+        data.append(_bars(label, rows["month"].to_list(), rows["len"].to_list()))
     return _figure(data, barmode="stack", bargap=0, yaxis={"title": {"text": "examples"}})
 
 
@@ -190,17 +178,8 @@ def _reason_templates(meta: pl.DataFrame) -> Plotly:
     data = []
     for label in DECISIONS:
         rows = table.filter(label=label)
-        data.append(
-            {
-                "type": "bar",
-                "name": label,
-                "x": list(range(1, len(rows) + 1)),
-                "y": rows["share"].to_list(),
-                "text": rows["reason_template"].to_list(),
-                "textposition": "none",
-                "marker": {"color": COLOURS[label]},
-            }
-        )
+        bars = _bars(label, list(range(1, len(rows) + 1)), rows["share"].to_list())
+        data.append(bars | {"text": rows["reason_template"].to_list(), "textposition": "none"})
     return _figure(
         data,
         barmode="group",

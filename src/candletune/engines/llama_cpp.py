@@ -49,7 +49,7 @@ class LlamaCppEngine:
         self.config, self._text = config, beginning
         self._model: Any = None
         self._context: Any = None
-        self._adapters: dict[str, Any] = {}
+        self._adapters: dict[str, Any] = {}  # name -> llama.cpp's handle, a ctypes pointer
         self._active: str | None = None
         self._slots: dict[str | None, int] = {None: 0}
         self._held: list[list[list[int]]] = [[] for _ in range(SLOTS)]

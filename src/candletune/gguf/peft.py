@@ -74,7 +74,7 @@ def read_adapter(folder: Path, shape: ModelShape) -> Adapter:
         AdapterRefused: it holds what a LoRA GGUF cannot carry (DoRA, biases, trained embeddings, unknown modules...).
         InputError: a file is missing or broken, or the sizes are another base's.
     """
-    config: dict[str, Any] = read_json(folder / "adapter_config.json")
+    config: dict[str, Any] = read_json(folder / "adapter_config.json")  # PEFT's JSON
     path = folder / "adapter_config.json"
     if config.get("peft_type") != "LORA":
         raise AdapterRefused(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA can be exported")

@@ -76,7 +76,7 @@ def check_vocabulary(base: Path) -> str | None:
 
 
 def pre_tokenizer_name(tokenizer: dict[str, Any], path: Path) -> str:
-    """llama.cpp's name of a byte-level tokenizer's splitting rule.
+    """llama.cpp's name of a byte-level tokenizer's splitting rule, from its tokenizer.json (Hugging Face's).
 
     Raises:
         InputError: it knows none.

@@ -103,6 +103,7 @@ class ContextReader:
 
 
 def _parsed(line: str) -> dict[str, Any]:
+    """A trader's own JSON object; what stands under a key is checked when it is cleaned."""
     try:
         context = json.loads(line)
     except (ValueError, RecursionError) as error:

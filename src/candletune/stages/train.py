@@ -41,12 +41,7 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
     summary = TrainSummary(
         headline=f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the base rates "
         f"{evaluation.accuracy or 0.0:.1%} (balanced {evaluation.balanced_accuracy or 0.0:.1%})",
-        steps=result.steps,
-        best_step=result.best_step,
-        train_loss=result.train_loss,
-        batch_size=result.batch_size,
-        backend=result.backend,
-        plan=result.plan,
+        **dict(result),
         device=device,
         shortened=data.shortened,
         eval=evaluation.figures(),

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +9,13 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainingArguments, set_seed
 
+from candletune.artifacts import TrainingResult
 from candletune.config import TrainConfig
 from candletune.errors import InputError
 from candletune.training.adapter import trained_device
 from candletune.training.engine import TrainingEngine
 from candletune.training.examples import TokenizedExample
 from candletune.training.watch import Watcher, interruptible
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a training came to.
-
-    Attributes:
-        steps: optimizer steps.
-        best_step: step of the adapter that was kept with early stopping, else None.
-        train_loss: mean loss over the steps.
-        batch_size: examples a pass, in the end.
-        backend: the engine's name.
-        plan: the engine's way of working; empty when it planned nothing.
-    """
-
-    steps: int
-    best_step: int | None
-    train_loss: float
-    batch_size: int
-    backend: str
-    plan: str
 
 
 def steps_of(config: TrainConfig, examples: int) -> int:
@@ -90,7 +69,7 @@ class EngineTrainer(Trainer):
         whole: Tensor = share * self.accelerator.num_processes
         return whole
 
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:  # the Trainer's signature
         return inputs
 
 

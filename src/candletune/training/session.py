@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from candletune.artifacts import EvalFigures
+from candletune.artifacts import EvalFigures, TrainingResult
 from candletune.base.find import Base
 from candletune.config import Config
 from candletune.console import Reporter
@@ -13,7 +13,7 @@ from candletune.training.engine import EngineSetup
 from candletune.training.engines import load_model, open_engine
 from candletune.training.metrics import trim_metrics
 from candletune.training.prepare import TrainingData
-from candletune.training.recipe import TrainingResult, steps_of, train_adapter
+from candletune.training.recipe import steps_of, train_adapter
 from candletune.training.watch import TrainingFiles, Watcher
 
 
