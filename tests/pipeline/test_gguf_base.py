@@ -86,7 +86,7 @@ def test_from_candles_to_the_certificate_over_a_gguf_alone(base: Path, tmp_path:
     assert manifest["base"] == base.name
     assert manifest["base_sha256"] == sha256_path(base)
     assert manifest["train"]["quantization"] == "gguf"
-    assert read_header(run.adapter_gguf).manifest["base_sha256"] == sha256_path(base)
+    assert read_header(run.adapter_gguf).manifest.base_sha256 == sha256_path(base)
 
 
 def test_the_shape_is_the_folders(base: Path, random_base: Path) -> None:
