@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from candletune.artifacts import (
+    AdapterRecord,
     Certificate,
     CertificateCriterion,
     CertificateFinding,
@@ -16,6 +17,7 @@ from candletune.artifacts import (
     JournalImport,
     JudgedModel,
     LiveState,
+    ModelManifest,
     RunManifest,
     ServedModel,
     StageEntry,
@@ -56,6 +58,7 @@ def words(term: str) -> set[str]:
         ("Certificate", {*CertificateCriterion.model_fields, *CertificateFinding.model_fields}),
         ("Live state", {*LiveState.model_fields, *ServedModel.model_fields, *StateChange.model_fields}),
         ("Run manifest", {*RunManifest.model_fields, *StageEntry.model_fields}),
+        ("Adapter", {*AdapterRecord.model_fields, *ModelManifest.model_fields}),
         ("Reviews", {*REVIEW, *QUALITIES}),
     ],
 )
