@@ -120,8 +120,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def _unexpected(error: Exception) -> int:
     """What no code foresaw: a refusal of the machine is one for the user to mend, anything else our mistake."""
-    text = machine_says(error) if isinstance(error, OSError | MemoryError) else None
-    if text is not None:
+    if (text := machine_says(error)) is not None:
         click.echo(_error_line(text), err=True)
         return InputError.exit_code
     click.echo(

@@ -144,8 +144,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     make_folder(target.parent)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=long_path(target.parent))
-    except PermissionError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); check its folder's permissions") from None
+    except OSError as error:  # of the temporary file, whose name tells nobody anything
+        text = (
+            f"{target}: cannot be written ({error.strerror}); check its folder's permissions and the room on its disk"
+        )
+        raise InputError(text) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -44,8 +44,19 @@ _REMEDIES = {
 """What to do about a refusal of the system, whichever file it comes from."""
 
 
-def machine_says(error: OSError | MemoryError) -> str | None:
+_CUT_SHORT = ("inline_container.cc", "PytorchStreamWriter failed", "No space left on device", "os error 28")
+"""How torch, safetensors and polars tell of a write that did not go through, in errors without a number."""
+
+
+def machine_says(error: Exception) -> str | None:
     """A refusal of the machine (disk, permissions, memory) in one line with the remedy; None for any other error."""
+    if not isinstance(error, OSError | MemoryError):
+        text = " ".join(str(error).split())
+        if not any(mark in text for mark in _CUT_SHORT):
+            return None
+        return (
+            f"a file could not be written whole, so its disk is probably full ({text[:120]}); {_REMEDIES[errno.ENOSPC]}"
+        )
     if isinstance(error, MemoryError):
         return f"out of memory ({str(error)[:120] or 'no details'}); close other programs, or ask for less at once"
     remedy = _REMEDIES.get(error.errno or 0)

@@ -79,6 +79,7 @@ def test_an_internal_error_is_1_and_debug_shows_where(
         (OSError(errno.ENOSPC, "No space left on device", "/x/adapter.gguf"), ("/x/adapter.gguf", "make room")),
         (OSError(errno.EROFS, "Read-only file system", "/x"), ("/x: Read-only", "another disk")),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), ("/x: Permission denied", "of your own")),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), ("disk", "make room")),
         (MemoryError("Unable to allocate 63.8 TiB"), ("out of memory", "63.8 TiB")),
     ],
 )

@@ -94,6 +94,19 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_told_with_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary file beside it is what the system refuses, and its name tells nobody anything."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".value.txt.x.tmp"))
+
+    monkeypatch.setattr("candletune.files.tempfile.mkstemp", refuse)
+    with pytest.raises(InputError, match=r"/value\.txt: cannot be written \(Read-only file system\)"):
+        write_text(tmp_path / "value.txt", "x")
+
+
 def test_failed_writes_leave_the_old_file_and_no_trace(tmp_path: Path) -> None:
     target = tmp_path / "value.txt"
     target.write_text("old")
