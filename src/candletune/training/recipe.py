@@ -1,5 +1,6 @@
 """The recipe: Hugging Face's Trainer over tokenized examples, whatever the engine that gives their loss."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ class EngineTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.engine = engine
         self.model_accepts_loss_kwargs = True
+        self.latest: list[TokenizedExample] = []
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The micro-batches of one step and the sum of their weights."""
@@ -61,13 +63,26 @@ class EngineTrainer(Trainer):
         examples: list[TokenizedExample] = inputs["examples"]
         total, weight = self.engine.loss(examples)
         share: Tensor = total / (num_items_in_batch if num_items_in_batch is not None else weight)
-        if not torch.isfinite(share):
-            raise InputError(
-                f"training: the loss is {share.item()} at step {self.state.global_step + 1} (examples of "
-                f"{len(examples)} rows, first prompt {len(examples[0].ids)} tokens); lower train.learning_rate"
-            )
+        self.latest = examples
         whole: Tensor = share * self.accelerator.num_processes
         return whole
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log a step, or stop where its loss is not finite.
+
+        Here, and not where the loss is computed: to ask for its value the host would wait for the GPU and only then
+        launch the optimizer. Checkpoints are saved behind the log, so none is written.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        loss = logs.get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training: the loss is {loss} at step {self.state.global_step} (the last pass had {len(self.latest)} "
+                f"rows, the first of {len(self.latest[0].ids)} tokens); lower train.learning_rate"
+            )
+        super().log(logs, *args, **kwargs)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:  # the Trainer's signature
         return inputs

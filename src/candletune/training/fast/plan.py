@@ -5,6 +5,7 @@ Symbols: see the package.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -270,8 +271,10 @@ def choose_plan(sizes: ModelSizes, workload: Workload, footprint: Footprint, lim
         InputError: not even one example fits.
     """
 
+    largest = cache(workload.largest)
+
     def estimated(plan: Plan) -> Plan:
-        peak = estimate(sizes, plan, footprint, workload.largest(plan.micro_batch))
+        peak = estimate(sizes, plan, footprint, largest(plan.micro_batch))
         return replace(plan, peak=peak, budget=limits.budget)
 
     batch, recompute = workload.batch, limits.recompute
