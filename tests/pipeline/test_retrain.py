@@ -18,9 +18,10 @@ from candletune.errors import InputError, UsageError
 from candletune.files import write_json
 from candletune.market.simulate import ensure_simulated
 from candletune.runs import RunFolder
-from candletune.stages import STAGES
+from candletune.stages import STAGES, stage
 from candletune.stages import retrain as module
 from candletune.stages.retrain import last_training, new_candles, retrain
+from candletune.stages.runner import run_stage
 from random_weights import RANDOM_WEIGHTS
 from stage_entries import entry_of
 
@@ -46,6 +47,8 @@ baselines = false
 """
 FIRST, LATER = 5000, 5300
 """Candles a pair, before and after the market went on."""
+MANIFEST: dict[str, Any] = {}
+"""Of a dataset of the first candles; filled once for this module."""
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,27 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     config = load_config(None, ["simulate.enabled=true", "simulate.years=0.7"])
     folder = ensure_simulated(config, RunFolder(tmp_path_factory.mktemp("market")), SilentReporter())
     return {path.name: pl.read_ipc(path) for path in (folder / "futures").glob("*.feather")}
+
+
+def real_manifest(folder: Path) -> dict[str, Any]:
+    """What the dataset stage writes about the candles of a folder."""
+    config = load_config(
+        None,
+        [f"data.folder={folder}", f"run.folder={folder / 'run'}", "dataset.per_class=20", "dataset.natural_eval=9"],
+    )
+    run = RunFolder(config.run.folder)
+    run.path.mkdir()
+    run_stage(stage("dataset"), config, run, SilentReporter())
+    manifest: dict[str, Any] = json.loads(run.dataset_manifest.read_text())
+    return manifest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def manifest(market: dict[str, pl.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The manifest of a dataset of the first candles."""
+    folder = tmp_path_factory.mktemp("dataset")
+    lay_out(folder, market, FIRST)
+    MANIFEST.update(real_manifest(folder))
 
 
 def lay_out(folder: Path, market: dict[str, pl.DataFrame], candles: int) -> None:
@@ -156,7 +180,7 @@ def trained(
         for hour, name in enumerate(list(STAGES)[:stages])
     }
     RunManifest(stages=entries).write(run.manifest_file)
-    write_json(run.dataset_manifest, {"candles_until": until.isoformat(), "test_start": None, **manifest})
+    write_json(run.dataset_manifest, MANIFEST | {"candles_until": until.isoformat(), "test_start": None, **manifest})
     return run
 
 
@@ -222,7 +246,7 @@ def test_every_pair_must_have_moved(
 
 def test_a_dataset_of_an_older_version_counts_from_its_time(tmp_path: Path, market: dict[str, pl.DataFrame]) -> None:
     run = trained(tmp_path, market)
-    write_json(run.dataset_manifest, {})
+    write_json(run.dataset_manifest, {k: v for k, v in MANIFEST.items() if k not in ("candles_until", "test_start")})
     assert last_training(run).until == datetime(2026, 1, 1, tzinfo=UTC)
 
 
