@@ -213,6 +213,15 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(bench: Bench, tmp_p
         bench.train(settings(), tmp_path, examples=broken)
 
 
+def test_an_adapter_that_is_not_finite_is_never_kept_as_the_best(bench: Bench, tmp_path: Path) -> None:
+    """The step's evaluation comes before its log, which stops the training."""
+    broken = [replace(example, weights=(math.inf, *example.weights[1:])) for example in bench.examples[:40]]
+    config = settings("train.eval_steps=1", "train.patience=3")
+    with pytest.raises(InputError, match="the loss is"):
+        bench.train(config, tmp_path, examples=broken)
+    assert list(tmp_path.rglob("best")) == [], "an adapter without numbers was kept"
+
+
 def test_early_stopping_keeps_the_best(bench: Bench, tmp_path: Path) -> None:
     """A rate far too high makes the eval loss worse after a while; the best adapter is what comes back."""
     config = settings("train.learning_rate=0.3", "train.max_steps=30", "train.eval_steps=1", "train.patience=3")

@@ -132,7 +132,7 @@ class _KnownGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         """The known gradients, scaled."""
-        return (None, None, *torch._foreach_mul(ctx.grads, outer[0]))  # one launch for all
+        return (None, None, *(grad * outer[0] for grad in ctx.grads))
 
 
 def loss_with_gradients(total: Tensor, grads: list[Tensor], parameters: list[Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """Watching a training: progress, evaluations, early stopping with the best adapter, the alarm, Ctrl-C."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,9 @@ class Watcher(TrainerCallback):
     def _keep_if_best(self, model: Any, figures: EvalFigures, step: int) -> None:
         """Keep the adapter on disk when its eval loss is the best so far (only with early stopping)."""
         loss = figures.log_loss if figures.loss is None else figures.loss
-        if not self.patience or loss is None or (self.best is not None and loss >= self.best.loss):
+        if not self.patience or loss is None or not math.isfinite(loss):
+            return
+        if self.best is not None and loss >= self.best.loss:
             return
         self.best = BestAdapter(step=step, loss=loss, eval=figures)
         with atomic_folder(self._best_folder) as folder:
