@@ -27,6 +27,9 @@ class Task(Protocol):
     def advance(self, steps: float = 1.0, note: str = "") -> None:
         """Move the bar by `steps`; `note` is a short live text such as the current loss."""
 
+    def resume(self, done: float) -> None:
+        """Begin behind steps that an earlier process did: they are done, and say nothing of the pace."""
+
 
 class Reporter(Protocol):
     """Where a stage reports to. Stages never print by themselves."""
@@ -45,6 +48,9 @@ class Reporter(Protocol):
 
 class _SilentTask:
     def advance(self, steps: float = 1.0, note: str = "") -> None:
+        pass
+
+    def resume(self, done: float) -> None:
         pass
 
 
@@ -72,20 +78,27 @@ class _RichTask:
     def advance(self, steps: float = 1.0, note: str = "") -> None:
         self._progress.update(self._id, advance=steps, note=note)  # type: ignore[arg-type]
 
+    def resume(self, done: float) -> None:
+        self._progress.reset(self._id, completed=int(done))  # type: ignore[arg-type]
+
 
 class Pace:
-    """How far a task is, and how fast; `done` counts from where the task began to move.
+    """How far a task is, and how fast.
 
     Attributes:
         title: what a person reads.
         total: steps; none: unknown.
-        done: steps so far.
+        done: steps so far, those of an earlier process among them.
         note: the latest live text.
     """
 
     def __init__(self, title: str, total: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.title, self.total, self.done, self.note = title, total, 0.0, ""
-        self._clock, self._began = clock, clock()
+        self._clock, self._began, self._before = clock, clock(), 0.0
+
+    def resume(self, done: float) -> None:
+        """See `Task`."""
+        self.done = self._before = done
 
     def advance(self, steps: float, note: str) -> None:
         """Count steps; an empty note keeps the one before."""
@@ -99,14 +112,15 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """At the mean pace so far; None where nothing is known yet."""
-        return None if not self.total or not self.done else self.seconds * max(0.0, self.total - self.done) / self.done
+        made = self.done - self._before
+        return None if not self.total or made <= 0 else self.seconds * max(0.0, self.total - self.done) / made
 
     def line(self) -> str:
         """Done, rate and time left, in one line."""
         of = f" of {self.total:g} ({self.done / self.total:.0%})" if self.total else ""
         parts = [f"{self.done:g}{of}"]
-        if self.done and self.seconds:
-            parts.append(_rate(self.done / self.seconds))
+        if self.done > self._before and self.seconds > 0:
+            parts.append(_rate((self.done - self._before) / self.seconds))
         if self.seconds_left is not None:
             parts.append(f"about {duration(self.seconds_left)} left")
         return f"{self.title}: " + ", ".join([*parts, *([self.note] if self.note else [])])
@@ -133,6 +147,21 @@ class _PacedTask:
     def advance(self, steps: float = 1.0, note: str = "") -> None:
         self._pace.advance(steps, note)
 
+    def resume(self, done: float) -> None:
+        self._pace.resume(done)
+
+
+class Ticks:
+    """Time as a log file's lines need it; tests bring their own."""
+
+    def now(self) -> float:
+        """Seconds, of any beginning."""
+        return time.monotonic()
+
+    def wait(self, ended: threading.Event, seconds: float) -> bool:
+        """Sleep so long, or until `ended` is set; whether it is."""
+        return ended.wait(seconds)
+
 
 class RichReporter:
     """Progress bars and messages through rich, on standard error.
@@ -141,8 +170,8 @@ class RichReporter:
     ends, and how far it is every `every` seconds.
     """
 
-    def __init__(self, console: Console | None = None, *, every: float = 30.0) -> None:
-        self.console, self._every = console or Console(stderr=True), every
+    def __init__(self, console: Console | None = None, *, every: float = 30.0, ticks: Ticks | None = None) -> None:
+        self.console, self._every, self._ticks = console or Console(stderr=True), every, ticks or Ticks()
 
     def say(self, message: str) -> None:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -171,10 +200,10 @@ class RichReporter:
 
     @contextmanager
     def _lines(self, title: str, total: float | None) -> Iterator[Task]:
-        pace, ended = Pace(title, total), threading.Event()
+        pace, ended = Pace(title, total, self._ticks.now), threading.Event()
 
         def tell() -> None:
-            while not ended.wait(self._every):
+            while not self._ticks.wait(ended, self._every):
                 self.say(pace.line())
 
         teller = threading.Thread(target=tell, name="progress", daemon=True)

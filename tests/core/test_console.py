@@ -1,13 +1,14 @@
 """Progress without a terminal: lines for a log file."""
 
 import io
+import queue
 import re
 import threading
 
 import pytest
 from rich.console import Console
 
-from candletune.console import Pace, RichReporter, duration
+from candletune.console import Pace, RichReporter, Ticks, duration
 
 
 def test_a_log_file_hears_of_the_start_and_the_end() -> None:
@@ -45,6 +46,68 @@ def test_a_log_file_hears_how_far_a_task_is_though_it_does_not_move() -> None:
         assert heard.wait(20)
     assert re.search(r"replay: 2 of 8 \(25%\), .*, about .* left, loss 0\.4\n", log.getvalue())
     assert threading.active_count() == len([thread for thread in threading.enumerate() if thread.name != "progress"])
+
+
+class FakeTicks(Ticks):
+    """A clock that stands until the test lets time pass; the reporter's lines come at that moment."""
+
+    def __init__(self) -> None:
+        self.time, self.asked = 0.0, queue.SimpleQueue[float]()
+        self.woken = queue.SimpleQueue[bool]()
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, ended: threading.Event, seconds: float) -> bool:
+        self.asked.put(seconds)  # whatever was to be said is said by now
+        return self.woken.get(timeout=20)
+
+    def pass_a_line(self) -> None:
+        """Let the reporter's whole wait pass."""
+        self.time += self.asked.get(timeout=20)
+        self.woken.put(False)
+
+
+def test_every_thirty_seconds_a_log_file_hears_done_rate_and_time_left() -> None:
+    out, ticks = io.StringIO(), FakeTicks()
+    with RichReporter(Console(file=out, width=200), ticks=ticks).task("replay", 1000) as task:
+        task.resume(400)
+        ticks.pass_a_line()
+        ticks.pass_a_line()
+        assert ticks.asked.get(timeout=20) == 30
+        task.advance(100, "loss 0.4")
+        ticks.time += 40
+        ticks.asked.put(30)
+        ticks.pass_a_line()
+        assert ticks.asked.get(timeout=20) == 30
+        ticks.woken.put(True)
+    assert out.getvalue().splitlines() == [
+        "replay: started, 1000 to do",
+        "replay: 400 of 1000 (40%)",
+        "replay: 400 of 1000 (40%)",
+        "replay: 500 of 1000 (50%), 1.3 s each, about 10 min 50 s left, loss 0.4",
+        "replay: done, 500 in 2 min 10 s",
+    ]
+
+
+def test_a_resumed_task_does_not_count_what_was_done_before_as_its_own_pace() -> None:
+    now = [0.0]
+    pace = Pace("x", 1000, clock=lambda: now[0])
+    pace.resume(900)
+    now[0] = 10
+    assert (pace.done, pace.seconds_left) == (900, None)
+    pace.advance(10, "")
+    assert pace.seconds_left == 90
+    assert pace.line() == "x: 910 of 1000 (91%), 1/s, about 1 min 30 s left"
+
+
+def test_a_terminals_bar_begins_behind_what_was_done() -> None:
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    with RichReporter(console).task("replay", 10) as task:
+        task.resume(4)
+        task.advance(2)
+        (bar,) = task._progress.tasks  # type: ignore[attr-defined]
+        assert (bar.completed, bar.total) == (6, 10)
 
 
 def test_pace() -> None:

@@ -26,6 +26,9 @@ CANDIDATE = "candidate"
 PLAIN_TYPES = (0, 1, 32)
 """`general.file_type` of F32, F16 and BF16 models; anything else is quantized."""
 
+AT_ONCE = 10
+"""Prompts scored between two steps of the progress."""
+
 
 class DoesNotLoad(InputError):
     """llama.cpp, or our own check before it, refuses the export; its message is the reason."""
@@ -86,19 +89,19 @@ def ask_export(
     bare: NDArray[np.float64] | None = None
     template = _template_of(exported)
     with _llama_cpp(exported if merged else base, config, adapter=None if merged else exported) as engine:
-        probabilities = engine.score(prompts)
+        probabilities = _score(engine, prompts, reporter, "verify: decisions")
         texts = _generate(engine, prompts, reporter)
         if not merged:
             engine.use(None)
-            bare = engine.score(prompts)
+            bare = _score(engine, prompts, reporter, "verify: the bare base")
             engine.use(CANDIDATE)
-        repeatable = bool(np.array_equal(engine.score(prompts), probabilities))
+        repeatable = bool(np.array_equal(_score(engine, prompts, reporter, "verify: asked again"), probabilities))
         quantized = engine.base.fields.get("general.file_type") not in PLAIN_TYPES
         ids = [engine.prompt_ids(prompt) for prompt in prompts]
         chat = engine.chat.texts
     if bare is None:
         with _llama_cpp(base, config) as plain:
-            bare = plain.score(prompts)
+            bare = _score(plain, prompts, reporter, "verify: the bare base")
     return ExportAnswers(template, probabilities, bare, texts, repeatable, ids, quantized, chat)
 
 
@@ -130,6 +133,16 @@ def _llama_cpp(model: Path, config: Config, *, adapter: Path | None = None) -> I
             except InputError as error:
                 raise DoesNotLoad(str(error)) from None
         yield engine
+
+
+def _score(engine: Engine, prompts: Sequence[str], reporter: Reporter, title: str) -> NDArray[np.float64]:
+    """Probabilities (n, 3), a few prompts at a time, so that a log file hears how far it is."""
+    parts = []
+    with reporter.task(title, len(prompts)) as task:
+        for offset in range(0, len(prompts), AT_ONCE):
+            parts.append(engine.score(prompts[offset : offset + AT_ONCE]))
+            task.advance(len(parts[-1]))
+    return np.concatenate(parts)
 
 
 def _generate(engine: Engine, prompts: Sequence[str], reporter: Reporter) -> list[Generation]:
@@ -164,4 +177,4 @@ def ask_reference(config: Config, adapter: Path, prompts: Sequence[str], reporte
         ids = [reference.prompt_ids(prompt) for prompt in prompts]
         reference.add_adapter(CANDIDATE, adapter)
         reference.use(CANDIDATE)
-        return ReferenceAnswers(reference.score(prompts), ids)
+        return ReferenceAnswers(_score(reference, prompts, reporter, "verify: Transformers"), ids)

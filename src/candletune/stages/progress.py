@@ -134,6 +134,11 @@ class _KeptTask:
         self._task.advance(steps, note)
         self._owner.write_sometimes(self._pace)
 
+    def resume(self, done: float) -> None:
+        self._pace.resume(done)
+        self._task.resume(done)
+        self._owner.write(self._pace)
+
 
 @contextmanager
 def keep_progress(reporter: Reporter, run: RunFolder, stage: str) -> Iterator[Reporter]:

@@ -59,7 +59,7 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
                 reporter.warn(f"{model.name}: {sentence}")
         journal = Journal(run.journal)
         with reporter.task("replay", len(rows)) as task:
-            task.advance(done)
+            task.resume(done)
             for offset in range(done, len(rows), BATCH):
                 part = rows[offset : offset + BATCH]
                 wanted = {number - offset for number in reasons}

@@ -82,7 +82,7 @@ class Watcher(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the steps a resumed training has behind it; one that had stopped early before stops again at once."""
-        self.task.advance(state.global_step)
+        self.task.resume(state.global_step)
         if state.global_step and self._patience_is_over(state.global_step):
             self.out_of_patience = control.should_training_stop = True
 
