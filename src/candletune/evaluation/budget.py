@@ -1,0 +1,20 @@
+"""How much of one error budget a try may spend: pure numbers, the only place that has the schedule."""
+
+
+def alpha_for(number: int, budget: float) -> float:
+    """The error that the `number`-th try on the same candles may make: budget / (k (k + 1)).
+
+    The levels of all tries, however many come, add up to the budget. So over any number of them, of whatever kind and
+    however dependent, the chance that at least one candidate without a gain is promoted stays within it (Bonferroni;
+    alpha spending of Foster and Stine, "Alpha-investing", 2008). `bench/tries.py` compares schedules.
+
+    Args:
+        number: 1 for the first try.
+        budget: error allowed over all tries together, for example 0.05.
+
+    Raises:
+        ValueError: there is no such try, or the budget is none.
+    """
+    if number < 1 or not 0 < budget < 1:
+        raise ValueError(f"try {number} of a budget of {budget}")
+    return budget / (number * (number + 1))
