@@ -4,6 +4,8 @@ A layer expands its blocks when it is used and forgets the numbers at once, in t
 the memory of its file plus one expanded matrix.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,11 +19,45 @@ EXPANDED_AT_ONCE = 2**24
 """Weights whose float32 numbers lie in memory at a time, a step on the way to the compute type."""
 
 
+Expand = Callable[[Tensor, Tensor, GGMLQuantizationType], None]
+"""Fills a matrix (rows, columns) with the numbers of blocks (rows, bytes)."""
+
+
 def expand_into(target: Tensor, blocks: Tensor, kind: GGMLQuantizationType) -> None:
-    """Expand blocks (rows, bytes) into a matrix (rows, columns) of any type, some rows at a time."""
+    """Expand blocks (rows, bytes) into a matrix (rows, columns) of any type: in one kernel on a card, else in parts."""
+    kernel, _ = block_kernels(target.device.type)
+    if kernel is not None and target.is_contiguous() and blocks.is_contiguous() and blocks.data_ptr() % 8 == 0:
+        kernel(target, blocks, kind)
+        return
     step = max(1, EXPANDED_AT_ONCE // target.shape[1])
     for start in range(0, len(target), step):
         target[start : start + step].copy_(dequantize(blocks[start : start + step], kind))
+
+
+def expanded(blocks: Tensor, kind: GGMLQuantizationType, columns: int, dtype: torch.dtype) -> Tensor:
+    """The numbers of blocks (rows, bytes) as a matrix (rows, columns)."""
+    numbers = torch.empty(len(blocks), columns, dtype=dtype, device=blocks.device)
+    expand_into(numbers, blocks, kind)
+    return numbers
+
+
+@cache
+def block_kernels(device_type: str) -> tuple[Expand | None, str | None]:
+    """The Triton kernels on a CUDA device where Triton works (it needs a C compiler too).
+
+    Returns:
+        The kernels or None, and why there are none on a CUDA device, which should have them.
+    """
+    if device_type != "cuda":
+        return None, None
+    try:
+        from candletune.gguf import block_kernels as kernels
+
+        blocks = torch.zeros(1, 18, dtype=torch.uint8, device=device_type)
+        kernels.expand_into(torch.empty(1, 32, device=device_type), blocks, GGMLQuantizationType.Q4_0)
+    except Exception as error:  # whatever stops Triton, the plain functions are right
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    return kernels.expand_into, None
 
 
 class PackedLinear(nn.Linear):
@@ -43,7 +79,7 @@ class PackedLinear(nn.Linear):
 
     def expanded(self, dtype: torch.dtype) -> Tensor:
         """The weights as numbers: (outputs, inputs)."""
-        return dequantize(self.weight, self.kind).to(dtype)
+        return expanded(self.weight, self.kind, self.in_features, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -89,7 +125,8 @@ class PackedEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Ids (...) -> vectors (..., width)."""
-        return dequantize(self.weight[input], self.kind).to(self.dtype)
+        rows = self.weight[input.flatten()]
+        return expanded(rows, self.kind, self.embedding_dim, self.dtype).view(*input.shape, -1)
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""

@@ -1,13 +1,10 @@
 """The Triton kernels compile, and compute what the plain functions compute (in Triton's interpreter without a GPU)."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from triton_scripts import interpreted_without_gpu, run
 
 COMPARE = """
 import json
@@ -84,24 +81,9 @@ print(json.dumps(found))
 """
 
 
-def run(script: str, folder: Path, **more: str) -> dict[str, Any]:
-    """What a script prints, from a process of its own: Triton reads its environment when it is imported."""
-    pytest.importorskip("triton", reason="Triton is not installed (pip install 'candletune[gpu]')")
-    path = folder / "script.py"
-    path.write_text(script)
-    environment = {**os.environ, **more}
-    result = subprocess.run([sys.executable, str(path)], env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
-    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return found
-
-
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    import torch
-
-    more = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    return run(COMPARE, tmp_path_factory.mktemp("compare"), **more)
+    return run(COMPARE, tmp_path_factory.mktemp("compare"), **interpreted_without_gpu())
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from candletune.gguf.dequantize import dequantize
 from candletune.gguf.model import write_model
 from candletune.gguf.quantize import quantize
 from candletune.training.fast.engine import FastEngine
+from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import Plan
 from candletune.training.fast.preflight import plan_for, shape_of, unsupported
 from random_models import ALL
@@ -118,3 +119,50 @@ def test_a_matrix_is_expanded_in_parts(monkeypatch: pytest.MonkeyPatch, plain: P
     monkeypatch.setattr("candletune.base.packed.EXPANDED_AT_ONCE", 7 * 256)
     expand_into(target, layer.weight, layer.kind)
     assert torch.equal(target, dequantize(layer.weight, layer.kind).to(torch.bfloat16))
+
+
+def test_kernels_expand_every_packed_matrix(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are kernels (a card), layers, embedding and head, and Transformers' own pass, go through them."""
+    path = plain.with_name("base.kernels.gguf")
+    quantize(plain, path, "Q4_0")
+    shapes: set[tuple[int, int]] = set()
+
+    def kernel(target: torch.Tensor, blocks: torch.Tensor, kind: Any) -> None:
+        assert target.is_contiguous() and blocks.is_contiguous()
+        shapes.add((target.shape[0], target.shape[1]))
+        target.copy_(dequantize(blocks, kind))
+
+    monkeypatch.setattr("candletune.base.packed.block_kernels", lambda device: (kernel, None))
+    model = adapted(path, expanded=False)
+    rows = examples(5, 90)
+    inner = model.get_base_model()
+    vocabulary, hidden = inner.lm_head.weight.shape[0], inner.config.hidden_size
+    layers = {
+        (module.out_features, module.in_features)
+        for module in inner.model.layers.modules()
+        if isinstance(module, PackedLinear)
+    }
+    engine = FastEngine(model, PLANS["recompute"], say=pytest.fail)
+    total, _ = engine.loss(rows)
+    assert shapes >= layers | {(vocabulary, hidden)}
+    tokens = len(pack(*training_rows(rows), torch.device("cpu")).ids)
+    assert (tokens, hidden) in shapes, "rows of the embedding"
+    shapes.clear()
+    engine.decision_probabilities(
+        [row.ids[: row.prompt_length] for row in rows], DecisionTokens((11, 12), (20, 21, 22))
+    )
+    assert (3, hidden) in shapes, "rows of the head"
+    engine.close()
+    shapes.clear()
+    assert plain_loss(model, rows).item() == pytest.approx(total.item(), rel=1e-5)
+    assert shapes >= layers | {(vocabulary, hidden)}
+
+
+def test_a_card_without_kernels_is_said(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = plain.with_name("base.said.gguf")
+    quantize(plain, path, "Q4_0")
+    monkeypatch.setattr("candletune.training.fast.weights.block_kernels", lambda device: (None, "no compiler"))
+    said: list[str] = []
+    FastEngine(adapted(path, expanded=False), PLANS["recompute"], say=said.append).close()
+    assert len(said) == 1 and "no compiler" in said[0]
+    FastEngine(adapted(path, expanded=True), PLANS["recompute"], say=pytest.fail).close()

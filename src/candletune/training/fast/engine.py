@@ -39,6 +39,7 @@ from candletune.training.fast.weights import (
     embed,
     head_rows,
     head_weight,
+    kernels_missing,
     read_layer,
 )
 
@@ -72,7 +73,7 @@ class FastEngine:
         ]
         self.device = self.parameters[0].device
         self.ops, reason = ops_for(str(self.device))
-        if reason:
+        if reason := reason or kernels_missing(self.layers):
             say(f"no Triton kernels, so training is about half as fast ({reason}); install triton and a C compiler")
         self.weights = ExpandedWeights(self.layers, self.dtype, resident=plan.resident)
         self.offload = ActivationOffload(self.device)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from candletune.base.packed import PackedEmbedding, PackedLinear, expand_into
-from candletune.gguf.dequantize import dequantize
+from candletune.base.packed import PackedEmbedding, PackedLinear, block_kernels, expand_into, expanded
 from candletune.training.fast.head_norm import HeadNorms
 
 STACKS = {
@@ -200,6 +199,12 @@ class ExpandedWeights:
         self._expanded, self._buffers, self._current = {}, {}, -1
 
 
+def kernels_missing(layers: list[Layer]) -> str | None:
+    """Why GGUF blocks that lie on a card are not expanded by kernels; None where they are, or nothing is packed so."""
+    packed = any(isinstance(linear, PackedLinear) for parts in layers[0].linears.values() for linear in parts)
+    return block_kernels(_device(layers[0]).type)[1] if packed else None
+
+
 def _device(layer: Layer) -> torch.device:
     device: torch.device = layer.linears["o"][0].weight.device
     return device
@@ -247,7 +252,7 @@ def embed(embedding: Any, ids: Tensor, device: torch.device) -> Tensor:
 
 def _numbers(embedding: Any, rows: Tensor) -> Tensor:
     if isinstance(embedding, PackedEmbedding):
-        return dequantize(rows, embedding.kind).to(embedding.dtype)
+        return expanded(rows, embedding.kind, embedding.embedding_dim, embedding.dtype)
     return rows
 
 
@@ -256,12 +261,10 @@ def head_weight(head: Any, dtype: torch.dtype) -> Tensor:
     weight: Tensor = head.weight
     if not isinstance(head, PackedLinear):
         return weight
-    expanded = torch.empty(len(weight), head.in_features, dtype=dtype, device=weight.device)
-    expand_into(expanded, weight, head.kind)
-    return expanded
+    return head.expanded(dtype)
 
 
 def head_rows(head: Any, ids: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Some tokens' rows of the head's matrix, (n, h)."""
     rows: Tensor = head.weight[list(ids)]
-    return dequantize(rows, head.kind).to(dtype) if isinstance(head, PackedLinear) else rows
+    return expanded(rows, head.kind, head.in_features, dtype) if isinstance(head, PackedLinear) else rows
