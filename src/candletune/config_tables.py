@@ -237,6 +237,9 @@ class EvaluateConfig(Table):
     confidence: Share = Field(0.95, description="level of every interval")
     resamples: Positive = Field(2000, description="bootstrap resamples")
     fee: float = Field(0.0005, ge=0, description="fee and slippage a side (0.0005 = 5 basis points)")
+    ledger: Path | None = Field(
+        None, description="every verdict, by the candles it was asked of; none: ledger.jsonl beside live.state"
+    )
     criteria: Literal["full", "plan"] = Field("full", description="`plan` applies the plan's three criteria alone")
     baselines: bool = Field(True, description="fit the baselines too")
 

@@ -5,14 +5,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from candletune.artifacts import Certificate, Record, StageEntry, Verdict
+from candletune.artifacts import Certificate, Record, StageEntry, TrySpent, Verdict
 from candletune.config import Config
 from candletune.errors import CandletuneError
+from candletune.evaluation.tries import ledger_of
 from candletune.gguf.catalogue import read_catalogue
 from candletune.hashes import sha256_path
-from candletune.journal import Role
 from candletune.live.models import active_model
-from candletune.report.text import moment, number, percent, short_hash
+from candletune.report.text import NAMES, moment, number, percent, short_hash
 from candletune.runs import RunFolder
 from candletune.stages import STAGES
 from candletune.stages.progress import read_progress
@@ -72,11 +72,27 @@ class VerificationStatus(Record):
 
 
 class VerdictStatus(Record):
-    """A verdict, why, and whether part of its rows was seen in training."""
+    """A verdict, why, whether part of its rows was seen in training, and what it spent of the error budget."""
 
     verdict: str
     reason: str
     forced: bool
+    spent: TrySpent | None
+
+
+class LedgerStatus(Record):
+    """The ledger of tries; `registered` are those whose replay nobody has looked at yet."""
+
+    path: str
+    tries: int
+    registered: int
+
+
+class LedgerProblem(Record):
+    """Why the ledger cannot be read."""
+
+    path: str
+    problem: str
 
 
 class ActiveStatus(Record):
@@ -126,6 +142,7 @@ class RunStatus(Record):
     verification: VerificationStatus | None
     verdict: VerdictStatus | None
     shadow_verdict: VerdictStatus | None
+    ledger: LedgerStatus | LedgerProblem
     active: ActiveStatus | ActiveProblem
     journal: JournalStatus | JournalProblem | None
 
@@ -141,6 +158,7 @@ def status_of(config: Config, run: RunFolder) -> RunStatus:
         verification=_verification(run),
         verdict=_verdict(run.verdict),
         shadow_verdict=_verdict(run.shadow_verdict),
+        ledger=_ledger(config),
         active=_active(config),
         journal=_journal(config),
     )
@@ -164,7 +182,16 @@ def _verdict(path: Path) -> VerdictStatus | None:
     verdict = Verdict.read_if_there(path)
     if verdict is None:
         return None
-    return VerdictStatus(verdict=verdict.verdict, reason=verdict.reason, forced=verdict.forced)
+    return VerdictStatus(verdict=verdict.verdict, reason=verdict.reason, forced=verdict.forced, spent=verdict.spent)
+
+
+def _ledger(config: Config) -> LedgerStatus | LedgerProblem:
+    ledger = ledger_of(config)
+    try:
+        tries = ledger.tries().values()
+    except CandletuneError as error:
+        return LedgerProblem(path=str(ledger.path), problem=str(error))
+    return LedgerStatus(path=str(ledger.path), tries=len(tries), registered=sum(not entry.looks for entry in tries))
 
 
 def _adapters(run: RunFolder) -> tuple[ExportedFile, ...]:
@@ -265,11 +292,26 @@ def _lines(status: RunStatus) -> list[tuple[str, str]]:
     for label, verdict in (("verdict", status.verdict), ("shadow says", status.shadow_verdict)):
         if verdict is not None:
             forced = " (forced: part of the rows was seen in training)" if verdict.forced else ""
-            lines.append((label, f"{verdict.verdict}: {verdict.reason}{forced}"))
+            lines.append((label, f"{verdict.verdict}: {verdict.reason}{forced}{_spent(verdict.spent)}"))
+    lines.append(("tries", _tries(status.ledger)))
     lines.append(("acts now", _who(status.active)))
     if status.journal is not None:
         lines.append(("shadow", _shadow(status.journal)))
     return lines
+
+
+def _spent(spent: TrySpent | None) -> str:
+    if spent is None:
+        return ""
+    bound = "" if spent.registered is None else ", registered before"
+    return f" (try {spent.number} on these candles: {percent(spent.level, 2)} of {percent(spent.budget, 0)}{bound})"
+
+
+def _tries(ledger: LedgerStatus | LedgerProblem) -> str:
+    if isinstance(ledger, LedgerProblem):
+        return f"unreadable: {ledger.problem}"
+    waiting = f", {ledger.registered} of them registered and not looked at" if ledger.registered else ""
+    return f"{number(ledger.tries)} on record in {ledger.path}{waiting}"
 
 
 def _who(active: ActiveStatus | ActiveProblem) -> str:
@@ -282,7 +324,7 @@ def _who(active: ActiveStatus | ActiveProblem) -> str:
 def _shadow(journal: JournalStatus | JournalProblem) -> str:
     if isinstance(journal, JournalProblem):
         return f"unreadable: {journal.problem}"
-    accuracy = ", ".join(f"{Role.of(side)} {percent(rate)}" for side, rate in journal.accuracy.items())
+    accuracy = ", ".join(f"{NAMES[side].lower()} {percent(rate)}" for side, rate in journal.accuracy.items())
     left = f", about {number(journal.days_left, 1)} more days" if journal.days_left > 0 else ""
     return (
         f"{number(journal.rows)} cycles to {moment(journal.last)} UTC; right so far: {accuracy}; agreement "

@@ -22,9 +22,11 @@ from candletune.artifacts import (
     ServedModel,
     StageEntry,
     StateChange,
+    TrySpent,
     Verdict,
     VerdictCriterion,
 )
+from candletune.artifacts.ledger import SaidLine, TryLine
 from candletune.decide.predictor import Answer
 from candletune.evaluation.review.reviews import QUALITIES, Review
 from candletune.fields.registry import KEY_NAMES
@@ -54,6 +56,8 @@ def words(term: str) -> set[str]:
         ("Journal", {*ROW, *ROW["active"], *STATUSES}),
         ("Signal", {*KEY_NAMES, *Answer.__annotations__, "_lora_override"}),
         ("Verdict", {*Verdict.model_fields, *VerdictCriterion.model_fields, *JudgedModel.model_fields}),
+        ("Verdict", {*TrySpent.model_fields}),
+        ("Ledger", {*TryLine.model_fields, *SaidLine.model_fields}),
         ("Certificate", {*Certificate.model_fields}),
         ("Certificate", {*CertificateCriterion.model_fields, *CertificateFinding.model_fields}),
         ("Live state", {*LiveState.model_fields, *ServedModel.model_fields, *StateChange.model_fields}),

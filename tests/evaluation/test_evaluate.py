@@ -15,6 +15,7 @@ from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.evaluation.live import live_view
 from candletune.evaluation.measure import notes_of
+from candletune.evaluation.tries import ledger_of
 from candletune.files import read_json, write_json
 from candletune.journal import Journal, format_time
 from candletune.market.candles import load_candles
@@ -354,3 +355,35 @@ def test_no_replay_no_verdict(made: Made, tmp_path: Path) -> None:
     write_json(run.file("manifest.json"), {"version": 1, "stages": {}})
     with pytest.raises(InputError, match=r"ab_test_log\.jsonl"):
         evaluate(config, run, SilentReporter())
+
+
+def test_every_verdict_on_the_same_candles_spends_of_one_budget(tmp_path: Path) -> None:
+    """A second candidate in another run folder is the second try; a forced look at the first is none."""
+    config, run = make_run(tmp_path / "first", "evaluate.baselines=false", rows=200)
+    spent = Verdict.read(run.verdict).spent
+    assert spent is not None
+    assert (spent.number, spent.level, spent.registered) == (1, 0.025, None)
+    with run.lock():
+        run_stage(STAGE, config, run, SilentReporter(), force=True)
+    assert Verdict.read(run.verdict).spent == spent
+    entry = ledger_of(config).tries()[spent.try_id]
+    assert (entry.looks, entry.verdict) == (1, Verdict.read(run.verdict).verdict)
+    assert set(entry.line.closes) == {"BTC", "ETH"}
+    journal = tmp_path / "other.jsonl"
+    text = run.journal.read_text().replace("b" * 64, "d" * 64)
+    journal.write_text(text)
+    other = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
+    second = RunFolder(tmp_path / "second")
+    before = Metrics.read(run.metrics).comparison
+    with second.lock():
+        run_stage(STAGE, other, second, SilentReporter())
+    verdict = Verdict.read(second.shadow_verdict)
+    assert verdict.spent is not None
+    assert verdict.spent.number == 2
+    assert verdict.spent.level == pytest.approx(0.05 / 6)
+    assert any("number 2" in note for note in verdict.notes)
+    after = Metrics.read(second.shadow_metrics).comparison
+    assert after.accuracy_signals == before.accuracy_signals
+    assert after.sequential.low is not None
+    assert before.sequential.low is not None
+    assert after.sequential.low < before.sequential.low

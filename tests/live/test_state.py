@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from candletune.artifacts import ExportSummary
+from candletune.artifacts import ExportSummary, JudgedModel
 from candletune.config import Config, load_config
 from candletune.errors import CheckFailed, InputError, UsageError
+from candletune.evaluation.tries import attempt_of, ledger_of, spend
 from candletune.gguf.catalogue import CatalogueEntry, record
 from candletune.hashes import sha256_path
+from candletune.journal import Role
 from candletune.live import promotion as state
 from candletune.live.models import active_model, named_model
 from candletune.runs import RunFolder
@@ -36,6 +40,18 @@ def config(tmp_path: Path) -> Config:
     )
 
 
+def spent(config: Config, **settings: Any) -> dict[str, Any]:
+    """A try on record in the configured ledger, under the configured rule."""
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update=settings)})
+    times = [datetime(2025, 1, 1, hour, tzinfo=UTC) for hour in range(3)]
+    rows = pl.DataFrame({"timestamp": times, "ticker": "BTC", "template_sha256": "t", "base_sha256": "c"})
+    rows = rows.with_columns(forward_return=pl.lit(0.01))
+    models = {role: JudgedModel(name=role.value, adapter_sha256=None) for role in Role}
+    found = spend(attempt_of(rows, models, config, source="replay", run=config.run.folder), config)
+    assert found is not None
+    return found.model_dump(mode="json")
+
+
 def write_verdict(config: Config, **changes: Any) -> None:
     folder = config.run.folder
     (folder / "evaluation").mkdir(exist_ok=True)
@@ -49,6 +65,7 @@ def write_verdict(config: Config, **changes: Any) -> None:
         "forced": False,
         "candidate": {"name": "new", "adapter_sha256": sha256_path(folder / "gguf" / "custom-trading-lora.gguf")},
         "incumbent": {"name": "old", "adapter_sha256": sha256_path(config.incumbent.adapter)},
+        "spent": spent(config),
     }
     (folder / "evaluation" / "verdict.json").write_text(json.dumps(verdict | changes))
 
@@ -99,6 +116,29 @@ def test_the_plans_criteria_alone_promote_nothing(config: Config) -> None:
     with pytest.raises(CheckFailed, match=r"plan's three criteria alone .*evaluate\.criteria=full"):
         state.promote(config)
     assert not config.live.state.exists()
+
+
+def test_a_verdict_off_the_record_promotes_nothing(config: Config) -> None:
+    """From before there was a ledger, or asked with another one, where the other tries do not count."""
+    write_verdict(config, spent=None)
+    with pytest.raises(CheckFailed, match=r"not on record in .*ledger\.jsonl"):
+        state.promote(config)
+    write_verdict(config)
+    ledger_of(config).path.rename(config.run.folder / "elsewhere.jsonl")
+    with pytest.raises(CheckFailed, match="not on record"):
+        state.promote(config)
+    write_verdict(config)
+    state.promote(config)
+
+
+@pytest.mark.parametrize(("key", "value"), [("min_gain", -1.0), ("confidence", 0.5), ("min_effective", 1)])
+def test_a_verdict_under_another_rule_promotes_nothing(key: str, value: float, config: Config) -> None:
+    """`candletune evaluate --set evaluate.min_gain=-1` is a question; the configuration's answer promotes."""
+    write_verdict(config, spent=spent(config, **{key: value}))
+    with pytest.raises(CheckFailed, match=rf"evaluate\.{key} = {value}, the configuration says"):
+        state.promote(config)
+    loose = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={key: value})})
+    state.promote(loose)
 
 
 def file_verdict(config: Config, name: str, decided: str, **changes: Any) -> None:

@@ -51,8 +51,20 @@ def test_a_shadow_tests_verdict_stands_beside_the_replays(made: tuple[Config, Ru
     verdict = Verdict.read(run.verdict).model_copy(update={"verdict": "not enough evidence", "reason": "two days"})
     verdict.write(run.shadow_verdict)
     lines = {line[:13].strip(): line[13:].strip() for line in shown(status_of(*made)).splitlines()}
-    assert lines["shadow says"] == "not enough evidence: two days"
+    assert (
+        lines["shadow says"]
+        == "not enough evidence: two days (try 1 on these candles: 2.50\N{NO-BREAK SPACE}% of 5\N{NO-BREAK SPACE}%)"
+    )
+    assert lines["tries"].startswith("1 on record in ")
     assert lines["verdict"] != lines["shadow says"]
+
+
+def test_a_broken_ledger_is_said(made: tuple[Config, RunFolder]) -> None:
+    config, run = made
+    broken = run.file("broken.jsonl")
+    broken.write_text("{}\n")
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"ledger": broken})})
+    assert "unreadable: " in shown(status_of(config, run))
 
 
 def test_the_base_is_no_adapter(made: tuple[Config, RunFolder]) -> None:

@@ -27,7 +27,7 @@ from candletune.artifacts.summaries import (
     TrainSummary,
     VerifySummary,
 )
-from candletune.artifacts.verdict import JudgedModel, Verdict, VerdictCriterion
+from candletune.artifacts.verdict import JudgedModel, TrySpent, Verdict, VerdictCriterion
 
 ARTIFACTS: tuple[type[Artifact], ...] = (
     AdapterRecord,
@@ -77,6 +77,7 @@ __all__ = [
     "StateChange",
     "TrainSummary",
     "TrainingResult",
+    "TrySpent",
     "Verdict",
     "VerdictCriterion",
     "VerifySummary",

@@ -44,6 +44,25 @@ class JudgedModel(Record):
     adapter_sha256: str | None
 
 
+class TrySpent(Record):
+    """What a verdict spent of the error budget that all verdicts on the same candles share.
+
+    Attributes:
+        try_id: of the try in the ledger.
+        number: of the try among those on the same candles; 1 for the first.
+        level: error that this verdict may make: budget / (number (number + 1)).
+        budget: error that all of them may make together.
+        registered: when the try was registered, before its replay was run, which allows the bound of a single look;
+            None: it was not, so its bound holds at every look.
+    """
+
+    try_id: str
+    number: int
+    level: float
+    budget: float
+    registered: str | None = None
+
+
 class Verdict(Artifact):
     """The verdict of one evaluation.
 
@@ -59,6 +78,7 @@ class Verdict(Artifact):
         notes: what the numbers mean beyond the criteria, in plain sentences.
         source: which kind of journal was judged.
         decided: when, ISO 8601 in UTC; empty in a file of an earlier candletune.
+        spent: of the error budget; None when no outcome was known, and in a file of an earlier candletune.
     """
 
     COMMAND: ClassVar[str] = "evaluate"
@@ -74,3 +94,4 @@ class Verdict(Artifact):
     notes: tuple[str, ...] = ()
     source: Source = "replay"
     decided: str = ""
+    spent: TrySpent | None = None

@@ -1,5 +1,21 @@
 """How much of one error budget a try may spend: pure numbers, the only place that has the schedule."""
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a verdict's bounds are made with.
+
+    Attributes:
+        alpha: one-sided error that a bound may make.
+        one_look: the bound of a single look at rows that were fixed before (a registered replay); else one that holds
+            at every look.
+    """
+
+    alpha: float
+    one_look: bool = False
+
 
 def alpha_for(number: int, budget: float) -> float:
     """The error that the `number`-th try on the same candles may make: budget / (k (k + 1)).

@@ -7,25 +7,52 @@ import polars as pl
 
 from candletune.artifacts.metrics import Comparison, Interval
 from candletune.config import Config, EvaluateConfig
+from candletune.evaluation.budget import Level
 from candletune.evaluation.metrics import agreement
-from candletune.evaluation.statistics import Ratio, bootstrap_difference, days_needed, sequential_factor
+from candletune.evaluation.statistics import (
+    Ratio,
+    bootstrap_difference,
+    days_needed,
+    one_look_factor,
+    sequential_factor,
+)
 from candletune.evaluation.times import Times, times_of
 from candletune.journal import SIDES
 
 
-def compare(scored: pl.DataFrame, config: Config) -> Comparison:
-    """Everything about the difference, from scored rows (at least one)."""
+def compare(scored: pl.DataFrame, config: Config, level: Level | None = None) -> Comparison:
+    """Everything about the difference, from scored rows (at least one); `level` as in `compare_times`."""
     answered = (scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")
     times = times_of(scored, config.horizon)
     return compare_times(
-        times, config.evaluate, config.seed, agreement=agreement(scored), coverage=float(answered.sum()) / len(scored)
+        times,
+        config.evaluate,
+        config.seed,
+        agreement=agreement(scored),
+        coverage=float(answered.sum()) / len(scored),
+        level=level,
     )
 
 
 def compare_times(
-    times: Times, limits: EvaluateConfig, seed: int, *, agreement: float | None, coverage: float
+    times: Times,
+    limits: EvaluateConfig,
+    seed: int,
+    *,
+    agreement: float | None,
+    coverage: float,
+    level: Level | None = None,
 ) -> Comparison:
-    """The gain on BUY/SELL signals with its intervals, the mean signed return, and the effective sample size."""
+    """The gain on BUY/SELL signals with its intervals, the mean signed return, and the effective sample size.
+
+    Args:
+        times: sums by decision time.
+        limits: of the rule.
+        seed: of the bootstrap.
+        agreement, coverage: of the rows.
+        level: the error that promotion may make, of the budget; none: all of it, at every look.
+    """
+    level = level or Level(1 - limits.confidence)
     ratios = {side: Ratio(times.hits[side], times.signals[side]) for side in SIDES}
     block = block_length(times.overlap, len(times))
     bootstrap = partial(
@@ -35,7 +62,9 @@ def compare_times(
     signed, _ = bootstrap(Ratio(times.signed, times.signals["shadow"]), None)
     effective = times.effective("shadow")
     # Promotion asks one side only, so the level is spent there: twice of it for an interval with both ends.
-    factor = sequential_factor(effective, 2 * (1 - limits.confidence))
+    factor = (
+        one_look_factor(effective, level.alpha) if level.one_look else sequential_factor(effective, 2 * level.alpha)
+    )
     return Comparison(
         accuracy_signals=gain,
         sides={side: bootstrap(ratio, None)[0] for side, ratio in ratios.items()},

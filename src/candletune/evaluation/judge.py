@@ -5,16 +5,15 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from candletune.artifacts import JudgedModel, Metrics, ReviewSummary, Verdict
+from candletune.artifacts import JudgedModel, Metrics, Verdict
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.evaluation.baseline_scores import measure_baselines
-from candletune.evaluation.grounding import grounding
-from candletune.evaluation.measure import complete, measure, notes_of
+from candletune.evaluation.beside import with_the_rest
+from candletune.evaluation.measure import measure, notes_of
 from candletune.evaluation.outcomes import join_outcomes, score_rows
-from candletune.evaluation.review.tally import reviewed
 from candletune.evaluation.rule import criteria_of, decide
 from candletune.evaluation.source import evaluation_files, models_of, open_journal
+from candletune.evaluation.tries import attempt_of, ledger_of, level_of, note_of, spend
 from candletune.journal import Role
 from candletune.runs import RunFolder
 
@@ -44,14 +43,10 @@ def judge(config: Config, run: RunFolder, reporter: Reporter) -> Judgement:
     models = models_of(rows, config, run)
     scored = score_rows(join_outcomes(rows, config), config.evaluate.move)
     del rows
-    metrics = measure(scored, config, left_out, remarked)
-    fit = config.evaluate.baselines and run.dataset_manifest.is_file()
-    metrics = complete(
-        metrics,
-        grounding=grounding(config, scored),
-        baselines=measure_baselines(config, run, scored, metrics.comparison.block) if fit else {},
-        reviews=_reviews(config, run, models, reporter),
-    )
+    source = evaluation_files(config, run).source
+    spent = spend(attempt_of(scored, models, config, source=source, run=run.path), config)
+    metrics = measure(scored, config, left_out, remarked, level_of(spent, config))
+    metrics = with_the_rest(metrics, scored, models, config, run, reporter)
     criteria = criteria_of(metrics, config.evaluate)
     verdict, reason = decide(criteria, metrics)
     return Judgement(
@@ -66,26 +61,21 @@ def judge(config: Config, run: RunFolder, reporter: Reporter) -> Judgement:
             incumbent=models[Role.INCUMBENT],
             forced=bool(scored["forced"].any()),
             rows=len(scored),
-            notes=notes_of(metrics, config.evaluate),
-            source=evaluation_files(config, run).source,
+            notes=(*notes_of(metrics, config.evaluate), *(() if spent is None else (note_of(spent),))),
+            source=source,
             decided=datetime.now(UTC).isoformat(timespec="seconds"),
+            spent=spent,
         ),
     )
 
 
-def _reviews(config: Config, run: RunFolder, models: Models, reporter: Reporter) -> ReviewSummary | None:
-    """What reviewers said of the judged models' reasons; None when nobody did."""
-    summary = reviewed(config, run, {role.side: model.adapter_sha256 for role, model in models.items()})
-    if summary is None and run.reviews.exists():
-        reporter.warn(
-            f"{run.reviews}: holds no finished review of these models' reasons in the journal, so none counts; "
-            "finish one with `candletune review`"
-        )
-    return summary
+def keep_verdict(verdict: Verdict, config: Config, run: RunFolder) -> None:
+    """Write the verdict under a name of its own, `<utc>-<candidate>-<incumbent>.json`, so that none is ever lost.
 
-
-def keep_verdict(verdict: Verdict, run: RunFolder) -> None:
-    """Write the verdict under a name of its own, `<utc>-<candidate>-<incumbent>.json`, so that none is ever lost."""
+    The ledger hears of it too.
+    """
+    if verdict.spent is not None:
+        ledger_of(config).say(verdict.spent.try_id, verdict.verdict, verdict.reason)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     models = "-".join(_short(model) for model in (verdict.candidate, verdict.incumbent))
     verdict.write(run.verdicts / f"{moment}Z-{models}.json")

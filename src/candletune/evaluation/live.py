@@ -16,6 +16,7 @@ from candletune.evaluation.outcomes import ScoredRow, join_outcomes, score_rows
 from candletune.evaluation.over_time import Running, running
 from candletune.evaluation.source import latest_models
 from candletune.evaluation.times import times_of
+from candletune.evaluation.tries import level_now
 from candletune.journal import SIDES, Problems, read_frame
 from candletune.market.candles import find_candle_file
 
@@ -132,7 +133,7 @@ def _look(config: Config, path: Path, *, has_candles: bool) -> LiveView:
         return view
     rows = latest_models(frame)
     scored = score_rows(join_outcomes(rows, config, candles="optional"), config.evaluate.move)
-    comparison = compare(scored, config)
+    comparison = compare(scored, config, level_now(scored, config))
     return replace(
         view,
         other_models=len(frame) - len(rows),

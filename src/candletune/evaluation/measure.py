@@ -18,6 +18,7 @@ from candletune.config import Config, EvaluateConfig
 from candletune.decide.calibration import fit_calibration
 from candletune.decisions import DECISIONS
 from candletune.evaluation.baseline_scores import not_clearly_beaten
+from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare
 from candletune.evaluation.controls import shifted_accuracy
 from candletune.evaluation.metrics import by_group, outcome_classes, side_metrics
@@ -33,7 +34,13 @@ CHANCE = 0.05
 """Share of the shifts above which the candidate's accuracy is called chance's."""
 
 
-def measure(scored: pl.DataFrame, config: Config, left_out: LinesLeftOut, remarked: RowsRemarked) -> Metrics:
+def measure(
+    scored: pl.DataFrame,
+    config: Config,
+    left_out: LinesLeftOut,
+    remarked: RowsRemarked,
+    level: Level | None = None,
+) -> Metrics:
     """Both sides' metrics and their comparison, without what needs more than the rows (see `complete`).
 
     Args:
@@ -41,9 +48,10 @@ def measure(scored: pl.DataFrame, config: Config, left_out: LinesLeftOut, remark
         config: move, fee, intervals.
         left_out: of the journal.
         remarked: of the journal.
+        level: what the gain's bound may spend; see `compare_times`.
     """
     limits = config.evaluate
-    comparison = compare(scored, config)
+    comparison = compare(scored, config, level)
     least_shift = max(comparison.overlap + 1, LEAST_SHIFT)
     sides = {side: side_metrics(scored, side, move=limits.move, fee=limits.fee) for side in SIDES}
     return Metrics(

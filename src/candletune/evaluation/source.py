@@ -103,10 +103,15 @@ def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[Role, 
         return {Role.CANDIDATE: replayed.candidate, Role.INCUMBENT: replayed.incumbent}
     models = {}
     for role in Role:
-        hashes = rows.filter(pl.col(f"{role.side}_status") == "ok")[f"{role.side}_adapter"].drop_nulls()
-        digest = hashes[0] if len(hashes) else None
+        digest = adapter_of(rows, role)
         models[role] = JudgedModel(name=name_of(config, run, digest), adapter_sha256=digest)
     return models
+
+
+def adapter_of(rows: pl.DataFrame, role: Role) -> str | None:
+    """The hash of the adapter that answered; None for the bare base, and where nobody did."""
+    hashes = rows.filter(pl.col(f"{role.side}_status") == "ok")[f"{role.side}_adapter"].drop_nulls()
+    return hashes[0] if len(hashes) else None
 
 
 def latest_models(rows: pl.DataFrame) -> pl.DataFrame:

@@ -140,6 +140,17 @@ def sequential_factor(effective: float, alpha: float, tightest: float = 100.0) -
     return math.sqrt(2 * scaled / (t * rho2) * math.log(math.sqrt(scaled) / alpha))
 
 
+def one_look_factor(effective: float, alpha: float) -> float:
+    """How many standard errors below a mean its bound for one look lies, with an error of `alpha` on that side.
+
+    Student's t with as many degrees of freedom as independent observations, less one: normal tails are too thin for a
+    standard error that was estimated from few.
+    """
+    from scipy.stats import t
+
+    return float(t.isf(alpha, max(effective - 1, 1)))
+
+
 def days_needed(gain: float | None, error: float, days: float, target: float, factor: float) -> float | None:
     """Days until the interval around `gain` would leave out `target`, if gain and noise stay as they are.
 

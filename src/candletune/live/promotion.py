@@ -54,7 +54,7 @@ def promote(config: Config, *, force: str | None = None) -> Model:
         if candidate.sha256 == active.sha256:
             raise UsageError(f"{candidate.name}: acts already ({active.path})")
         if force is None:
-            reason = check_verdict(run, candidate, active)
+            reason = check_verdict(config, run, candidate, active)
         else:
             check_loads(config, run, candidate)  # a verdict says that it was asked; a reason does not
             reason = force.strip()

@@ -1,12 +1,14 @@
-"""Whether a verdict allows a promotion: the very files, the full criteria, rows that the training never saw."""
+"""Whether a verdict allows a promotion: the very files, the full criteria as configured, unseen rows, on record."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from candletune.artifacts import Verdict
+from candletune.config import Config
 from candletune.decide import BARE_BASE, Model
 from candletune.errors import CheckFailed, InputError
+from candletune.evaluation.tries import ledger_of
 from candletune.runs import RunFolder
 
 _REMEDY = "; --force REASON promotes all the same"
@@ -27,11 +29,12 @@ class _Filed:
         return datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
 
 
-def check_verdict(run: RunFolder, candidate: Model, active: Model) -> str:
+def check_verdict(config: Config, run: RunFolder, candidate: Model, active: Model) -> str:
     """The reason of the verdict that allows `candidate` to replace `active`.
 
     The latest verdict about these two files that decided anything counts, from the replay or from a shadow test. A
-    later look that found not enough evidence takes nothing back; a later `keep` does.
+    later look that found not enough evidence takes nothing back; a later `keep` does. It must have been asked under the
+    configured rule, and be on record in the configured ledger, with the part of the error budget that it spent.
 
     Raises:
         CheckFailed: there is none, or it does not say `promote`.
@@ -47,9 +50,28 @@ def check_verdict(run: RunFolder, candidate: Model, active: Model) -> str:
     valid = [item for item in about if item.verdict.rule == "full" and not item.verdict.forced]
     decided = [item for item in valid if item.verdict.verdict != "not enough evidence"]
     if decided and decided[-1].verdict.verdict == "promote":
+        _check_record(decided[-1], config)
         return decided[-1].verdict.reason
     refusing = (decided or valid or about)[-1]
     raise CheckFailed(f"{refusing.path}: {_refusal(refusing.verdict)}{_REMEDY}")
+
+
+def _check_record(filed: _Filed, config: Config) -> None:
+    """Refuse a verdict that the ledger does not know, or that was asked under another rule than the configured one."""
+    ledger, spent = ledger_of(config), filed.verdict.spent
+    entry = None if spent is None else ledger.tries().get(spent.try_id)
+    if spent is None or entry is None or entry.first.number > spent.number:
+        raise CheckFailed(
+            f"{filed.path}: the verdict is not on record in {ledger.path}, where every verdict on the same candles "
+            f"counts; run `candletune evaluate --force` again{_REMEDY}"
+        )
+    configured = config.evaluate.model_dump(mode="json")
+    for name, value in entry.line.settings.items():
+        if name in configured and configured[name] != value:
+            raise CheckFailed(
+                f"{filed.path}: the verdict was given with evaluate.{name} = {value}, the configuration says "
+                f"{configured[name]}; run `candletune evaluate` with that{_REMEDY}"
+            )
 
 
 def _files(run: RunFolder) -> list[Path]:

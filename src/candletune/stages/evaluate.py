@@ -29,7 +29,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> EvaluateSumm
         judgement.scored.write_parquet(path)
     write_json(files.calibration, fit_calibrations(judgement.scored, config))
     judgement.metrics.write(files.metrics)
-    keep_verdict(verdict, run)
+    keep_verdict(verdict, config, run)
     verdict.write(files.verdict)
     headline = f"{verdict.verdict}: {verdict.reason}"
     return EvaluateSummary(headline=headline, verdict=verdict.verdict, reason=verdict.reason, rows=verdict.rows)
