@@ -17,7 +17,9 @@ from candletune.evaluation.live import live_view
 from candletune.evaluation.measure import notes_of
 from candletune.evaluation.tries import ledger_of
 from candletune.files import read_json, write_json
-from candletune.journal import Journal, format_time
+from candletune.gguf.header import MANIFEST_KEY
+from candletune.hashes import sha256_path
+from candletune.journal import Journal, format_time, parse_time
 from candletune.market.candles import load_candles
 from candletune.runs import RunFolder
 from candletune.stages import STAGES, pipeline
@@ -289,8 +291,6 @@ def test_mixed_journals_are_refused(
 
 
 def test_a_later_start_leaves_out_what_was_before(made: Made, lines: list[str], tmp_path: Path) -> None:
-    from candletune.journal import parse_time
-
     mixed = [change(line, "shadow", adapter_sha256="d" * 64) for line in lines[:100]] + lines[100:]
     start = parse_time(json.loads(lines[100])["timestamp"])
     assert judge(made, mixed, tmp_path, start=start)[0]["shadow"]["rows"] == 500
@@ -387,3 +387,60 @@ def test_every_verdict_on_the_same_candles_spends_of_one_budget(tmp_path: Path) 
     assert after.sequential.low is not None
     assert before.sequential.low is not None
     assert after.sequential.low < before.sequential.low
+
+
+def write_adapter(path: Path, train_end: str | None) -> str:
+    """A GGUF that says when its training ended; returns its hash."""
+    from gguf import GGUFWriter
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string(MANIFEST_KEY, json.dumps({"train_end": train_end, "dataset_sha256": path.name}))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return sha256_path(path)
+
+
+@pytest.mark.parametrize("role", ["candidate", "incumbent"])
+def test_a_shadow_journals_rows_are_held_against_both_adapters_own_files(
+    role: str, made: Made, lines: list[str], tmp_path: Path
+) -> None:
+    """The run's dataset ends before these rows; one of the two files was trained on the first of them."""
+    config, run = made[0], RunFolder(tmp_path / "run")
+    first, middle = (json.loads(lines[n])["timestamp"] for n in (0, 300))
+    early, late = first.replace("2022-06", "2022-05"), middle
+    digests = {
+        "shadow": write_adapter(run.adapter_gguf, late if role == "candidate" else early),
+        "active": write_adapter(tmp_path / "old.gguf", late if role == "incumbent" else None),
+    }
+    journal = tmp_path / "ab_test_log.jsonl"
+    both = [json.loads(line) for line in lines]
+    for row in both:
+        for side, digest in digests.items():
+            row[side]["adapter_sha256"] = digest
+    journal.write_text("".join(json.dumps(row) + "\n" for row in both))
+    changes = {"journal": journal, "baselines": False, "ledger": tmp_path / "ledger.jsonl"}
+    config = config.model_copy(
+        update={
+            "evaluate": config.evaluate.model_copy(update=changes),
+            "incumbent": config.incumbent.model_copy(update={"adapter": tmp_path / "old.gguf"}),
+        }
+    )
+    with pytest.raises(InputError, match=rf"rows are before .*, the end of the {role}'s training data plus purge"):
+        evaluate(config, run, SilentReporter())
+    assert not (tmp_path / "ledger.jsonl").exists()  # what is refused is no try
+    start = parse_time(json.loads(lines[330])["timestamp"])
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"start": start})})
+    reporter = SilentReporter()
+    evaluate(config, run, reporter)
+    assert reporter.warnings == []
+    verdict = Verdict.read(run.shadow_verdict)
+    expected = {"candidate": late if role == "candidate" else early, "incumbent": late if role == "incumbent" else None}
+    found = verdict.training_ends.model_dump()
+    assert {name: end and parse_time(end) for name, end in found.items()} == {
+        name: end and parse_time(end) for name, end in expected.items()
+    }
+    if role == "candidate":
+        assert any("the incumbent's training ended is unknown" in note for note in verdict.notes)

@@ -10,16 +10,17 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from candletune.artifacts import ExportSummary, JudgedModel, ReplaySummary
+from candletune.artifacts import ExportSummary, JudgedModel, ReplaySummary, TrainingEnds
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset.unseen import held_out_rows
 from candletune.decide import predictor as predictor_module
+from candletune.decide import training_ends
 from candletune.decide.adapters import AdapterFacts
 from candletune.decisions import Decision
 from candletune.engines import Generation
 from candletune.errors import InputError
-from candletune.files import read_json
+from candletune.files import read_json, write_json
 from candletune.hashes import sha256_path
 from candletune.journal import read_frame
 from candletune.live.models import active_model
@@ -91,7 +92,8 @@ def made(dataset: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made
     run.file("gguf").mkdir()
     for name in ("gguf/custom-trading-lora.gguf", "gguf/base.gguf", "old.gguf"):
         run.file(name).write_bytes(name.encode())
-    monkeypatch.setattr(predictor_module, "adapter_facts", lambda _path: AdapterFacts())
+    for module in (predictor_module, training_ends):
+        monkeypatch.setattr(module, "adapter_facts", lambda _path: AdapterFacts())
     return with_tables(config, incumbent={"adapter": run.file("old.gguf")}), run
 
 
@@ -241,6 +243,52 @@ def test_rows_the_training_saw_are_refused_or_marked(made: Made, monkeypatch: py
     assert summary.forced
     assert rows["forced"].all()
     assert "FORCED" in summary.headline
+
+
+def trained_until(monkeypatch: pytest.MonkeyPatch, **ends: datetime) -> None:
+    """What the two files say of their training: `candidate`, `incumbent`, or nothing."""
+
+    def facts(path: Path) -> AdapterFacts:
+        return AdapterFacts(train_end=ends.get("incumbent" if path.name == "old.gguf" else "candidate"))
+
+    for module in (predictor_module, training_ends):
+        monkeypatch.setattr(module, "adapter_facts", facts)
+
+
+def test_a_dataset_made_anew_does_not_hide_what_the_candidate_was_trained_on(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dataset now ends a month earlier and its test period begins earlier; the adapter saw that month."""
+    config, run = made
+    manifest = read_json(run.dataset_manifest)
+    saw = datetime.fromisoformat(manifest["train_end"])
+    earlier = {key: (datetime.fromisoformat(manifest[key]) - timedelta(days=30)) for key in ("train_end", "test_start")}
+    write_json(run.dataset_manifest, manifest | {key: time.isoformat() for key, time in earlier.items()})
+    config = with_tables(config, dataset={"test_start": earlier["test_start"]})
+    trained_until(monkeypatch, candidate=saw)
+    with pytest.raises(InputError, match=r"the end of the candidate's \(custom-trading-lora.*\) training data"):
+        go((config, run), monkeypatch, FakeEngine())
+    summary, rows = go((with_tables(config, replay={"force": True}), run), monkeypatch, FakeEngine())
+    assert summary.forced
+    assert rows["forced"].all()
+    later = with_tables(config, replay={"start": saw + config.candle * config.dataset.embargo})
+    summary, rows = go((later, run), monkeypatch, FakeEngine())
+    assert not summary.forced
+    assert summary.training_ends == TrainingEnds(candidate=saw.isoformat(), incumbent=None)
+
+
+def test_what_the_incumbent_was_trained_on_counts_too(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run = made
+    assert config.dataset.test_start is not None
+    end = config.dataset.test_start + timedelta(days=20)
+    trained_until(monkeypatch, incumbent=end)
+    with pytest.raises(InputError, match=r"the end of the incumbent's \(old\) training data"):
+        go(made, monkeypatch, FakeEngine())
+    assert go((with_tables(config, replay={"force": True}), run), monkeypatch, FakeEngine())[1]["forced"].all()
+    later = with_tables(config, replay={"start": end + timedelta(hours=12)}), run
+    summary, rows = go(later, monkeypatch, FakeEngine())
+    assert not rows["forced"].any()
+    assert summary.training_ends.incumbent == end.isoformat()
 
 
 @pytest.mark.parametrize("embargo", [0, 3, 30])

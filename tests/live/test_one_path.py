@@ -15,6 +15,7 @@ from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset import decision_rows
 from candletune.decide import predictor as predictor_module
+from candletune.decide import training_ends
 from candletune.decide.adapters import AdapterFacts
 from candletune.files import read_json, write_json
 from candletune.journal import Journal, Role, read_rows
@@ -71,6 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     facts = AdapterFacts(class_prior=(0.4, 0.3, 0.3), natural_prior=(0.15, 0.15, 0.7))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor_module, "adapter_facts", lambda _path: facts)
+        patch.setattr(training_ends, "adapter_facts", lambda _path: facts)
         patch.setattr(predictor_module, "open_engine", lambda _config, _run, _path: MumblingEngine())
         replay(config, run, SilentReporter())
         yield config, run, contexts(config, run)

@@ -27,7 +27,7 @@ from candletune.artifacts.summaries import (
     TrainSummary,
     VerifySummary,
 )
-from candletune.artifacts.verdict import JudgedModel, TrySpent, Verdict, VerdictCriterion
+from candletune.artifacts.verdict import JudgedModel, TrainingEnds, TrySpent, Verdict, VerdictCriterion
 
 ARTIFACTS: tuple[type[Artifact], ...] = (
     AdapterRecord,
@@ -76,6 +76,7 @@ __all__ = [
     "StageSummary",
     "StateChange",
     "TrainSummary",
+    "TrainingEnds",
     "TrainingResult",
     "TrySpent",
     "Verdict",

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, JsonValue
 from candletune.artifacts.base import Record
 from candletune.artifacts.certificate import CertificateContent
 from candletune.artifacts.dataset import DatasetFacts
-from candletune.artifacts.verdict import JudgedModel, VerdictName
+from candletune.artifacts.verdict import JudgedModel, TrainingEnds, VerdictName
 
 
 class StageSummary(Record):
@@ -185,6 +185,7 @@ class ReplaySummary(StageSummary):
         start, end: first and last decision time, ISO 8601.
         incumbent, candidate: who answered.
         incumbent_from: where the incumbent is named; empty: an earlier candletune did not say.
+        training_ends: of both, from their files.
         seconds: of wall time.
     """
 
@@ -197,6 +198,7 @@ class ReplaySummary(StageSummary):
     incumbent: JudgedModel
     candidate: JudgedModel
     incumbent_from: str = ""
+    training_ends: TrainingEnds = TrainingEnds()
     seconds: float
 
 

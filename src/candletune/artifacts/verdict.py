@@ -44,6 +44,16 @@ class JudgedModel(Record):
     adapter_sha256: str | None
 
 
+class TrainingEnds(Record):
+    """When the last outcome that each model learned from was known, ISO 8601 in UTC.
+
+    None for the bare base, whose pretraining is not known, and where a model's file does not say.
+    """
+
+    candidate: str | None = None
+    incumbent: str | None = None
+
+
 class TrySpent(Record):
     """What a verdict spent of the error budget that all verdicts on the same candles share.
 
@@ -78,6 +88,7 @@ class Verdict(Artifact):
         notes: what the numbers mean beyond the criteria, in plain sentences.
         source: which kind of journal was judged.
         decided: when, ISO 8601 in UTC; empty in a file of an earlier candletune.
+        training_ends: of both models, from their own files; empty in a file of an earlier candletune.
         spent: of the error budget; None when no outcome was known, and in a file of an earlier candletune.
     """
 
@@ -94,4 +105,5 @@ class Verdict(Artifact):
     notes: tuple[str, ...] = ()
     source: Source = "replay"
     decided: str = ""
+    training_ends: TrainingEnds = TrainingEnds()
     spent: TrySpent | None = None

@@ -21,13 +21,16 @@ def candle_files(config: Config) -> dict[str, Path]:
     return {pair: find_candle_file(config.data.folder, pair, config.data.timeframe) for pair in config.data.pairs}
 
 
-def held_out_rows(config: Config, train_end: datetime, test_start: datetime | None = None) -> tuple[pl.DataFrame, bool]:
+def held_out_rows(
+    config: Config, train_end: datetime, test_start: datetime | None = None, *, whose: str = "the"
+) -> tuple[pl.DataFrame, bool]:
     """Decision rows of the replay, and whether any of them is one the training saw (only with `replay.force`).
 
     Args:
         config: names range, stride and limit.
         train_end: the last time the training data looked at, its labels' horizon included.
         test_start: what the dataset kept out from on; counts where the configuration names no time.
+        whose: training it was, for the refusal.
 
     Raises:
         InputError: the range reaches into the training data, or holds nothing.
@@ -40,8 +43,8 @@ def held_out_rows(config: Config, train_end: datetime, test_start: datetime | No
     forced = start < earliest
     if forced and not config.replay.force:
         raise InputError(
-            f"replay.start: {start:%Y-%m-%d %H:%M} is before {earliest:%Y-%m-%d %H:%M}, the end of the training data "
-            "plus dataset.embargo; start later, or set replay.force=true and have every row marked"
+            f"replay.start: {start:%Y-%m-%d %H:%M} is before {earliest:%Y-%m-%d %H:%M}, the end of {whose} training "
+            "data plus dataset.embargo; start later, or set replay.force=true and have every row marked"
         )
     rows = decision_rows(config, start=start, end=config.replay.end)
     if rows.is_empty():

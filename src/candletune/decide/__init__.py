@@ -3,6 +3,7 @@
 from candletune.decide.context_files import differing_context, told_in
 from candletune.decide.models import BARE_BASE, Model, ModelKind, bare_base, model_at
 from candletune.decide.predictor import Answer, Prediction, Predictor
+from candletune.decide.training_ends import training_end, training_end_of
 
 __all__ = [
     "BARE_BASE",
@@ -15,4 +16,6 @@ __all__ = [
     "differing_context",
     "model_at",
     "told_in",
+    "training_end",
+    "training_end_of",
 ]

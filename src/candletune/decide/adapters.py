@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class AdapterFacts:
         template_sha256: of the prompt template it was trained with.
         base_sha256: of the base it was trained on.
         context_sources: share of the training examples in which each context file told something.
+        train_end: when the last outcome that it learned from was known.
     """
 
     class_prior: tuple[float, float, float] | None = None
@@ -31,13 +33,14 @@ class AdapterFacts:
     template_sha256: str | None = None
     base_sha256: str | None = None
     context_sources: Mapping[str, float] | None = None
+    train_end: datetime | None = None
 
 
 def adapter_facts(path: Path) -> AdapterFacts:
     """Read an adapter's facts; a file of others has none.
 
     Raises:
-        InputError: missing, no GGUF, or class shares that make no sense.
+        InputError: missing, no GGUF, or class shares or an end of the training that make no sense.
     """
     state = path.stat() if path.is_file() else None
     return _facts(path, 0 if state is None else state.st_mtime_ns)
@@ -50,13 +53,28 @@ def _facts(path: Path, _changed: int) -> AdapterFacts:
         trained, natural = shares_of(manifest.class_prior), shares_of(manifest.natural_prior)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its class shares are unusable ({error}); export it again") from None
+    try:
+        train_end = _time(manifest.train_end)
+    except ValueError:
+        raise InputError(
+            f"{path}: its train_end {manifest.train_end!r} is no time; export it again, or leave it out"
+        ) from None
     return AdapterFacts(
         trained,
         natural,
         manifest.template_sha256,
         manifest.base_sha256,
         manifest.context_sources,
+        train_end,
     )
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time in UTC; one without a zone is in UTC."""
+    if text is None:
+        return None
+    at = datetime.fromisoformat(text)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def check_template(config: Config, path: Path, facts: AdapterFacts, used: str) -> None:

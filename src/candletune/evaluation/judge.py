@@ -14,6 +14,7 @@ from candletune.evaluation.outcomes import join_outcomes, score_rows
 from candletune.evaluation.rule import criteria_of, decide
 from candletune.evaluation.source import evaluation_files, models_of, open_journal
 from candletune.evaluation.tries import attempt_of, ledger_of, level_of, note_of, spend
+from candletune.evaluation.unseen import check_unseen, provenance_notes
 from candletune.journal import Role
 from candletune.runs import RunFolder
 
@@ -37,10 +38,12 @@ def judge(config: Config, run: RunFolder, reporter: Reporter) -> Judgement:
     """Score the journal, measure, and decide.
 
     Raises:
-        InputError: the journal cannot be judged (see `source.open_journal`), or candles are missing.
+        InputError: the journal cannot be judged (see `source.open_journal`), one of the models was trained on its rows,
+            or candles are missing.
     """
     rows, left_out, remarked = open_journal(config, run, reporter)
     models = models_of(rows, config, run)
+    ends = check_unseen(rows, models, config, run, reporter)
     scored = score_rows(join_outcomes(rows, config), config.evaluate.move)
     del rows
     source = evaluation_files(config, run).source
@@ -61,9 +64,14 @@ def judge(config: Config, run: RunFolder, reporter: Reporter) -> Judgement:
             incumbent=models[Role.INCUMBENT],
             forced=bool(scored["forced"].any()),
             rows=len(scored),
-            notes=(*notes_of(metrics, config.evaluate), *(() if spent is None else (note_of(spent),))),
+            notes=(
+                *notes_of(metrics, config.evaluate),
+                *(() if spent is None else (note_of(spent),)),
+                *provenance_notes(ends, models),
+            ),
             source=source,
             decided=datetime.now(UTC).isoformat(timespec="seconds"),
+            training_ends=ends,
             spent=spent,
         ),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from candletune.artifacts import DatasetManifest, JudgedModel, Metrics, ReplaySummary, Verdict
+from candletune.artifacts import JudgedModel, Metrics, ReplaySummary, Verdict
 from candletune.artifacts.metrics import LinesLeftOut, RowsRemarked
 from candletune.artifacts.verdict import Source
 from candletune.config import Config
@@ -74,7 +74,7 @@ def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl
     """The journal's rows in time order, what was left out, and what is remarkable.
 
     Raises:
-        InputError: no rows, several pairs of models, or rows from the training's time that are not marked as forced.
+        InputError: no rows, or several pairs of models.
     """
     path = evaluation_files(config, run).journal
     problems = Problems()
@@ -91,7 +91,6 @@ def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl
     if rows.is_empty():
         raise InputError(f"{path}: holds no rows to judge; run `candletune replay`, or set evaluate.start earlier")
     _one_pair_of_models(rows, path)
-    _after_training(rows, config, run, reporter)
     left_out = LinesLeftOut(torn=problems.torn, broken=problems.broken, duplicates=problems.duplicates)
     return rows, left_out, RowsRemarked(out_of_order=unordered, late=int(rows["late"].sum()))
 
@@ -143,21 +142,3 @@ def _one_pair_of_models(rows: pl.DataFrame, path: Path) -> None:
                 f"{path}: {len(values)} different values of {name}; evaluate one pair of models at a time, for example "
                 f"the last one with --set evaluate.start={since:%Y-%m-%dT%H:%M}"
             )
-
-
-def _after_training(rows: pl.DataFrame, config: Config, run: RunFolder, reporter: Reporter) -> None:
-    path = evaluation_files(config, run).journal
-    if config.evaluate.journal is not None and not run.dataset_manifest.is_file():
-        reporter.warn(
-            f"{path}: {run.path} has no dataset, so nobody checked whether the training saw these rows, and no "
-            "baselines are fitted"
-        )
-        return
-    train_end = DatasetManifest.read(run.dataset_manifest).train_end
-    purge = config.horizon
-    seen = int(((rows["timestamp"] < train_end + purge) & ~rows["forced"]).sum())
-    if seen:
-        raise InputError(
-            f"{path}: {seen} rows are before {train_end + purge:%Y-%m-%d %H:%M}, the end of the training data plus "
-            "purge; leave them out with evaluate.start"
-        )

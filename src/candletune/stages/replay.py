@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from candletune.artifacts import DatasetManifest, ExportSummary, JudgedModel, ReplaySummary
+from candletune.artifacts import DatasetManifest, ExportSummary, JudgedModel, ReplaySummary, TrainingEnds
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import candle_files, held_out_rows
-from candletune.decide import Model, Predictor, bare_base, differing_context, told_in
+from candletune.decide import Model, Predictor, bare_base, differing_context, told_in, training_end
 from candletune.engines import base_gguf
 from candletune.files import atomic_path, move, read_json, remove, write_json
 from candletune.hashes import fingerprint, sha256_path
@@ -33,10 +33,9 @@ BATCH = 64
 
 def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     """The stage's work; returns the summary."""
-    manifest = DatasetManifest.read(run.dataset_manifest)
-    rows, forced = held_out_rows(config, manifest.train_end, manifest.test_start)
     candidate = candidate_model(run)
     incumbent, named_in = compared_incumbent(config, candidate)
+    rows, forced = unseen_rows(config, run, candidate, incumbent)
     done = _resume(run.journal, run.replay_fingerprint, _replay_fingerprint(config, run))
     if done:
         reporter.say(f"resuming the replay behind {done} rows")
@@ -82,7 +81,32 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     finally:
         predictor.close()
     models = {Role.INCUMBENT: incumbent, Role.CANDIDATE: candidate}
-    return _summary(rows, models, named_in, forced, round(time.monotonic() - start, 3))
+    summary = _summary(rows, models, named_in, forced, round(time.monotonic() - start, 3))
+    return summary.model_copy(update={"training_ends": training_ends(candidate, incumbent)})
+
+
+def unseen_rows(config: Config, run: RunFolder, candidate: Model, incumbent: Model) -> tuple[pl.DataFrame, bool]:
+    """Decision rows that neither model was trained on, and whether some were (only with `replay.force`).
+
+    What a model was trained on its own file says. Only where the candidate's does not, the run's dataset speaks for it.
+
+    Raises:
+        InputError: the range reaches into what one of them was trained on, or holds nothing.
+    """
+    manifest = DatasetManifest.read(run.dataset_manifest)
+    own = training_end(candidate)
+    ends = {"the": manifest.train_end} if own is None else {f"the candidate's ({candidate.name})": own}
+    if (end := training_end(incumbent)) is not None:
+        ends[f"the incumbent's ({incumbent.name})"] = end
+    whose = max(ends, key=lambda name: ends[name])
+    return held_out_rows(config, ends[whose], manifest.test_start, whose=whose)
+
+
+def training_ends(candidate: Model, incumbent: Model) -> TrainingEnds:
+    """What both files say."""
+    ends = [training_end(model) for model in (candidate, incumbent)]
+    texts = [None if end is None else end.isoformat() for end in ends]
+    return TrainingEnds(candidate=texts[0], incumbent=texts[1])
 
 
 def _sides(predictor: Predictor, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
