@@ -240,6 +240,8 @@ class EvaluateConfig(Table):
     ledger: Path | None = Field(
         None, description="every verdict, by the candles it was asked of; none: ledger.jsonl beside live.state"
     )
+    funding: float = Field(0.0001, description="funding a long position pays every 8 hours, a short one receives")
+    planned_days: float = Field(365, gt=0, description="length of a test for which its bounds are closest; set before")
     criteria: Literal["full", "plan"] = Field("full", description="`plan` applies the plan's three criteria alone")
     baselines: bool = Field(True, description="fit the baselines too")
 

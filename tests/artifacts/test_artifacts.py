@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from candletune.artifacts import ARTIFACTS, Artifact, Metrics, Record
+from candletune.artifacts.metrics import Comparison
 from candletune.errors import InputError
 
 WRITE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "schemas" / "write.py"))
@@ -80,6 +81,20 @@ def test_other_content_is_one_line(content: str, words: str | None, tmp_path: Pa
 def test_first_metrics_are_upgraded() -> None:
     found = Metrics.upgrade({"controls": {"shadow": {"as_good": 0.1, "shifts": 3}, "active": None}}, 1)
     assert found["controls"] == {"shadow": {"p_value": 0.1, "shifts": 3}, "active": None}
+
+
+def test_a_comparison_of_version_2_is_read_and_says_what_it_does_not_know(tmp_path: Path) -> None:
+    interval = {"value": 0.1, "low": 0.0, "high": 0.2}
+    comparison = {
+        **{name: interval for name in ("accuracy_signals", "sequential", "signed_return")},
+        **{"sides": {}, "standard_error": 0.05, "effective": 60.0, "overlap": 11, "block": 24.0, "days": 30.0},
+        **{"days_needed": None, "agreement": 0.5, "coverage": 1.0, "windows": 60.0},
+    }
+    found = Metrics.upgrade({"controls": {}, "comparison": comparison}, 2)["comparison"]
+    read = Comparison.model_validate(found)
+    assert read.accuracy_signals.value == 0.1
+    assert (read.beyond_chance.value, read.net_return.low, read.months, read.alpha) == (None, None, None, None)
+    assert (read.against, read.drawdown) == ("incumbent", {})
 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda kind: kind.__name__)

@@ -144,7 +144,7 @@ def test_no_look_takes_a_verdict_away(made: Made, lines: list[str], tmp_path: Pa
     """A verdict that allowed promotion is still there after a later look said something else."""
     config, run = made
     kept = set(run.verdicts.glob("*.json"))
-    later = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"min_gain": 0.9})})
+    later = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"max_class_share": 0.1})})
     with run.lock():
         run_stage(STAGE, later, run, SilentReporter())
     assert Verdict.read(run.verdict).verdict == "keep"

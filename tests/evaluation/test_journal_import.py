@@ -63,7 +63,8 @@ def test_the_plans_log_is_judged(tmp_path: Path) -> None:
         run_stage(STAGE, judging, run, SilentReporter())
     replayed, judged = Metrics.read(run.metrics), Metrics.read(run.shadow_metrics)
     # Nobody knows which files answered, so it is another try on the same candles: its bound is wider, nothing else.
-    bound = {"sequential": replayed.comparison.sequential, "days_needed": replayed.comparison.days_needed}
+    bounds = ("sequential", "beyond_chance", "direction", "log_score", "days_needed", "alpha")
+    bound = {name: getattr(replayed.comparison, name) for name in bounds}
     assert judged.comparison.model_copy(update=bound) == replayed.comparison
     spent = Verdict.read(run.shadow_verdict).spent
     assert spent is not None

@@ -9,8 +9,6 @@ from candletune.evaluation.statistics import (
     block_sums,
     bootstrap_difference,
     days_needed,
-    effective_size,
-    sequential_factor,
     stationary_blocks,
 )
 
@@ -23,32 +21,6 @@ def ar1(rng: np.random.Generator, rho: float, shape: tuple[int, int]) -> NDArray
     for t in range(1, shape[1]):
         series[:, t] = rho * series[:, t - 1] + noise[:, t]
     return series
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6])
-def test_effective_size_of_an_ar1_series(rho: float) -> None:
-    """n (1 - rho) / (1 + rho), the classic result for the mean of an AR(1) series."""
-    n = 2000
-    found = np.array([effective_size(row, 25) for row in ar1(np.random.default_rng(1), rho, (60, n))])
-    # What is estimated without bias is the inflation n / found, so that is averaged.
-    assert 1 / np.mean(1 / found) == pytest.approx(n * (1 - rho) / (1 + rho), rel=0.08)
-
-
-def test_effective_size_of_overlapping_windows() -> None:
-    """A moving sum over 12 of white noise is worth about a twelfth of its length."""
-    noise = np.random.default_rng(2).normal(size=12 * 600)
-    sums = noise.cumsum()
-    windows = sums[12:] - sums[:-12]
-    assert effective_size(windows, 11) == pytest.approx(len(windows) / 12, rel=0.15)
-
-
-def test_effective_size_edges() -> None:
-    assert effective_size(np.array([1.0, 2.0]), 5) == 2
-    assert effective_size(np.ones(150), 5) == 150
-    # shorter than 20 windows: only those that do not overlap count
-    assert effective_size(np.ones(48), 11) == 4
-    assert effective_size(np.arange(50.0), 0) == 50
-    assert effective_size(np.tile([1.0, -1.0], 50), 3) == 100  # negative dependence never counts for more
 
 
 def test_stationary_blocks() -> None:
@@ -149,28 +121,6 @@ def test_intervals_cover_as_often_as_they_say() -> None:
         assert interval.high is not None
         held += interval.low <= truth <= interval.high
     assert 0.93 <= held / 1000 <= 0.97
-
-
-def test_sequential_factor_is_wider_and_holds_every_day() -> None:
-    """Looked at after every observation, a fixed 95 % interval errs far too often; the sequence does not."""
-    assert sequential_factor(50, 0.05) > 1.96
-    rng = np.random.default_rng(6)
-    walks = rng.normal(size=(1000, 1000)).cumsum(axis=1)[:, 49:]
-    t = np.arange(50, 1001)
-    standardised = np.abs(walks) / np.sqrt(t)
-    factors = np.array([sequential_factor(float(k), 0.05) for k in t])
-    assert (standardised > factors).any(axis=1).mean() <= 0.05
-    assert (standardised > 1.96).any(axis=1).mean() > 0.2
-
-
-def test_the_bound_promotion_asks_for_holds_at_every_look() -> None:
-    """The lower end alone, at the level `compare` spends on it: one in twenty at most, however often one looks."""
-    rng = np.random.default_rng(7)
-    walks = rng.normal(size=(2000, 1000)).cumsum(axis=1)[:, 13:]
-    t = np.arange(14, 1001)
-    factors = np.array([sequential_factor(float(k), 2 * 0.05) for k in t])
-    assert (walks / np.sqrt(t) > factors).any(axis=1).mean() <= 0.05
-    assert (walks / np.sqrt(t) > 1.645).any(axis=1).mean() > 0.2
 
 
 def test_days_needed() -> None:

@@ -1,16 +1,20 @@
 """The series and sentences of the report, on tables small enough to check by hand."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from candletune.artifacts import JudgedModel, Metrics, Verdict, VerdictCriterion
 from candletune.artifacts.metrics import BaselineMetrics, Comparison, Equity, Interval, ShiftControl, SideMetrics
 from candletune.evaluation import over_time
+from candletune.evaluation.bounds import grid_of
 from candletune.evaluation.outcomes import score_rows
-from candletune.evaluation.times import Times, times_of
+from candletune.evaluation.statistics import Ratio
+from candletune.evaluation.times import SideTimes, Times, times_of
 from candletune.report import sections
 from candletune.report.figures import prices, running_difference
 from candletune.report.methods import method_sentence, methods_of
@@ -63,15 +67,18 @@ def test_overlap_counts_windows_that_share_candles() -> None:
 def test_pending_rows_and_missing_answers_count_nowhere() -> None:
     rows = scored(["BUY", None, "BUY", "SELL"], ["SELL", "BUY", "HOLD", "BUY"], [0.02, 0.02, -0.02, None])
     times = times_of(rows, HORIZON)
-    assert {side: float(n.sum()) for side, n in times.signals.items()} == {"active": 2, "shadow": 2}
-    assert {side: float(n.sum()) for side, n in times.hits.items()} == {"active": 1, "shadow": 1}
+    # rows that only one side answered would compare the models on different hours
+    assert {side: float(part.signals.sum()) for side, part in times.sides.items()} == {"active": 2, "shadow": 1}
+    assert {side: float(part.hits.sum()) for side, part in times.sides.items()} == {"active": 1, "shadow": 0}
 
 
 def test_running_difference_ends_at_the_whole_difference() -> None:
     times = times_of(guesses(400), HORIZON)
     run = over_time.running(times, 0.95)
     assert run is not None
-    total = {side: float(times.hits[side].sum() / times.signals[side].sum()) for side in ("active", "shadow")}
+    total = {
+        side: float(times.sides[side].hits.sum() / times.sides[side].signals.sum()) for side in ("active", "shadow")
+    }
     gain = run.difference
     assert gain.value[-1] == pytest.approx(total["shadow"] - total["active"], abs=1e-5)
     assert gain.low[-1] < gain.value[-1] < gain.high[-1]
@@ -82,12 +89,20 @@ def test_running_difference_ends_at_the_whole_difference() -> None:
     assert low < min(gain.value) and high > max(gain.value)
 
 
+def partly_times(signals: NDArray[np.float64], hits: NDArray[np.float64]) -> SideTimes:
+    """Only what the running accuracy counts."""
+    other = {field.name: np.zeros_like(hits) for field in fields(SideTimes)}
+    return SideTimes(**(other | {"signals": signals, "hits": hits}))
+
+
 def test_band_matches_the_binomial_error_without_overlap() -> None:
     """Two independent sides that always act: the error is the root of the two binomial variances."""
     rng = np.random.default_rng(5)
     hits = {side: (rng.random(2000) < 0.5).astype(float) for side in ("active", "shadow")}
     stamps = tuple(START + timedelta(hours=i) for i in range(2000))
-    times = Times(dict.fromkeys(hits, np.ones(2000)), hits, np.zeros(2000), 0, 83.0, stamps)
+    sides = {side: partly_times(np.ones(2000), values) for side, values in hits.items()}
+    nothing = np.zeros(2000)
+    times = Times(sides, Ratio(nothing, nothing), nothing, grid_of(np.arange(2000) / 24, 0), stamps)
     run = over_time.running(times, 0.95)
     assert run is not None
     variances = {side: values.mean() * (1 - values.mean()) / 2000 for side, values in hits.items()}

@@ -1,7 +1,7 @@
 """`evaluation/metrics.json`: everything that was measured on a journal."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from candletune.artifacts.base import Artifact, Record
 from candletune.decisions import Decision
@@ -38,7 +38,7 @@ class Equity(Record):
 
 
 class SideMetrics(Record):
-    """One model's metrics.
+    """One model's metrics; whatever is scored, on rows that both models answered.
 
     Attributes:
         rows: of the journal.
@@ -86,29 +86,50 @@ class SideMetrics(Record):
 
 
 class Comparison(Record):
-    """The candidate against the incumbent, paired in time.
+    """The candidate against the incumbent, paired in time, on rows that both answered.
+
+    An interval "at every look" misses the truth at some look, at either end, with a chance of `alpha`, however often
+    one looks and whatever the regimes; the others hold at one look, with `evaluate.confidence`.
 
     Attributes:
         accuracy_signals: the gain in BUY/SELL accuracy.
         sides: each side's own BUY/SELL accuracy.
-        standard_error: of the gain.
-        sequential: the gain's interval that holds at all times at once.
-        signed_return: the candidate's mean return in the called direction.
-        effective: independent observations the candidate's signals are worth.
+        standard_error: of the gain, knowing the overlap.
+        sequential: the gain at every look.
+        beyond_chance: the gain in graded accuracy beyond a coin at the same hours, free of drift, at every look.
+        direction: the candidate's mean return in the called direction minus the period's mean, each counted up to
+            `evaluate.move`, at every look.
+        signed_return: the candidate's mean return in the called direction as it is.
+        flips: relative increase of the flip rate; unknown where the incumbent never flips.
+        net_return: what acting on the candidate earned more, over the whole time, after fees and funding.
+        drawdown: maximum drawdown of the capital by side, and of `holding`.
+        log_score: mean log probability of the outcome's class, candidate minus incumbent, at every look.
+        against: `incumbent`, or `coin` where the incumbent acts so seldom that its accuracy cannot be known.
+        effective: independent observations the gain rests on.
         overlap: later decision times whose windows share candles with one.
-        block: mean length of a bootstrap block, in decision times.
+        block: mean length of a bootstrap block, in decision times (the baselines' intervals).
         days: from the first decision time with an outcome to the last.
         days_needed: days until the models could be told apart, if gain and noise stay; None: never, or unknown.
         agreement: share of rows both answered on which they agree.
         coverage: share of rows both answered.
         windows: outcome windows that lie side by side without overlapping (None in a file of an earlier candletune).
+        months: whole stretches of thirty days (None in a file of an earlier candletune).
+        alpha: error that an end at every look may spend (None in a file of an earlier candletune).
+        one_look: a registered replay: its bounds are those of one look.
     """
 
     accuracy_signals: Interval
     sides: Mapping[str, Interval]
     standard_error: float | None
     sequential: Interval
+    beyond_chance: Interval
+    direction: Interval
     signed_return: Interval
+    flips: Interval
+    net_return: Interval
+    drawdown: Mapping[str, float]
+    log_score: Interval
+    against: Literal["incumbent", "coin"]
     effective: float
     overlap: int
     block: float
@@ -117,6 +138,9 @@ class Comparison(Record):
     agreement: float | None
     coverage: float
     windows: float | None = None
+    months: int | None = None
+    alpha: float | None = None
+    one_look: bool = False
 
 
 class GroupSide(Record):
@@ -309,7 +333,7 @@ class Metrics(Artifact):
         reviews: None when nobody has finished one.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     COMMAND: ClassVar[str] = "evaluate"
 
     active: SideMetrics
@@ -333,9 +357,18 @@ class Metrics(Artifact):
 
     @classmethod
     def upgrade(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
-        """Version 1 called the control's `p_value` `as_good`."""
+        """Version 1 called the control's `p_value` `as_good`; version 2 lacked what the comparison knows since 3."""
         controls = {
             side: control and {("p_value" if key == "as_good" else key): number for key, number in control.items()}
             for side, control in value.get("controls", {}).items()
         }
-        return value | {"controls": controls}
+        return value | {"controls": controls, "comparison": _UNKNOWN | value.get("comparison", {})}
+
+
+_NOTHING = {"value": None, "low": None, "high": None}
+_UNKNOWN = {
+    **dict.fromkeys(("beyond_chance", "direction", "flips", "net_return", "log_score"), _NOTHING),
+    "drawdown": {},
+    "against": "incumbent",
+}
+"""What a comparison of version 2 did not know."""

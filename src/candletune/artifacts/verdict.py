@@ -20,6 +20,7 @@ class VerdictCriterion(Record):
         passed: None when it could not be asked, which blocks nothing.
         kind: `plan` (the plan's rule) or `evidence` (whether the numbers can be believed).
         unit: how numbers are shown.
+        decides: whether the verdict counts it; the plan's bare numbers are shown beside what stands in for them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class VerdictCriterion(Record):
     passed: bool | None
     kind: Literal["plan", "evidence"]
     unit: Literal["points", "share", "count"]
+    decides: bool = True
 
 
 class JudgedModel(Record):

@@ -1,84 +1,77 @@
 """The candidate against the incumbent, paired in time: the gain, its intervals, and how much was really seen."""
 
 import math
-from functools import partial
+from typing import Final
 
+import numpy as np
 import polars as pl
 
 from candletune.artifacts.metrics import Comparison, Interval
 from candletune.config import Config, EvaluateConfig
+from candletune.evaluation.bounds import Estimate, boundary, difference, estimate, from_terms, one_look, ratio_terms
 from candletune.evaluation.budget import Level
 from candletune.evaluation.metrics import agreement
-from candletune.evaluation.statistics import (
-    Ratio,
-    bootstrap_difference,
-    days_needed,
-    one_look_factor,
-    sequential_factor,
-)
-from candletune.evaluation.times import Times, times_of
-from candletune.journal import SIDES
+from candletune.evaluation.statistics import Ratio, days_needed
+from candletune.evaluation.times import SideTimes, Times, drawdown, times_of
+
+SILENT: Final = 0.1
+"""An incumbent is silent with fewer calls than this share of the candidate's, and too few to know how good they are."""
+_NOTHING: Final = Interval(value=None, low=None, high=None)
 
 
 def compare(scored: pl.DataFrame, config: Config, level: Level | None = None) -> Comparison:
-    """Everything about the difference, from scored rows (at least one); `level` as in `compare_times`."""
+    """Everything about the difference, from scored rows (at least one).
+
+    Args:
+        scored: see `outcomes.score_rows`.
+        config: limits and horizon.
+        level: what a bound may spend of the error budget; none: all of it, at every look.
+    """
     answered = (scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")
-    times = times_of(scored, config.horizon)
+    times = times_of(scored, config.horizon, config.evaluate)
     return compare_times(
-        times,
-        config.evaluate,
-        config.seed,
-        agreement=agreement(scored),
-        coverage=float(answered.sum()) / len(scored),
-        level=level,
+        times, config.evaluate, level, agreement=agreement(scored), coverage=float(answered.sum()) / len(scored)
     )
 
 
 def compare_times(
-    times: Times,
-    limits: EvaluateConfig,
-    seed: int,
-    *,
-    agreement: float | None,
-    coverage: float,
-    level: Level | None = None,
+    times: Times, limits: EvaluateConfig, level: Level | None = None, *, agreement: float | None, coverage: float
 ) -> Comparison:
-    """The gain on BUY/SELL signals with its intervals, the mean signed return, and the effective sample size.
-
-    Args:
-        times: sums by decision time.
-        limits: of the rule.
-        seed: of the bootstrap.
-        agreement, coverage: of the rows.
-        level: the error that promotion may make, of the budget; none: all of it, at every look.
-    """
+    """Every paired difference with its intervals, and how much they are worth (see `Comparison`)."""
     level = level or Level(1 - limits.confidence)
-    ratios = {side: Ratio(times.hits[side], times.signals[side]) for side in SIDES}
-    block = block_length(times.overlap, len(times))
-    bootstrap = partial(
-        bootstrap_difference, block=block, resamples=limits.resamples, confidence=limits.confidence, seed=seed
-    )
-    gain, error = bootstrap(ratios["shadow"], ratios["active"])
-    signed, _ = bootstrap(Ratio(times.signed, times.signals["shadow"]), None)
-    effective = times.effective("shadow")
-    # Promotion asks one side only, so the level is spent there: twice of it for an interval with both ends.
-    factor = (
-        one_look_factor(effective, level.alpha) if level.one_look else sequential_factor(effective, 2 * level.alpha)
-    )
+    mine, other = times.sides["shadow"], times.sides["active"]
+    own = {side: estimate(Ratio(part.hits, part.signals), times.grid) for side, part in times.sides.items()}
+    silent = _is_silent(own["active"], mine, other, limits)
+    gain, beyond = _gain(times, silent=silent), _beyond(times, silent=silent)
+    factor = one_look(level.alpha) if level.one_look else boundary(times.days, limits.planned_days, level.alpha)
+    # What is wanted counts as excluded only when it surely is, so both ends share the error.
+    margin = boundary(times.days, limits.planned_days, level.alpha / 2)
     return Comparison(
-        accuracy_signals=gain,
-        sides={side: bootstrap(ratio, None)[0] for side, ratio in ratios.items()},
-        standard_error=error if math.isfinite(error) else None,
-        sequential=_sequential(gain, error, factor),
-        signed_return=signed,
-        effective=round(effective, 1),
+        accuracy_signals=_interval(gain, limits.confidence),
+        sides={side: _share(_interval(found, limits.confidence)) for side, found in own.items()},
+        standard_error=gain.windows if gain is not None and math.isfinite(gain.windows) else None,
+        sequential=_within(gain, margin),
+        # A call that moves the whole way or more is right by one where a coin is by a half: points of graded accuracy.
+        beyond_chance=_within(beyond, factor, 1 / (2 * limits.move)),
+        direction=_within(estimate(Ratio(mine.direction, mine.signals), times.grid), factor),
+        signed_return=_interval(estimate(Ratio(mine.signed, mine.signals), times.grid), limits.confidence),
+        flips=_interval(_flip_increase(times), limits.confidence),
+        net_return=_net_return(times, limits),
+        drawdown={side: drawdown(part.net) for side, part in times.sides.items()}
+        | {"holding": drawdown(times.holding)},
+        log_score=_within(estimate(times.log_score, times.grid), factor),
+        against="coin" if silent else "incumbent",
+        effective=round(_effective(gain, own, silent=silent), 1),
         overlap=times.overlap,
-        block=round(block, 2),
+        block=round(block_length(times.overlap, len(times)), 2),
         days=times.days,
-        days_needed=days_needed(gain.value, error, times.days, 0.0, factor),
+        days_needed=_days_needed(beyond, times.days, factor),
         agreement=agreement,
         coverage=coverage,
         windows=round(times.windows, 1),
+        months=times.grid.months,
+        alpha=level.alpha,
+        one_look=level.one_look,
     )
 
 
@@ -98,7 +91,69 @@ def days_to_evidence(comparison: Comparison, config: Config) -> float:
     return max(0.0, wanted - comparison.effective) * config.horizon.total_seconds() / 86_400
 
 
-def _sequential(gain: Interval, error: float, factor: float) -> Interval:
-    if gain.value is None or not math.isfinite(error):
-        return Interval(value=gain.value, low=None, high=None)
-    return Interval(value=gain.value, low=gain.value - factor * error, high=gain.value + factor * error)
+def _is_silent(own: Estimate | None, mine: SideTimes, other: SideTimes, limits: EvaluateConfig) -> bool:
+    """Whether the incumbent acts so seldom that its accuracy cannot be known, while the candidate acts."""
+    few = own is None or own.effective < limits.min_effective
+    return few and other.signals.sum() < SILENT * mine.signals.sum()
+
+
+def _gain(times: Times, *, silent: bool) -> Estimate | None:
+    """BUY/SELL accuracy minus the incumbent's, or minus that of a coin at the same hours."""
+    mine, other = times.sides["shadow"], times.sides["active"]
+    if silent:
+        return estimate(Ratio(mine.hits - mine.coin, mine.signals), times.grid)
+    return difference(Ratio(mine.hits, mine.signals), Ratio(other.hits, other.signals), times.grid)
+
+
+def _beyond(times: Times, *, silent: bool) -> Estimate | None:
+    """Direction a call minus the incumbent's; a coin has none."""
+    mine, other = (Ratio(side.direction, side.signals) for side in (times.sides["shadow"], times.sides["active"]))
+    return estimate(mine, times.grid) if silent else difference(mine, other, times.grid)
+
+
+def _flip_increase(times: Times) -> Estimate | None:
+    """The relative increase of the flip rate; None where the incumbent never flips."""
+    mine, other = (Ratio(side.flips, side.pairs) for side in (times.sides["shadow"], times.sides["active"]))
+    before, after = other.value, mine.value
+    terms, others = ratio_terms(mine), ratio_terms(other)
+    if not before or after is None or terms is None or others is None:
+        return None
+    both = terms / before - others * (after / before**2)
+    return from_terms(after / before - 1, both, int((mine.counts > 0).sum()), times.grid)
+
+
+def _net_return(times: Times, limits: EvaluateConfig) -> Interval:
+    """Over the whole time; each end is missed with a chance of 1 - `confidence`, at one look."""
+    paired = times.sides["shadow"].net - times.sides["active"].net
+    found = estimate(Ratio(paired, np.ones_like(paired)), times.grid)
+    if found is None:
+        return _NOTHING
+    return found.within(one_look(1 - limits.confidence), times=len(paired))
+
+
+def _effective(gain: Estimate | None, own: dict[str, Estimate | None], *, silent: bool) -> float:
+    """Of the gain's own series, and at most what the side with fewer calls is worth."""
+    counted = [gain, own["shadow"], *(() if silent else (own["active"],))]
+    return min(0.0 if part is None else part.effective for part in counted)
+
+
+def _days_needed(found: Estimate | None, days: float, factor: float) -> float | None:
+    if found is None or not math.isfinite(found.windows):
+        return None
+    return days_needed(found.value, found.windows, days, 0.0, factor)
+
+
+def _within(found: Estimate | None, factor: float, times: float = 1.0) -> Interval:
+    return _NOTHING if found is None else found.within(factor, times)
+
+
+def _interval(found: Estimate | None, confidence: float) -> Interval:
+    return _NOTHING if found is None else found.interval(confidence)
+
+
+def _share(interval: Interval) -> Interval:
+    """Ends within what a share can be."""
+    if interval.bounds is None:
+        return interval
+    low, high = interval.bounds
+    return Interval(value=interval.value, low=max(0.0, low), high=min(1.0, high))

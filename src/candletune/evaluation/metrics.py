@@ -26,7 +26,7 @@ def side_metrics(rows: pl.DataFrame, side: str, *, move: float, fee: float) -> S
     """
     status = rows[f"{side}_status"]
     answered = rows.filter(pl.col(f"{side}_action").is_not_null())
-    known = answered.filter(pl.col("forward_return").is_not_null())
+    known = answered.filter(pl.col(f"{side}_correct").is_not_null())
     acting = known.filter(pl.col(f"{side}_acts"))
     decided = known[f"{side}_action"].replace_strict(CLASS_INDEX, return_dtype=pl.Int64).to_numpy()
     scores = class_scores(outcome_classes(known["forward_return"], move), decided)

@@ -109,17 +109,18 @@ def correct(action: pl.Expr, change: pl.Expr, move: float) -> pl.Expr:
 
 def score_rows(rows: pl.DataFrame, move: float) -> pl.DataFrame:
     """Add, for `active` and `shadow`: `_correct` (the plan's rule), `_acts` (BUY or SELL) and `_signed` (return in the
-    called direction). All are null where the side gave no answer or the outcome is pending.
+    called direction). All are null where either side gave no answer or the outcome is pending: both are scored on the
+    same rows, or a model that fails in wild hours would look better for it.
 
     Args:
         rows: with `forward_return`.
         move: see `correct`.
     """
     change = pl.col("forward_return")
+    known = pl.all_horizontal(pl.col(f"{side}_action").is_not_null() for side in SIDES) & change.is_not_null()
     columns = []
     for side in SIDES:
         action = pl.col(f"{side}_action")
-        known = action.is_not_null() & change.is_not_null()
         signed = pl.when(action == "BUY").then(change).when(action == "SELL").then(-change)
         columns += [
             pl.when(known).then(correct(action, change, move)).alias(f"{side}_correct"),

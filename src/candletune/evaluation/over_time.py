@@ -63,11 +63,11 @@ def running(times: Times, confidence: float) -> Running | None:
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     series = Running([], {side: Line() for side in SIDES}, Line())
     for end in ends:
-        if not all(times.signals[side][:end].sum() for side in SIDES):
+        if not all(times.sides[side].signals[:end].sum() for side in SIDES):
             continue
         rates, terms = {}, {}
         for side in SIDES:
-            hits, signals = times.hits[side][:end], times.signals[side][:end]
+            hits, signals = times.sides[side].hits[:end], times.sides[side].signals[:end]
             rates[side] = float(hits.sum() / signals.sum())
             terms[side] = (hits - rates[side] * signals) / signals.sum()
             series.sides[side].add(rates[side], z * _long_run_error(terms[side], times.overlap))

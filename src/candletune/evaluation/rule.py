@@ -1,8 +1,9 @@
 """The decision rule: the plan's criteria, and what it takes to believe them."""
 
 from collections.abc import Mapping
+from typing import Final, Literal
 
-from candletune.artifacts.metrics import Comparison, GroupMetrics, Metrics, ReviewSummary, SideMetrics
+from candletune.artifacts.metrics import Comparison, GroupMetrics, Interval, Metrics, ReviewSummary
 from candletune.artifacts.verdict import VerdictCriterion, VerdictName
 from candletune.config import EvaluateConfig
 from candletune.evaluation.measure import only_decision
@@ -10,29 +11,32 @@ from candletune.evaluation.measure import only_decision
 PROMOTE: VerdictName = "promote"
 KEEP: VerdictName = "keep"
 NOT_ENOUGH: VerdictName = "not enough evidence"
-LEAST_WINDOWS = 4
+LEAST_WINDOWS: Final = 4
 """Outcome windows side by side below which no share or rate means anything: two days of 12-hour windows."""
+LEAST_MONTHS: Final = 2
+"""Months below which skill cannot be told from a regime that suits it."""
+NEVER: Final = 0.01
+"""A decision is never used when at least this share of it would have been seen."""
+_SURE: Final = 3.0
+"""Decisions worth seeing without one of a class before its share is below 1 in so many: minus log 5 %."""
+
+Unit = Literal["points", "share", "count"]
 
 
 def criteria_of(metrics: Metrics, limits: EvaluateConfig) -> list[VerdictCriterion]:
-    """Every criterion: the plan's, and unless `limits.criteria` is `plan` the reviews' and the evidence's."""
-    gain = metrics.comparison.accuracy_signals
+    """Every criterion: the plan's, and unless `limits.criteria` is `plan` the reviews' and the evidence's.
+
+    Under the full rule the plan's two bare numbers (gain and flips) are shown and do not decide: a candidate that is
+    exactly as good as wanted misses a bare number half of the time. Their margins decide instead.
+    """
+    full = limits.criteria == "full"
     plan = [
-        VerdictCriterion(
-            name="accuracy gain",
-            description="BUY/SELL accuracy of the candidate minus the incumbent's",
-            value=gain.value,
-            interval=gain.bounds,
-            limit=limits.min_gain,
-            passed=gain.value is not None and gain.value >= limits.min_gain,
-            kind="plan",
-            unit="points",
-        ),
-        _flips(metrics.active.flip_rate, metrics.shadow.flip_rate, limits.max_flip_increase),
-        *_class_failures(metrics.shadow, limits),
+        _gain(metrics.comparison.accuracy_signals, limits, decides=not full),
+        _flips(metrics.active.flip_rate, metrics.shadow.flip_rate, limits, decides=not full),
+        *_class_failures(metrics, limits, full=full),
         _ticker_failure(metrics.tickers),
     ]
-    if limits.criteria == "plan":
+    if not full:
         return plan
     return [*plan, _reviewed(metrics.reviews, limits), *_evidence(metrics.comparison, limits)]
 
@@ -40,13 +44,12 @@ def criteria_of(metrics: Metrics, limits: EvaluateConfig) -> list[VerdictCriteri
 def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictName, str]:
     """The verdict and its reason in words.
 
-    `promote` when everything holds. A failed plan criterion means `keep`, unless hardly any outcome is known yet, or
-    what failed is only the gain, its interval still reaches the limit, and too little was seen. Holding plan criteria
-    without evidence is not enough.
+    `promote` when everything that decides holds. `keep` when a criterion of the plan failed, or what is wanted is
+    excluded: an interval lies wholly on the wrong side. Evidence that merely does not suffice is not enough.
     """
-    failed = [criterion for criterion in criteria if criterion.passed is False]
+    failed = [criterion for criterion in criteria if criterion.decides and criterion.passed is False]
     if not failed:
-        unknown = any(criterion.passed is None for criterion in criteria)
+        unknown = any(criterion.decides and criterion.passed is None for criterion in criteria)
         return PROMOTE, "every criterion that can be judged holds" if unknown else "every criterion holds"
     names = ", ".join(criterion.name for criterion in failed)
     windows = metrics.comparison.windows
@@ -54,42 +57,56 @@ def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictN
         return NOT_ENOUGH, "no outcome is known yet"
     if windows is not None and windows < LEAST_WINDOWS:
         return NOT_ENOUGH, f"only {windows:g} of at least {LEAST_WINDOWS} separate outcome windows have passed"
-    plan = [criterion for criterion in failed if criterion.kind == "plan"]
-    if not plan:
-        return NOT_ENOUGH, f"the plan's criteria hold, but not: {names}"
     if (always := only_decision(metrics)) is not None:
         return KEEP, f"the candidate only ever says {always}; not met: {names}"
-    if [criterion.name for criterion in plan] == ["accuracy gain"] and _within_reach(plan[0], failed):
-        return NOT_ENOUGH, f"the gain may yet be there, but too little was seen; not met: {names}"
-    return KEEP, f"not met: {names}"
+    if any(criterion.kind == "plan" or _excluded(criterion) for criterion in failed):
+        return KEEP, f"not met: {names}"
+    return NOT_ENOUGH, f"nothing speaks against the candidate, but not shown yet: {names}"
 
 
-def _within_reach(gain: VerdictCriterion, failed: list[VerdictCriterion]) -> bool:
-    """Whether more data could still show the wanted gain."""
-    little_seen = any(criterion.name in ("effective samples", "coverage") for criterion in failed)
-    reachable = gain.interval is None or gain.interval[1] >= gain.limit
-    return little_seen and reachable
+def _excluded(criterion: VerdictCriterion) -> bool:
+    """Whether more of the same could hardly make a failed criterion hold."""
+    if criterion.interval is None:
+        return criterion.name == "drawdown"
+    low, high = criterion.interval
+    return low > criterion.limit if criterion.name == "flips" else high < criterion.limit
 
 
-def _flips(before: float | None, after: float | None, limit: float) -> VerdictCriterion:
+def _gain(gain: Interval, limits: EvaluateConfig, *, decides: bool) -> VerdictCriterion:
+    return VerdictCriterion(
+        name="accuracy gain",
+        description="BUY/SELL accuracy of the candidate minus the incumbent's, as the plan asks for it",
+        value=gain.value,
+        interval=gain.bounds,
+        limit=limits.min_gain,
+        passed=gain.value is not None and gain.value >= limits.min_gain,
+        kind="plan",
+        unit="points",
+        decides=decides,
+    )
+
+
+def _flips(before: float | None, after: float | None, limits: EvaluateConfig, *, decides: bool) -> VerdictCriterion:
     """The relative increase; from a rate of zero any flip is an infinite one, so the new rate itself counts."""
     increase = None
     if before is not None and after is not None:
         increase = (after - before) / before if before > 0 else after
     return VerdictCriterion(
         name="flip rate",
-        description="relative increase of the share of consecutive decisions that change",
+        description="relative increase of the share of consecutive decisions that change, as the plan asks for it",
         value=increase,
         interval=None,
-        limit=limit,
+        limit=limits.max_flip_increase,
         # Rates are ratios of counts: a rise of exactly the limit must not fail by a rounding error.
-        passed=increase is not None and increase <= limit + 1e-12,
+        passed=increase is not None and increase <= limits.max_flip_increase + 1e-12,
         kind="plan",
         unit="share",
+        decides=decides,
     )
 
 
-def _class_failures(shadow: SideMetrics, limits: EvaluateConfig) -> list[VerdictCriterion]:
+def _class_failures(metrics: Metrics, limits: EvaluateConfig, *, full: bool) -> list[VerdictCriterion]:
+    shadow = metrics.shadow
     largest, least = max(shadow.shares.values()), min(shadow.shares.values())
     invalid = shadow.status["invalid"] / (sum(shadow.status.values()) or 1)
     return [
@@ -103,16 +120,7 @@ def _class_failures(shadow: SideMetrics, limits: EvaluateConfig) -> list[Verdict
             kind="plan",
             unit="share",
         ),
-        VerdictCriterion(
-            name="rarest class",
-            description="share of the candidate's rarest decision; a class never used is a failure",
-            value=least,
-            interval=None,
-            limit=0.0,
-            passed=least > 0,
-            kind="plan",
-            unit="share",
-        ),
+        _rarest(least, metrics.comparison.windows if full else None),
         VerdictCriterion(
             name="invalid answers",
             description="share of the candidate's answers that do not parse",
@@ -124,6 +132,22 @@ def _class_failures(shadow: SideMetrics, limits: EvaluateConfig) -> list[Verdict
             unit="share",
         ),
     ]
+
+
+def _rarest(least: float, windows: float | None) -> VerdictCriterion:
+    """Open while a class that is used in one of a hundred windows may well not have come up yet (the rule of three)."""
+    early = windows is not None and windows < _SURE / NEVER
+    return VerdictCriterion(
+        name="rarest class",
+        description="share of the candidate's rarest decision; a class never used is a failure"
+        + (", once enough was seen to expect it" if early and least == 0 else ""),
+        value=least,
+        interval=None,
+        limit=0.0,
+        passed=None if early and least == 0 else least > 0,
+        kind="plan",
+        unit="share",
+    )
 
 
 def _ticker_failure(tickers: Mapping[str, GroupMetrics]) -> VerdictCriterion:
@@ -173,47 +197,133 @@ def _reviewed(reviews: ReviewSummary | None, limits: EvaluateConfig) -> VerdictC
 
 
 def _evidence(comparison: Comparison, limits: EvaluateConfig) -> list[VerdictCriterion]:
-    sequential, edge = comparison.sequential, comparison.signed_return
+    rival = "a coin at the same hours" if comparison.against == "coin" else "the incumbent"
+    margin = comparison.sequential
     return [
         VerdictCriterion(
-            name="gain beyond chance",
-            description="lower bound of the gain that holds on every day one looks",
-            value=sequential.low,
-            interval=sequential.bounds,
-            limit=0.0,
-            passed=sequential.low is not None and sequential.low > 0,
+            name="wanted gain",
+            description=f"the accuracy gain over {rival} at every look; holds as long as the wanted gain is not "
+            "excluded",
+            value=margin.value,
+            interval=margin.bounds,
+            limit=limits.min_gain,
+            passed=margin.value is not None and (margin.high is None or margin.high >= limits.min_gain),
             kind="evidence",
             unit="points",
         ),
-        VerdictCriterion(
-            name="direction",
-            description="mean return in the called direction of the candidate's signals; volatility alone cannot make "
-            "it positive",
-            value=edge.value,
-            interval=edge.bounds,
-            limit=0.0,
-            passed=edge.low is not None and edge.low > 0,
-            kind="evidence",
-            unit="share",
+        _above_zero(
+            "gain beyond chance",
+            f"gain over {rival} in graded accuracy beyond a coin at the same hours, without the market's drift; its "
+            "lower bound holds at every look and in changing regimes",
+            comparison.beyond_chance,
+            "points",
         ),
-        VerdictCriterion(
-            name="coverage",
-            description="share of rows both models answered",
-            value=comparison.coverage,
-            interval=None,
-            limit=limits.min_coverage,
-            passed=comparison.coverage >= limits.min_coverage,
-            kind="evidence",
-            unit="share",
+        _above_zero(
+            "direction",
+            "the candidate's mean return in the called direction minus the period's mean, each counted up to the move; "
+            "neither volatility nor drift can make it positive, and its lower bound holds at every look",
+            comparison.direction,
+            "share",
         ),
-        VerdictCriterion(
-            name="effective samples",
-            description="independent observations the candidate's overlapping signals are worth",
-            value=comparison.effective,
-            interval=None,
-            limit=float(limits.min_effective),
-            passed=comparison.effective >= limits.min_effective,
-            kind="evidence",
-            unit="count",
+        _above_zero(
+            "net return",
+            "what acting on the candidate earned more than acting on the incumbent, after fees and funding",
+            comparison.net_return,
+            "share",
         ),
+        _drawdown(comparison.drawdown),
+        _flip_margin(comparison, limits),
+        _count("coverage", "share of rows both models answered", comparison.coverage, limits.min_coverage, "share"),
+        _count(
+            "effective samples",
+            "independent observations the gain rests on",
+            comparison.effective,
+            limits.min_effective,
+            "count",
+        ),
+        _count(
+            "months",
+            "months seen; in fewer no skill can be told from a regime that suits it",
+            comparison.months or 0,
+            LEAST_MONTHS,
+            "count",
+        ),
+        _log_score(comparison.log_score),
     ]
+
+
+def _above_zero(name: str, description: str, interval: Interval, unit: Unit) -> VerdictCriterion:
+    return VerdictCriterion(
+        name=name,
+        description=description,
+        value=interval.value,
+        interval=interval.bounds,
+        limit=0.0,
+        passed=interval.low is not None and interval.low > 0,
+        kind="evidence",
+        unit=unit,
+    )
+
+
+def _count(name: str, description: str, value: float, limit: float, unit: Unit) -> VerdictCriterion:
+    return VerdictCriterion(
+        name=name,
+        description=description,
+        value=float(value),
+        interval=None,
+        limit=float(limit),
+        passed=value >= limit,
+        kind="evidence",
+        unit=unit,
+    )
+
+
+def _drawdown(found: Mapping[str, float]) -> VerdictCriterion:
+    """Against the worse of what the trader has had to bear anyway."""
+    limit = max(found["active"], found["holding"])
+    return VerdictCriterion(
+        name="drawdown",
+        description="maximum drawdown of the capital under the candidate; at most the deeper one of acting on the "
+        "incumbent and of holding",
+        value=found["shadow"],
+        interval=None,
+        limit=limit,
+        passed=found["shadow"] <= limit,
+        kind="evidence",
+        unit="share",
+    )
+
+
+def _flip_margin(comparison: Comparison, limits: EvaluateConfig) -> VerdictCriterion:
+    """Open against a silent incumbent: whoever acts at all changes more often, and the net return pays for it."""
+    flips, limit = comparison.flips, limits.max_flip_increase
+    within = flips.value is not None and flips.value <= limit + 1e-12
+    known = flips.value is not None and comparison.against == "incumbent"
+    return VerdictCriterion(
+        name="flips",
+        description="relative increase of the flip rate; fails when its whole interval is above the limit"
+        if known
+        else "the incumbent hardly acts, so flips are counted in the net return alone",
+        value=flips.value,
+        interval=flips.bounds,
+        limit=limit,
+        passed=(within or (flips.low is not None and flips.low <= limit)) if known else None,
+        kind="evidence",
+        unit="share",
+    )
+
+
+def _log_score(score: Interval) -> VerdictCriterion:
+    """Further evidence that decides nothing: it also pays for knowing when the market will be wild."""
+    return VerdictCriterion(
+        name="log score",
+        description="mean log probability of what happened, candidate minus incumbent, at every look; knowing the "
+        "volatility raises it too, so it is shown and does not decide",
+        value=score.value,
+        interval=score.bounds,
+        limit=0.0,
+        passed=None if score.low is None else score.low > 0,
+        kind="evidence",
+        unit="share",
+        decides=False,
+    )

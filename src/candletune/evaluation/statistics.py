@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from candletune.artifacts.metrics import Interval
 Floats = NDArray[np.float64]
 _CELLS: Final = 2_000_000
 """Blocks of all resamples held at a time."""
-_WINDOWS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +32,6 @@ class Ratio:
         """Its value over all times."""
         whole = self.counts.sum()
         return float(self.hits.sum() / whole) if whole else None
-
-
-def effective_size(series: NDArray[np.floating[Any]], lags: int) -> float:
-    """Independent observations a dependent series is worth: n / (1 + 2 sum_k (1 - k/n) rho_k), at least 1, at most n.
-
-    Sample autocorrelations of a short series are biased towards less dependence (they sum to -1/2), so below 20 windows
-    the number of windows that do not overlap is taken instead.
-
-    Args:
-        series: values in time order, shape (n,).
-        lags: autocorrelations summed (the overlap of the windows, in observations).
-
-    Source: Bayley and Hammersley (1946), for the variance of the mean of an autocorrelated series.
-    """
-    n = len(series)
-    if n < 3 or lags < 1:
-        return float(n)
-    if n < _WINDOWS * (lags + 1):
-        return n / (lags + 1)
-    centred = series - series.mean()
-    variance = float(centred @ centred)
-    if variance == 0:
-        return float(n)
-    steps = np.arange(1, min(lags, n - 1) + 1)
-    rho = np.array([centred[:-k] @ centred[k:] for k in steps]) / variance
-    inflation = 1 + 2 * float(((1 - steps / n) * rho).sum())
-    return float(min(n, max(1.0, n / max(inflation, 1e-9))))
 
 
 def stationary_blocks(
@@ -125,30 +97,6 @@ def wilson(rate: float, count: int, confidence: float) -> tuple[float, float]:
     middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (rate * (1 - rate) / count + z * z / (4 * count * count)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def sequential_factor(effective: float, alpha: float, tightest: float = 100.0) -> float:
-    """How many standard errors an interval with both ends must be wide so that it holds at all times at once.
-
-    Each end alone holds at all times with an error of about `alpha / 2`. The asymptotic confidence sequence of
-    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas ("Time-uniform central limit theory and asymptotic confidence
-    sequences", 2021, eq. 5), tightest when `effective` is near `tightest`: about two months of hourly decisions.
-    """
-    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tightest
-    t = max(effective, 1.0)
-    scaled = t * rho2 + 1
-    return math.sqrt(2 * scaled / (t * rho2) * math.log(math.sqrt(scaled) / alpha))
-
-
-def one_look_factor(effective: float, alpha: float) -> float:
-    """How many standard errors below a mean its bound for one look lies, with an error of `alpha` on that side.
-
-    Student's t with as many degrees of freedom as independent observations, less one: normal tails are too thin for a
-    standard error that was estimated from few.
-    """
-    from scipy.stats import t
-
-    return float(t.isf(alpha, max(effective - 1, 1)))
 
 
 def days_needed(gain: float | None, error: float, days: float, target: float, factor: float) -> float | None:

@@ -32,6 +32,8 @@ def show_evaluation(verdict: Verdict, metrics: Metrics, reporter: Reporter) -> N
         text = _count if item.unit == "count" else _percent
         bounds = "" if item.interval is None else " to ".join(map(text, item.interval))
         result = {True: "holds", False: "FAILS", None: "open"}[item.passed]
+        if not item.decides:
+            result = f"({result.lower()}, only shown)"
         rule.add_row(item.name, text(item.value), bounds, text(item.limit), result)
     for table in (methods, rule):
         out = StringIO()

@@ -30,11 +30,12 @@ class CriterionView:
     kind: str
     state: Literal["pass", "fail", "open"]
     strip: Markup
+    decides: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictView:
-    """What the page's head shows; `passed` and `open` count criteria."""
+    """What the page's head shows; `passed` and `open` count the criteria that decide, of `deciding` in all."""
 
     sentence: str
     tone: str
@@ -43,6 +44,7 @@ class VerdictView:
     criteria: list[CriterionView]
     passed: int
     open: int
+    deciding: int = 0
 
 
 def verdict_view(verdict: Verdict) -> VerdictView:
@@ -55,8 +57,9 @@ def verdict_view(verdict: Verdict) -> VerdictView:
         reason=_sentence(verdict.reason),
         notes=verdict.notes,
         criteria=criteria,
-        passed=sum(item.state == "pass" for item in criteria),
-        open=sum(item.state == "open" for item in criteria),
+        passed=sum(item.decides and item.state == "pass" for item in criteria),
+        open=sum(item.decides and item.state == "open" for item in criteria),
+        deciding=sum(item.decides for item in criteria),
     )
 
 
@@ -72,6 +75,7 @@ def criterion_view(item: VerdictCriterion) -> CriterionView:
         kind=item.kind,
         state=_STATES[item.passed],
         strip=strip(item.value, item.interval, item.limit, show),
+        decides=item.decides,
     )
 
 
