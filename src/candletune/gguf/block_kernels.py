@@ -72,14 +72,14 @@ def _fields(at, shift, BITS: tl.constexpr, ALIGN: tl.constexpr):
 
 @triton.jit
 def _split(word):
-    """The eight bytes of an integer side by side."""
-    return (word[:, None] >> (tl.arange(0, 8)[None] * 8).to(tl.uint64)).to(tl.uint8)
+    """The eight bytes of an integer side by side, 32 bits each: what is converted to float32 fastest."""
+    return (word[:, None] >> (tl.arange(0, 8)[None] * 8).to(tl.uint64)).to(tl.int32) & 255
 
 
 @triton.jit
 def _fifth_bits(at):
     """Bit 4 of eight integers, from the bits of one byte."""
-    return ((tl.load(at)[:, None] >> tl.arange(0, 8)[None].to(tl.uint8)) & 1) << 4
+    return (tl.load(at).to(tl.int32)[:, None] >> tl.arange(0, 8)[None] & 1) << 4
 
 
 @triton.jit
@@ -100,7 +100,7 @@ def _write(target, numbers):
 @triton.jit(do_not_specialize=["count"])
 def _q8_0(data, target, count, OCTETS: tl.constexpr):
     at, part, out = _octets(data, target, count, 34, 4, OCTETS)
-    codes = _split(_eight(at + 2 + part * 8, 2)).to(tl.int8, bitcast=True)
+    codes = _split(_eight(at + 2 + part * 8, 2)).to(tl.int8)
     _write(out, codes.to(tl.float32) * _half(at)[:, None])
 
 

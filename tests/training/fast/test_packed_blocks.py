@@ -14,12 +14,14 @@ from candletune.base.probabilities import decision_probabilities
 from candletune.config import TrainConfig
 from candletune.console import SilentReporter
 from candletune.gguf.dequantize import dequantize
+from candletune.gguf.header import read_header
 from candletune.gguf.model import write_model
 from candletune.gguf.quantize import quantize
 from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import Plan
 from candletune.training.fast.preflight import plan_for, shape_of, unsupported
+from gguf import GGMLQuantizationType
 from random_models import ALL
 from random_models import random_base as random_architecture
 from training_models import examples, gradients, plain_loss
@@ -86,6 +88,16 @@ def test_gradients_are_those_over_the_expanded_weights(kind: str, plan: str, pla
     if not path.exists():
         quantize(plain, path, kind)
     assert_same(path, PLANS[plan])
+
+
+@pytest.mark.parametrize(
+    "kind", ["F16", "BF16", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "IQ4_NL", "IQ4_XS"]
+)
+def test_gradients_over_every_type(kind: str, plain: Path, tmp_path: Path) -> None:
+    path = tmp_path / "base.gguf"
+    quantize(plain, path, {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}.get(kind, kind))
+    assert kind in {GGMLQuantizationType(entry.kind).name for entry in read_header(path).tensors}
+    assert_same(path, PLANS["recompute"])
 
 
 @pytest.mark.parametrize("name", ["llama, tied", "llama, biases", "qwen2", "qwen3, tied"])
