@@ -13,6 +13,9 @@ min_parsed = 0
 min_classes = 1
 max_probability_gap = 0.9
 min_agreement = 0.1
+min_plain_agreement = 0
+max_accuracy_loss = 1
+max_log_loss_gain = 9
 
 [engine]
 max_tokens = 8

@@ -176,8 +176,6 @@ class Config(Table):
             raise ValueError(
                 "export.kind: merged is written from a base.model in safetensors; over a GGUF set it to adapter"
             )
-        if self.trains_over_gguf and self.verify.reference == "nf4":
-            raise ValueError("verify.reference: nf4 needs a base.model in safetensors; over a GGUF set it to float")
 
 
 def load_config(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from candletune.config_types import Positive, Share, Table, Timeframe, TrainingEngineName, UtcTime, timeframe_minutes
 
@@ -172,15 +172,28 @@ class ExportConfig(Table):
 class VerifyConfig(Table):
     """Certification of an export; a limit is a criterion in verify.json, or marks a finding."""
 
-    prompts: Annotated[int, Field(ge=10)] = Field(50, description="held-out prompts")
+    prompts: Annotated[int, Field(ge=10)] = Field(50, description="held-out prompts that are answered in text")
+    rows: int = Field(
+        0,
+        ge=0,
+        description="labelled eval rows whose decisions are compared; 0: at most 500, and at most 200 where llama.cpp "
+        "computes a large base on a CPU",
+    )
     min_parsed: Annotated[float, Field(ge=0, le=1)] = Field(0.95, description="share of answers that must parse")
-    min_agreement: Share = Field(0.95, description="share of decisions equal to the Transformers model's")
+    min_plain_agreement: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.98, description="share of plain greedy answers that must say the judged decision"
+    )
+    min_agreement: Share = Field(0.98, description="share of decisions equal to the model's as trained")
+    max_accuracy_loss: float = Field(
+        0.02, gt=0, description="balanced accuracy that serving may lose (0.02 = 2 points)"
+    )
+    max_log_loss_gain: float = Field(0.05, gt=0, description="log loss in nats that serving may add")
     max_probability_gap: float = Field(0.05, gt=0, description="largest decision-probability difference allowed")
     max_quantized_gap: float = Field(0.25, gt=0, description="the same over a quantized base (Q4_K_M and the like)")
-    reference: Literal["float", "nf4", "none"] = Field(
-        "float",
-        description="Transformers model compared with: float32 (bfloat16 on a GPU), 4-bit, or none; over a GGUF base "
-        "float is the model as trained",
+    reference: Literal["trained", "none"] = Field(
+        "trained",
+        description="what llama.cpp is compared with: the model as trained, over the weights it was trained over; or "
+        "nothing",
     )
     min_classes: Annotated[int, Field(ge=1, le=3)] = Field(
         2, description="different decisions expected; fewer is a finding, not a fault"
@@ -188,6 +201,14 @@ class VerifyConfig(Table):
     min_difference: float = Field(
         1e-3, gt=0, description="mean probability change against the bare base expected; less is a finding"
     )
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _one_reference(cls, value: Any) -> Any:
+        """Two models were called the reference before; neither need be the one that was trained."""
+        if value in ("float", "nf4"):
+            raise ValueError(f"{value} is no longer a choice; use trained: the model over the weights it trained over")
+        return value
 
 
 class EngineConfig(Table):

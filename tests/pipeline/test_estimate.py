@@ -44,7 +44,7 @@ def test_seconds_are_made_of_what_was_measured(config: Config, monkeypatch: pyte
     found = {one.stage: one for one in estimates(config, RunFolder(config.run.folder), list(STAGES))}
     assert list(found) == list(STAGES)
     assert found["train"].seconds == 10 * 2.0
-    assert found["verify"].seconds == pytest.approx(50 * (2 * 0.1 + 3.0))
+    assert found["verify"].seconds == pytest.approx(500 * 0.1 + 50 * (2 * 0.1 + 3.0))
     rows = replay_rows(config)
     assert found["replay"].seconds == pytest.approx(2 * (rows * 0.1 + 50 * 3.0))
     assert found["dataset"].seconds == pytest.approx(6 * 0.5 + 2 * 3500 * 0.001)

@@ -21,8 +21,11 @@ from candletune.runs import RunFolder
 from candletune.stages import stage
 from candletune.stages.pipeline import prepare
 from candletune.stages.runner import run_stage
+from candletune.stages.verify import ACCURACY_LOST, LARGEST_GAP, SAME_DECISIONS
 
 pytestmark = pytest.mark.llamacpp
+RANDOM = ("verify.min_parsed=0", "verify.min_plain_agreement=0")
+"""A model that writes anything."""
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +74,14 @@ def certified(config: Config, *more: str) -> tuple[Config, RunFolder, Certificat
 
 @pytest.mark.slow
 def test_from_candles_to_the_certificate_over_a_gguf_alone(base: Path, tmp_path: Path) -> None:
-    config = settings(tmp_path, f"base.gguf={base}", "verify.min_parsed=0", "engine.max_tokens=16")
+    config = settings(tmp_path, f"base.gguf={base}", *RANDOM, "engine.max_tokens=16")
     _, run, certificate = certified(config)
     failed = {criterion.name: criterion.shown for criterion in certificate.criteria if not criterion.passed}
     assert set(failed) <= {"empty answers"}, "a random model writes anything; the rest must hold"
     values = {criterion.name: criterion.value for criterion in certificate.criteria}
     assert values["prompt ids as in training"] == 1.0
-    assert values["decisions as Transformers"] == 1.0
-    gap = values["largest probability gap"]
+    assert values[SAME_DECISIONS] == 1.0
+    gap = values[LARGEST_GAP]
     assert isinstance(gap, float)
     assert gap < 0.02
     assert not run.base_gguf.exists(), "no second copy of the base"
@@ -111,7 +114,6 @@ def test_the_tokenizer_is_the_folders(base: Path, random_base: Path, texts: tupl
     [
         ("train.quantization=nf4", r"train\.quantization: nf4 quantizes a base\.model in safetensors"),
         ("export.kind=merged", r"export\.kind: merged is written from a base\.model in safetensors"),
-        ("verify.reference=nf4", r"verify\.reference: nf4 needs a base\.model in safetensors"),
     ],
 )
 def test_what_a_gguf_cannot_do_is_refused_at_once(base: Path, tmp_path: Path, wrong: str, said: str) -> None:
@@ -179,7 +181,7 @@ def test_a_real_pretrained_base_from_candles_to_the_certificate(smollm2: Path, t
         "train.effective_batch=2",
         "dataset.per_class=8",
         "dataset.natural_eval=4",
-        "verify.min_parsed=0",
+        *RANDOM,
         "engine.max_tokens=8",
     )
     _, run, certificate = certified(config)
@@ -190,10 +192,10 @@ def test_a_real_pretrained_base_from_candles_to_the_certificate(smollm2: Path, t
     assert certificate.chat is not None
     assert certificate.chat["after"] == "<|im_end|>\n<|im_start|>assistant\n"
     assert certificate.chat["end"] == "<|im_end|>"
-    gap = values["largest probability gap"]
+    gap = values[LARGEST_GAP]
     assert isinstance(gap, float)
     assert gap < 0.1, "llama.cpp rounds activations to eight bits; 0.04 to 0.07 was measured"
     failed = {criterion.name for criterion in certificate.criteria if not criterion.passed}
     # Two steps leave ties between two decisions, which the rounding decides; and fewer prompts than demanded are asked.
-    assert failed <= {"decisions as Transformers", "held-out prompts"}
+    assert failed <= {SAME_DECISIONS, ACCURACY_LOST, "held-out prompts"}
     assert not run.base_gguf.exists()

@@ -1,108 +1,24 @@
 """Exports broken on purpose are caught, each for the right reason."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from adapters import make_adapter
-from candletune.artifacts import Certificate, ExportSummary, VerifySummary
-from candletune.base.find import base_hash
-from candletune.config import Config, load_config
-from candletune.console import SilentReporter
-from candletune.engines import Generation
-from candletune.engines.certify import ExportAnswers
+from candletune.artifacts import Certificate, VerifySummary
+from candletune.config import load_config
 from candletune.errors import InputError
 from candletune.gguf import names
-from candletune.gguf.adapter import write_adapter
 from candletune.gguf.catalogue import read_catalogue
-from candletune.gguf.peft import Adapter, Pair, read_adapter
-from candletune.model_shape import read_shape
-from candletune.prompts.template import load_template
-from candletune.runs import RunFolder
-from candletune.stages.export import STAGE as EXPORT
-from candletune.stages.runner import run_stage
-from candletune.stages.verify import STAGE as VERIFY
-from candletune.stages.verify import export_criteria, findings_of
+from candletune.gguf.peft import Adapter, Pair
+from candletune.stages.verify import LARGEST_GAP, SAME_DECISIONS, export_criteria, findings_of
+from export_case import ANSWERS, Case, failures
 
 pytestmark = pytest.mark.llamacpp
-
-
-class Case:
-    """A run folder with an adapter over a random base, ready to be exported and verified."""
-
-    def __init__(self, base: Path, folder: Path, prompts: list[str], *more: str) -> None:
-        self.base = base
-        self.config: Config = load_config(
-            None,
-            [
-                f"base.model={base}",
-                f"run.folder={folder}",
-                "export.base_type=F32",
-                "verify.prompts=12",
-                "engine.max_tokens=16",
-                # random weights write anything and never stop: what is tested here are the other criteria
-                "verify.min_parsed=0",
-                "engine.threads=1",
-                *more,
-            ],
-        )
-        self.run = RunFolder(folder)
-        make_adapter(base, self.run.file("adapter"), scale=0.1, target_modules=["q_proj", "k_proj", "v_proj"])
-        self.manifest = {
-            "base": "random",
-            "base_sha256": base_hash(base),
-            "template_sha256": load_template(None).sha256,
-            "dataset_sha256": "0" * 64,
-            "train_end": "2024-01-01T00:00:00+00:00",
-            "class_prior": [1 / 3] * 3,
-            "natural_prior": [0.2, 0.2, 0.6],
-            "decision_ids": [1, 2, 3],
-        }
-        self.run.file("adapter", "candletune.json").write_text(json.dumps(self.manifest))
-        self.run.file("dataset").mkdir()
-        pl.DataFrame({"prompt": prompts[:30]}).write_parquet(self.run.file("dataset", "natural_eval.parquet"))
-
-    def export(self) -> ExportSummary:
-        return run_stage(EXPORT, self.config, self.run, SilentReporter()).summary_as(ExportSummary)
-
-    def verify(self) -> tuple[bool, dict[str, bool], dict[str, Any]]:
-        summary = run_stage(VERIFY, self.config, self.run, SilentReporter()).summary_as(VerifySummary)
-        return (
-            summary.passed,
-            {criterion.name: criterion.passed for criterion in summary.criteria},
-            {criterion.name: criterion.value for criterion in summary.criteria},
-        )
-
-    def rewrite(self, change: Callable[[Adapter], Adapter] = lambda adapter: adapter, **manifest: Any) -> None:
-        """Put another GGUF in the exported one's place."""
-        shape = read_shape(self.base)
-        adapter = change(read_adapter(self.run.file("adapter"), shape))
-        target = self.run.adapter_gguf
-        write_adapter(adapter, shape, target, number_format="F32", manifest=self.manifest | manifest, name="x")
-
-
-ANSWERS = ExportAnswers(
-    template_sha256="t" * 64,
-    probabilities=np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2]]),
-    bare=np.full((2, 3), 1 / 3),
-    texts=[Generation("DECISION: HOLD - nothing moves.", ended=True, tokens=9)] * 2,
-    repeatable=True,
-    ids=[[1, 2], [1, 3]],
-    quantized=False,
-    chat={"before": "<s>[INST]", "after": "[/INST]", "end": "</s>"},
-)
-TEXT_CRITERIA = {"answers that parse", "answers that end themselves", "empty answers"}
-
-
-def failures(passed: dict[str, bool]) -> set[str]:
-    """What failed, apart from what a random model fails by nature."""
-    return {name for name, good in passed.items() if not good} - TEXT_CRITERIA
 
 
 @pytest.fixture
@@ -115,7 +31,7 @@ def case(random_base: Path, tmp_path: Path, texts: tuple[list[str], list[str]]) 
 def test_a_right_export_holds(case: Case) -> None:
     _, passed, values = case.verify()
     assert failures(passed) == set()
-    assert values["largest probability gap"] < 1e-3
+    assert values[LARGEST_GAP] < 1e-3
     assert values["prompt ids as in training"] == 1.0
 
 
@@ -123,13 +39,13 @@ def test_no_permutation(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("candletune.gguf.adapter.in_gguf_layout", lambda _name, matrix, _shape: matrix)
     case.rewrite()
     _, passed, _ = case.verify()
-    assert "largest probability gap" in failures(passed)
+    assert LARGEST_GAP in failures(passed)
 
 
 def test_wrong_alpha(case: Case) -> None:
     case.rewrite(lambda adapter: Adapter(adapter.rank, adapter.scale * 4, adapter.pairs))
     _, passed, _ = case.verify()
-    assert "largest probability gap" in failures(passed)
+    assert LARGEST_GAP in failures(passed)
 
 
 def test_empty_adapter(case: Case) -> None:
@@ -149,7 +65,8 @@ def test_one_class_is_a_finding_and_no_fault(case: Case) -> None:
     certificate = Certificate.read(case.run.certificate)
     assert failures(passed) == set()
     assert certificate.shares is not None and sum(share > 0 for share in certificate.shares.values()) < 3
-    used, change = certificate.findings
+    used, change, rows = certificate.findings
+    assert (rows.name, rows.value) == ("rows compared", 30)
     assert used.name == "classes used" and used.value < 3
     assert "to every held-out prompt" in used.explanation
     assert change.name == "mean change against the bare base" and 0 < change.value < 0.9
@@ -159,8 +76,8 @@ def test_one_class_is_a_finding_and_no_fault(case: Case) -> None:
 def test_a_model_of_one_class_passes_the_pipeline(case: Case) -> None:
     """What stopped a run on real candles: the only oddity is that the model always says the same."""
     one = replace(ANSWERS, probabilities=np.tile([0.1, 0.2, 0.7], (2, 1)), bare=np.tile([0.3, 0.3, 0.4], (2, 1)))
-    assert all(criterion.passed for criterion in export_criteria(one, case.config.verify, "t" * 64)[4:])
-    (finding,) = findings_of(one, case.config.verify)
+    assert all(criterion.passed for criterion in export_criteria(one, load_config(None).verify, "t" * 64))
+    (finding,) = findings_of(one, case.config.verify, None)
     assert finding.value == 1 and "the model answers HOLD to every held-out prompt" in finding.explanation
 
 
@@ -243,7 +160,7 @@ def test_merged_models_answer_as_the_adapter(
     assert case.run.merged_gguf.exists()
     _, passed, values = case.verify()
     assert failures(passed) == set()
-    assert values["largest probability gap"] < 1e-3
+    assert values[LARGEST_GAP] < 1e-3
 
 
 def test_quantized_merge_is_smaller_and_close(
@@ -255,8 +172,8 @@ def test_quantized_merge_is_smaller_and_close(
     assert size < 0.35 * case.run.file("gguf", "base.gguf").stat().st_size
     _, passed, values = case.verify()
     # Random weights decide by hairs, which 4 bits turn over; a trained model's decisions are verified by the stage.
-    assert failures(passed) <= {"decisions as Transformers"}
-    assert 1e-4 < values["largest probability gap"] < 0.25
+    assert failures(passed) <= {SAME_DECISIONS}
+    assert 1e-4 < values[LARGEST_GAP] < 0.25
 
 
 def test_dora_without_fallback_is_refused_before_writing(

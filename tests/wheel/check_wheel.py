@@ -25,6 +25,9 @@ TINY = (
     "verify.prompts=10",
     "verify.min_parsed=0",
     "verify.min_agreement=0.1",
+    "verify.min_plain_agreement=0",
+    "verify.max_accuracy_loss=1",
+    "verify.max_log_loss_gain=9",
     "verify.max_probability_gap=0.9",
     "evaluate.baselines=false",
 )

@@ -6,7 +6,13 @@ A model is frozen, knows its version, and is read and written here only. Its JSO
 
 from candletune.artifacts.adapter_record import AdapterRecord, ModelManifest
 from candletune.artifacts.base import Artifact, Record
-from candletune.artifacts.certificate import Certificate, CertificateCriterion, CertificateFinding
+from candletune.artifacts.certificate import (
+    Certificate,
+    CertificateCriterion,
+    CertificateFinding,
+    DecisionScores,
+    Fidelity,
+)
 from candletune.artifacts.dataset import CandidateRows, CandleFile, DatasetAudit, DatasetDescription, DatasetManifest
 from candletune.artifacts.journal_import import JournalImport
 from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
@@ -57,9 +63,11 @@ __all__ = [
     "DatasetDescription",
     "DatasetManifest",
     "DatasetSummary",
+    "DecisionScores",
     "EvalFigures",
     "EvaluateSummary",
     "ExportSummary",
+    "Fidelity",
     "JournalImport",
     "JudgedModel",
     "LiveState",

@@ -43,6 +43,42 @@ class CertificateFinding(Record):
     explanation: str
 
 
+class DecisionScores(Record):
+    """Decisions against labels.
+
+    Attributes:
+        balanced_accuracy: mean recall of the classes that occur.
+        log_loss: mean negative log probability of the label, in nats.
+    """
+
+    balanced_accuracy: float
+    log_loss: float
+
+
+class Fidelity(Record):
+    """The model as served beside the model as trained, on labelled eval rows at the base rates.
+
+    Attributes:
+        rows: labelled rows that both answered.
+        storage: the frozen weights it was trained over: `gguf`, `nf4`, `fp4` or `none` (not quantized).
+        trained: scores of the model as trained.
+        served: scores of what llama.cpp serves.
+        accuracy_lost: balanced accuracy as trained minus as served, of the same rows.
+        interval: its 95 % interval.
+        agreement: share of rows with the same decision.
+        largest_gap: largest difference of a decision's probability.
+    """
+
+    rows: int
+    storage: str
+    trained: DecisionScores
+    served: DecisionScores
+    accuracy_lost: float
+    interval: tuple[float, float]
+    agreement: float
+    largest_gap: float
+
+
 class CertificateContent(Record):
     """What a certificate says.
 
@@ -50,11 +86,14 @@ class CertificateContent(Record):
         passed: whether every criterion holds; findings have no say.
         file: the exported file, relative to the run folder.
         base: name of the base's GGUF.
-        prompts: held-out prompts that were asked.
+        prompts: held-out prompts that were scored.
         criteria: in the order they were looked at.
         findings: what was noticed; empty in files from before there were any.
         shares: share of each decision among the prompts; None where nothing could be asked.
         chat: the chat format it was asked in; None where nothing could be asked, and in files from before it was kept.
+        fidelity: what is served beside what was trained; None where that was not compared (`verify.reference`), where
+            a probability is not a number, and in files from before it was.
+        remedy: what to do about a criterion that fails; empty where none does, and in files from before it was kept.
     """
 
     passed: bool
@@ -65,6 +104,8 @@ class CertificateContent(Record):
     findings: tuple[CertificateFinding, ...] = ()
     shares: dict[Decision, float] | None = None
     chat: dict[str, str] | None = None
+    fidelity: Fidelity | None = None
+    remedy: str = ""
 
 
 class Certificate(CertificateContent, Artifact):

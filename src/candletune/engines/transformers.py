@@ -1,4 +1,4 @@
-"""Transformers with PEFT: the reference an export is compared with."""
+"""Transformers with PEFT: the model as trained, with which an export is compared."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -25,13 +25,14 @@ class TransformersEngine:
 
     Args:
         config: names base, chat format and device.
-        base: Hugging Face folder, or a GGUF, which stays packed.
-        quantization: `none` computes in float32 (bfloat16 on a GPU); `nf4` as in training. Unquantized layers that the
-            card (`train.vram_gib`, or what is free) does not hold wait in main memory, and what that does not hold in
-            the base's own files; every pass brings them.
+        base: Hugging Face folder, or a GGUF.
+        quantization: storage of the weights, see `candletune.base.load.storage_of`; none given: as the files hold them,
+            a GGUF packed, a folder unquantized. Unquantized layers of a folder that the card (`train.vram_gib`, or what
+            is free) does not hold wait in main memory, and what that does not hold in the base's own files; every pass
+            brings them.
     """
 
-    def __init__(self, config: Config, base: Path, quantization: str = "none") -> None:
+    def __init__(self, config: Config, base: Path, quantization: str | None = None) -> None:
         from candletune.base.load import compute_type, load_base, pick_device
         from candletune.base.tokenizer import load_tokenizer
 
@@ -47,13 +48,13 @@ class TransformersEngine:
         end = self.tokenizer.encode(self.chat.end)
         self.ends = sorted({self.tokenizer.eos, *(end if len(end) == 1 else ())})
         self.max_tokens = config.engine.max_tokens
-        packed = base.is_file()
-        settings = config.train.model_copy(update={"quantization": "gguf" if packed else quantization})
+        storage = quantization or ("gguf" if base.is_file() else "none")
+        settings = config.train.model_copy(update={"quantization": storage})
         self._resources = ExitStack()
         scratch = self._resources.enter_context(temporary_folder())
         self.shape = base_shape(base)
         self.placement: Placement | None = None
-        if quantization == "none" and not packed:
+        if storage == "none" and base.is_dir():
             budget = device_budget(config.train.vram_gib, self.device)
             item = compute_type(settings, self.device).itemsize
             self.placement = place(self.shape, item, self.device, budget, scratch)
@@ -90,7 +91,7 @@ class TransformersEngine:
         except AdapterRefused as refused:
             raise AdapterRefused(
                 f"{refused}; such an adapter is compared over a base in memory only: raise train.vram_gib, or set "
-                "verify.reference=nf4 or none"
+                "verify.reference=none"
             ) from None
         modules = dict(self._base.named_modules())
         for pair in adapter.pairs:

@@ -14,6 +14,7 @@ from candletune.engines import base_gguf
 from candletune.errors import CandletuneError
 from candletune.runs import RunFolder
 from candletune.stages.needs import known_base
+from candletune.stages.verify import rows_wanted
 
 PATIENCE = 600.0
 """Seconds after which measuring is given up: loading a base of many gigabytes may take some of them."""
@@ -50,10 +51,12 @@ def estimates(config: Config, run: RunFolder, stages: Sequence[str]) -> list[Est
         stages: those that will run.
     """
     measured = _measured(config, run) if set(stages) & set(MEASURED) else {}
-    by_stage = {"dataset": _dataset, "train": _train, "verify": _verify, "replay": _replay}
+    by_stage = {"dataset": _dataset, "train": _train, "replay": _replay}
     made = []
     for name in stages:
         estimate = by_stage[name](config, measured) if name in by_stage else None
+        if name == "verify":
+            estimate = _verify(config, run, measured)
         if estimate is None or estimate.seconds is None:
             estimate = _last_time(run, name) or estimate
         made.append(estimate or Estimate(name, None, "not measured; seconds to a few minutes"))
@@ -126,12 +129,13 @@ def _train(config: Config, measured: dict[str, float]) -> Estimate:
     return Estimate("train", steps * each, f"{steps} steps of {each:.2g} s, without loading and evaluations")
 
 
-def _verify(config: Config, measured: dict[str, float]) -> Estimate:
+def _verify(config: Config, run: RunFolder, measured: dict[str, float]) -> Estimate:
     if "score" not in measured:
         return Estimate("verify", None, "no base GGUF yet to time an answer with")
     prompts = config.verify.prompts
-    seconds = prompts * (2 * measured["score"] + measured["generate"])
-    return Estimate("verify", seconds, f"{prompts} answers, without the reference")
+    rows = max(prompts, min(rows_wanted(config, base_gguf(config, run)), config.dataset.natural_eval))
+    seconds = rows * measured["score"] + prompts * (2 * measured["score"] + measured["generate"])
+    return Estimate("verify", seconds, f"{rows} rows and {prompts} answers, without the model as trained")
 
 
 def _replay(config: Config, measured: dict[str, float]) -> Estimate:

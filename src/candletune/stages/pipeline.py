@@ -7,7 +7,6 @@ from candletune.errors import CheckFailed
 from candletune.runs import RunFolder
 from candletune.stages import STAGES, stage
 from candletune.stages.runner import StageOutcome, run_stage
-from candletune.stages.verify import LARGEST_GAP, SAME_DECISIONS
 
 
 def prepare(config: Config, run: RunFolder, reporter: Reporter) -> Config:
@@ -49,14 +48,6 @@ def run_pipeline(
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome
         if isinstance(outcome.summary, VerifySummary) and not outcome.summary.passed:
-            advice = remedy(config, outcome.summary)
+            advice = outcome.summary.remedy or "export again"
             raise CheckFailed(f"{run.certificate}: verification failed, so nothing is replayed; {advice}")
     return outcomes
-
-
-def remedy(config: Config, certificate: VerifySummary) -> str:
-    """What to do about an export that is not the trained model."""
-    failed = {criterion.name for criterion in certificate.criteria if not criterion.passed}
-    if config.export.kind == "merged" and failed <= {SAME_DECISIONS, LARGEST_GAP}:
-        return f"{config.export.quantize} changed the model too much: set export.quantize to a finer type, such as Q8_0"
-    return "export again"
