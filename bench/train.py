@@ -5,7 +5,9 @@ Every row trains on the same examples of a real dataset, 32 a step, rank 8 on q_
 runs in a process of its own. Unsloth first sees every batch once, to compile for its shape. Needs one CUDA GPU. Prints
 seconds a step (median), peak GiB and the ratio to Unsloth's fastest step within the same memory; writes bench.json.
 
-Usage: python bench/train.py BASE DATASET.jsonl [--rows plan,unsloth-32,...] [--steps 8] [--out FOLDER]
+Rows `ours-gguf-*` train over a GGUF's blocks: the base's own file, or one of random blocks (bench/random_blocks.py).
+
+Usage: python bench/train.py BASE DATASET.jsonl [--gguf FILE] [--rows plan,unsloth-32,...] [--steps 8] [--out FOLDER]
 """
 
 import argparse
@@ -33,6 +35,9 @@ ROWS = {
     "ours-8-no-dropout": "candletune, vram_gib = 8, dropout 0 (as Unsloth)",
     "ours-10": "candletune, vram_gib = 10",
     "ours-all": "candletune, no limit",
+    "ours-gguf-8": "candletune over GGUF blocks, vram_gib = 8",
+    "ours-gguf-10": "candletune over GGUF blocks, vram_gib = 10",
+    "ours-gguf-all": "candletune over GGUF blocks, no limit",
     "ours-all-aten": "candletune, no limit, private attention operators",
     "ours-all-no-dropout": "candletune, no limit, dropout 0 (as Unsloth)",
 }
@@ -170,13 +175,17 @@ def ours(base: Path, examples: list[Any], *, vram_gib: float | None, dropout: fl
     return model, step
 
 
-def prepare(row: str, base: Path, examples: list[Any]) -> tuple[Any, Step]:
+def prepare(row: str, wanted: argparse.Namespace, examples: list[Any]) -> tuple[Any, Step]:
     """Model and step function of a row."""
+    base: Path = wanted.base
     if row == "plan":
         return plan_recipe(base)
     if row.startswith("unsloth"):
         return unsloth(base, micro=int(row.split("-")[1]), checkpointing=not row.endswith("all"))
-    limit = None if row.startswith("ours-all") else float(row.split("-")[1])
+    parts = row.split("-")
+    if "gguf" in parts:
+        base = wanted.gguf
+    limit = None if "all" in parts else float(next(part for part in parts if part.isdigit()))
     dropout = 0.0 if row.endswith("no-dropout") else 0.05
     return ours(base, examples, vram_gib=limit, dropout=dropout, aten=row.endswith("aten"))
 
@@ -187,7 +196,10 @@ def measure(row: str, wanted: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     examples = cached_examples(wanted.base, wanted.dataset, wanted.out / "examples.json")
-    model, step = prepare(row, wanted.base, examples)
+    began = time.perf_counter()
+    model, step = prepare(row, wanted, examples)
+    torch.cuda.synchronize()
+    loading = time.perf_counter() - began
     trained = [p for p in model.parameters() if p.requires_grad]
     kit: Any = bitsandbytes
     optimizer = kit.optim.PagedAdamW8bit(trained, lr=2e-4)
@@ -213,6 +225,7 @@ def measure(row: str, wanted: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_s": round(tokens / median),
         "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 2),
         "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 2),
+        "loading_s": round(loading, 1),
         "first_step_s": round(seconds[0], 1),
     }
 
@@ -224,6 +237,7 @@ def run_rows(wanted: argparse.Namespace) -> list[dict[str, Any]]:
     for row in wanted.rows.split(","):
         command = [sys.executable, __file__, str(wanted.base), str(wanted.dataset), "--one", row]
         command += ["--steps", str(wanted.steps), "--out", str(wanted.out)]
+        command += ["--gguf", str(wanted.gguf)] if wanted.gguf else []
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
         if result.returncode or not lines:
@@ -259,11 +273,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("base", type=Path)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--gguf", type=Path, help="file of the rows ours-gguf-*; without it they are left out")
+    parser.add_argument("--rows", help="all, without it")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--one", choices=list(ROWS), help=argparse.SUPPRESS)
     wanted = parser.parse_args()
+    wanted.rows = wanted.rows or ",".join(row for row in ROWS if wanted.gguf or "gguf" not in row)
+    if wanted.gguf is None and "gguf" in (wanted.one or wanted.rows):
+        parser.error("rows ours-gguf-* need --gguf FILE (python bench/random_blocks.py FILE writes one)")
     if wanted.one:
         print(json.dumps(measure(wanted.one, wanted)))
         return

@@ -4,6 +4,7 @@ A layer expands its blocks when it is used and forgets the numbers at once, in t
 the memory of its file plus one expanded matrix.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from candletune.gguf.dequantize import dequantize
+from candletune.gguf.dequantize import BLOCK_TYPES, dequantize
 from gguf import GGMLQuantizationType
 
 EXPANDED_AT_ONCE = 2**24
@@ -26,7 +27,8 @@ Expand = Callable[[Tensor, Tensor, GGMLQuantizationType], None]
 def expand_into(target: Tensor, blocks: Tensor, kind: GGMLQuantizationType) -> None:
     """Expand blocks (rows, bytes) into a matrix (rows, columns) of any type: in one kernel on a card, else in parts."""
     kernel, _ = block_kernels(target.device.type)
-    if kernel is not None and target.is_contiguous() and blocks.is_contiguous() and blocks.data_ptr() % 8 == 0:
+    aligned = blocks.data_ptr() % math.gcd(BLOCK_TYPES[kind].bytes, 8) == 0  # so are all rows of a matrix that is
+    if kernel is not None and aligned and target.is_contiguous() and blocks.is_contiguous():
         kernel(target, blocks, kind)
         return
     step = max(1, EXPANDED_AT_ONCE // target.shape[1])

@@ -1,5 +1,6 @@
 """The memory plan picks what fits, and out-of-memory halves the micro-batch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,25 @@ def test_preview_is_the_plan_before_the_weights_are_there(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"needs about 5\.\d GiB at micro-batch 1, 4\.0 are free"):
         preview(base, TrainConfig(), 4 * GIB)
     assert preview(base, TrainConfig(batch_size=4), 10 * GIB).micro_batch == 4
+
+
+def test_packed_blocks_fit_where_nf4_does() -> None:
+    """A Q4_K_M file of 4.57 GiB, embedding and head in it, against NF4 with both in bfloat16."""
+    blocks = replace(MINISTRAL, packed_table=0.28 * GIB)
+    for budget in (6, 7, 8, 10, 139):
+        packed = choose_plan(blocks, WORKLOAD, Footprint(4.57 * GIB, 3_800_000), Limits(budget * GIB))
+        assert packed.peak <= budget * GIB
+        assert work_of(packed, blocks, WORKLOAD) <= 1.01 * work_of(plan(budget), MINISTRAL, WORKLOAD)
+    assert packed.resident and packed.head_parts == 1
+
+
+def test_an_embedding_that_is_the_head_stays_where_it_is() -> None:
+    """The engine leaves a tied table on the device, so no estimate may count on its leaving."""
+    tied = replace(MINISTRAL, tied=True)
+    footprint = Footprint(WEIGHTS - 131072 * 4096 * 2, 3_800_000)
+    for budget in (6, 8, 12):
+        chosen = choose_plan(tied, WORKLOAD, footprint, Limits(budget * GIB))
+        assert not chosen.host_embedding
 
 
 def test_chunks_cover_the_rows_once() -> None:

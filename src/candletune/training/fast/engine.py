@@ -34,11 +34,11 @@ from candletune.training.fast.plan import Plan, chunks_of
 from candletune.training.fast.preflight import shape_of, unwrapped
 from candletune.training.fast.weights import (
     ExpandedWeights,
+    HeadProduct,
     Layer,
     compute_type,
     embed,
     head_rows,
-    head_weight,
     kernels_missing,
     read_layer,
 )
@@ -287,12 +287,12 @@ class FastEngine:
         positions, targets, weights = terms
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         grad = torch.zeros_like(states)
-        weight = head_weight(self.head, self.dtype)
+        product = HeadProduct(self.head, self.dtype, self.plan.head_parts)
         for start in range(0, len(positions), HEAD_ROWS):
             rows = slice(start, start + HEAD_ROWS)
-            logits = states[positions[rows]] @ weight.t()
+            logits = product.logits(states[positions[rows]])
             loss, grad_logits = cross_entropy_grad(logits, targets[rows], weights[rows])
-            grad.index_add_(0, positions[rows], grad_logits @ weight)
+            grad.index_add_(0, positions[rows], product.transposed(grad_logits))
             total += loss
         return total, self.ops.rms_norm_backward(grad, hidden, norm, eps, torch.zeros_like(grad))
 

@@ -21,6 +21,8 @@ IN_FLIGHT = 4
 """Feed-forward chunks on their way to host memory at once, with the one being computed."""
 RECOMPUTED, FEED_FORWARD_SHARE = 0.74, 0.52
 """Share of a forward pass that recomputing a layer costs, and of the forward pass that gate and up cost (at 8B)."""
+HEAD_PARTS = 8
+"""Parts in which a packed head is expanded where memory is short."""
 FOUR_BIT_BYTES = 0.516
 """NF4 with doubly quantized constants: 4 bits, and 8 bits a block of 64 with their own constants."""
 TYPICAL, TYPICAL_PREFIX = (330, 45), 100
@@ -37,7 +39,8 @@ class ModelSizes:
 
     `item` is the compute type's bytes, `expand` whether weights are packed, `head_norms` whether each head of queries
     and keys is normalised, `packed_table` the bytes of an embedding in GGUF blocks, whose head is expanded for each
-    micro-batch (0: embedding and head are numbers of the compute type).
+    micro-batch, whole or in parts (0: embedding and head are numbers of the compute type), `tied` whether the embedding
+    is the head, too, and so stays on the device.
     """
 
     hidden: int
@@ -51,6 +54,7 @@ class ModelSizes:
     expand: bool
     head_norms: bool = False
     packed_table: float = 0.0
+    tied: bool = False
 
     @property
     def layer_weights(self) -> int:
@@ -148,6 +152,11 @@ class Plan:
     budget: float = 0.0
     graphs: bool = False
 
+    @property
+    def head_parts(self) -> int:
+        """Parts in which a packed head is expanded: whole where the layers' weights stay expanded, too."""
+        return 1 if self.resident else HEAD_PARTS
+
     def describe(self) -> str:
         """One line for people."""
         kept = f"{self.full_layers} layers without recomputing" if self.full_layers else "every layer recomputed"
@@ -191,6 +200,7 @@ def preview(base: ModelShape, config: TrainConfig, budget: float, *, packed: flo
         item=2 if config.bf16 else 4,
         expand=config.quantization != "none",
         head_norms=base.architecture.head_norms,
+        tied=base.tied,
     )
     if packed is not None:
         sizes = replace(sizes, packed_table=packed * base.vocabulary * base.hidden / base.parameters)
@@ -256,8 +266,8 @@ def estimate(sizes: ModelSizes, plan: Plan, footprint: Footprint, size: BatchSiz
     feed_forward = attention + 4 * inputs + chunk * 1.5 * row + tokens * plan.offload_share * row
     attending = attention + 3 * inputs + 4 * size.keys * keys * item + 2 * size.keys * queries * item
     attending += (tokens + 128 * plan.micro_batch) * queries * 4 + 2 * tokens * queries * item
-    head = min(size.targets, 256) * sizes.vocabulary * (2 * item + 12) + 4 * size.targets * hidden * item
-    head += table if sizes.packed_table else 0
+    head: float = min(size.targets, 256) * sizes.vocabulary * (2 * item + 12) + 4 * size.targets * hidden * item
+    head += table / plan.head_parts if sizes.packed_table else 0
     return MARGIN * (fixed + saved + max(outgoing, feed_forward, attending, head))
 
 
@@ -283,7 +293,8 @@ def choose_plan(sizes: ModelSizes, workload: Workload, footprint: Footprint, lim
         counts.append(-(-counts[-1] // 2))
     host_uses = [(False, False, 0.0)]
     if limits.host:
-        host_uses += [(True, False, 0.0), (True, True, 0.0), (True, True, limits.offload_share)]
+        moved = not sizes.tied
+        host_uses += [(moved, False, 0.0), (moved, True, 0.0), (moved, True, limits.offload_share)]
     start = 0 if recompute else sizes.layers
     plans = [
         estimated(Plan(micro, start, inputs and recompute, embedding, False, 4096, share if recompute else 0.0))

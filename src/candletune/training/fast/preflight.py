@@ -66,6 +66,7 @@ def shape_of(model: Any) -> ModelSizes:
         expand=packed or any(hasattr(parameter, "quant_state") for parameter in inner.parameters()),
         head_norms=hasattr(inner.model.layers[0].self_attn, "q_norm"),
         packed_table=float(table.numel()) if packed else 0.0,
+        tied=table is inner.lm_head.weight,
     )
 
 

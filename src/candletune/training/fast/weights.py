@@ -256,12 +256,48 @@ def _numbers(embedding: Any, rows: Tensor) -> Tensor:
     return rows
 
 
-def head_weight(head: Any, dtype: torch.dtype) -> Tensor:
-    """The head's matrix (V, h); a packed one is expanded, to be forgotten after use."""
-    weight: Tensor = head.weight
-    if not isinstance(head, PackedLinear):
-        return weight
-    return head.expanded(dtype)
+class HeadProduct:
+    """Products with the head's matrix (V, h) and its transpose, in the compute type.
+
+    Args:
+        head: the module.
+        dtype: the compute type.
+        parts: a packed matrix is expanded in as many parts, anew for each product; 1: once and whole.
+    """
+
+    def __init__(self, head: Any, dtype: torch.dtype, parts: int) -> None:
+        self.head = head
+        self._whole: Tensor | None = head.weight
+        if isinstance(head, PackedLinear):
+            self._whole = head.expanded(dtype) if parts == 1 else None
+        rows = -(-len(head.weight) // parts)
+        self._edges = [(start, min(start + rows, len(head.weight))) for start in range(0, len(head.weight), rows)]
+        self._buffer = head.weight.new_empty(rows, head.in_features, dtype=dtype) if self._whole is None else None
+
+    def _part(self, start: int, stop: int) -> Tensor:
+        """Rows of the matrix; good until others are asked for."""
+        assert self._buffer is not None  # noqa: S101
+        part: Tensor = self._buffer[: stop - start]
+        expand_into(part, self.head.weight[start:stop], self.head.kind)
+        return part
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(n, h) -> (n, V)."""
+        if self._whole is not None:
+            return torch.mm(states, self._whole.t())
+        logits = states.new_empty(len(states), len(self.head.weight))
+        for start, stop in self._edges:
+            torch.mm(states, self._part(start, stop).t(), out=logits[:, start:stop])
+        return logits
+
+    def transposed(self, grad: Tensor) -> Tensor:
+        """(n, V) -> (n, h); parts are summed in float32."""
+        if self._whole is not None:
+            return torch.mm(grad, self._whole)
+        total: Tensor = grad.new_zeros(len(grad), self.head.in_features, dtype=torch.float32)
+        for start, stop in self._edges:
+            total += grad[:, start:stop] @ self._part(start, stop)
+        return total.to(grad.dtype)
 
 
 def head_rows(head: Any, ids: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Write a base GGUF with the shapes of Ministral-8B and random blocks in llama.cpp's Q4_K_M mixture: 4.6 GiB.
+
+Speed and memory do not depend on the values, so it stands in for weights that are gated: no file has to travel to a
+rented GPU. The scales are numbers of the size that gives weights a spread of about 0.02. No tokenizer is written, so it
+can be trained over tokens from elsewhere, and not served. One tensor is in memory at a time.
+
+Usage: python bench/random_blocks.py FILE.gguf [--layers 36]
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import gguf
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from random_base import FEED_FORWARD, HIDDEN, KEYS, SHAPES, VOCABULARY
+
+Type = GGMLQuantizationType
+SCALES = {
+    Type.Q8_0: {0: 2.7e-4},
+    Type.Q4_0: {0: 4.3e-3},
+    Type.Q4_1: {0: 4.3e-3, 2: -3.3e-2},
+    Type.Q5_0: {0: 2.2e-3},
+    Type.Q5_1: {0: 2.2e-3, 2: -3.4e-2},
+    Type.Q2_K: {80: 2e-3, 82: 3e-3},
+    Type.Q3_K: {108: 4.8e-4},
+    Type.Q4_K: {0: 1.2e-4, 2: 9e-4},
+    Type.Q5_K: {0: 6e-5, 2: 9.3e-4},
+    Type.Q6_K: {208: 1.5e-5},
+    Type.IQ4_NL: {0: 3e-4},
+    Type.IQ4_XS: {0: 1.7e-5},
+}
+"""Byte offsets of each block's float16 scales, and their mean."""
+NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def random_blocks(kind: GGMLQuantizationType, rows: int, columns: int, draw: torch.Generator) -> Tensor:
+    """Blocks of random weights, (rows, bytes a row), uint8, on the generator's device."""
+    weights, size = GGML_QUANT_SIZES[kind]
+    count = rows * columns // weights
+    blocks = torch.randint(0, 256, (count, size), dtype=torch.uint8, device=draw.device, generator=draw)
+    for offset, mean in SCALES[kind].items():
+        scales = (0.5 + torch.rand(count, 1, device=draw.device, generator=draw)) * mean
+        blocks[:, offset : offset + 2] = scales.half().view(torch.uint8)
+    return blocks.view(rows, -1)
+
+
+def has_more_bits(layer: int, layers: int) -> bool:
+    """Whether Q4_K_M gives a layer's attn_v and ffn_down six bits (llama.cpp's `use_more_bits`)."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def matrices(layers: int) -> Iterator[tuple[str, GGMLQuantizationType, int, int]]:
+    """Name, type, rows and columns of every matrix of the mixture."""
+    yield "token_embd.weight", Type.Q4_K, VOCABULARY, HIDDEN
+    yield "output.weight", Type.Q6_K, VOCABULARY, HIDDEN
+    for layer in range(layers):
+        for name, (rows, columns) in SHAPES.items():
+            wide = name in ("self_attn.v_proj", "mlp.down_proj") and has_more_bits(layer, layers)
+            yield f"blk.{layer}.{NAMES[name]}.weight", Type.Q6_K if wide else Type.Q4_K, rows, columns
+
+
+def norms(layers: int) -> list[str]:
+    """Names of the norms' weights."""
+    parts = ("attn_norm", "ffn_norm")
+    return ["output_norm.weight", *(f"blk.{layer}.{part}.weight" for layer in range(layers) for part in parts)]
+
+
+def write(path: Path, layers: int) -> None:
+    """Write the file, a tensor at a time."""
+    writer: Any = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(32768)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(32)
+    writer.add_head_count_kv(KEYS // 128)
+    writer.add_key_length(128)
+    writer.add_value_length(128)
+    writer.add_rope_dimension_count(128)
+    writer.add_rope_freq_base(1e8)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(VOCABULARY)
+    for name, kind, rows, columns in matrices(layers):
+        weights, size = GGML_QUANT_SIZES[kind]
+        row = columns // weights * size
+        writer.add_tensor_info(name, (rows, row), np.dtype(np.uint8), rows * row, raw_dtype=kind)
+    for name in norms(layers):
+        writer.add_tensor_info(name, (HIDDEN,), np.dtype(np.float32), HIDDEN * 4)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    draw = torch.Generator("cuda" if torch.cuda.is_available() else "cpu").manual_seed(0)
+    for _, kind, rows, columns in matrices(layers):
+        writer.write_tensor_data(random_blocks(kind, rows, columns, draw).cpu().numpy())
+    for _ in norms(layers):
+        writer.write_tensor_data(np.ones(HIDDEN, dtype=np.float32))
+    writer.close()
+
+
+def main() -> None:
+    """Write the file and say how large it is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--layers", type=int, default=36)
+    wanted = parser.parse_args()
+    began = time.perf_counter()
+    write(wanted.file, wanted.layers)
+    size = wanted.file.stat().st_size / 2**30
+    print(f"{wanted.file}: {size:.2f} GiB in {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
