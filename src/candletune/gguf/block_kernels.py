@@ -232,8 +232,8 @@ def expand_into(target: Tensor, blocks: Tensor, kind: GGMLQuantizationType) -> N
 
     Args:
         target: (rows, columns), contiguous, float32, float16 or bfloat16, on the device of the blocks.
-        blocks: (rows, bytes a row), uint8, contiguous; the first byte's address is a multiple of the largest power of two,
-            up to 8, that divides a block's bytes.
+        blocks: (rows, bytes a row), uint8, contiguous; the first byte's address is a multiple of the largest power of
+            two, up to 8, that divides a block's bytes.
         kind: the blocks' type.
     """
     if kind in _PLAIN:
