@@ -7,10 +7,10 @@ EXTRAS ?= dev,serve,tensorboard,exchange,notify
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test unit lint types docs wheel wheel-check clean
+.PHONY: help setup demo test unit lint types docs llama-server wheel wheel-check clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## install candletune and its tools into .venv
 
@@ -40,6 +40,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+llama-server: $(READY)  ## build llama.cpp's server for the tests of engine.url, once
+	$(BIN)/python tests/build_llama_server.py
 
 wheel: $(READY)  ## build wheel and source archive into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .

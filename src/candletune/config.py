@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from candletune.config_source import explain, gather
 from candletune.config_tables import (
+    SERVER_KEYS,
     AdapterConfig,
     BaseConfig,
     DataConfig,
@@ -28,10 +29,11 @@ from candletune.config_tables import (
     TrainConfig,
     VerifyConfig,
 )
-from candletune.config_types import Table, timeframe_minutes
+from candletune.config_types import Table, is_loopback, timeframe_minutes
 from candletune.errors import UsageError
 
 __all__ = [
+    "SERVER_KEYS",
     "AdapterConfig",
     "BaseConfig",
     "Config",
@@ -144,6 +146,11 @@ class Config(Table):
         if self.train.batch_size > self.train.effective_batch:
             raise ValueError("train.batch_size: larger than train.effective_batch")
         self._check_base()
+        for url in self.engine.url:
+            if not self.engine.remote and not is_loopback(url):
+                raise ValueError(
+                    f"engine.url: {url} is another host; set engine.remote=true to let prompts leave this machine"
+                )
         if self.train.soft_target and (self.labels.method != "fixed" or self.labels.shuffle):
             raise ValueError(
                 "train.soft_target: made from the realised return and labels.threshold, so it needs "

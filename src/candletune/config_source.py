@@ -19,7 +19,9 @@ from pydantic.fields import FieldInfo
 from candletune.errors import UsageError
 
 SECRETS = "notify.urls"
-"""The key whose values are never shown."""
+"""The key whose values are never shown or written."""
+HIDDEN = (SECRETS, "engine.url")
+"""Keys whose values no message shows; an address with a password in it is refused."""
 FOLDER_OR_NAME = "base.model"
 """The one key whose text may be a folder or a name on the hub."""
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -65,7 +67,7 @@ def gather(
         parts, value = parse_assignment(text)
         for key, item in _flat(".".join(parts), value, fields):
             ready = _typed(item, text.partition("=")[2].strip(), fields.get(key))
-            given = f"--set {key}" if key.startswith(SECRETS) else f"--set {text}"
+            given = f"--set {key}" if key.startswith(HIDDEN) else f"--set {text}"
             _put(values, key, _local(ready, fields.get(key), key, here, given), given)
             sources[key] = f"--set {key}"
     for key, value in overrides.items():
@@ -246,7 +248,7 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
         elif item["type"] == "too_short":
             text = f"{key}: name at least one"
         else:
-            shown = bool(key) and not isinstance(item["input"], dict) and not key.startswith(SECRETS)
+            shown = bool(key) and not isinstance(item["input"], dict) and not key.startswith(HIDDEN)
             given = f", got {item['input']!r}" if shown else ""
             text = f"{key}: {message}{given}" if key else message
         source = _blamed(key or message, gathered)

@@ -10,10 +10,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from candletune.config_types import Positive, Share, Table, Timeframe, TrainingEngineName, UtcTime, timeframe_minutes
+from candletune.config_types import (
+    Positive,
+    ServerUrl,
+    Share,
+    Table,
+    Timeframe,
+    TrainingEngineName,
+    UtcTime,
+    timeframe_minutes,
+)
 
+SERVER_KEYS = ("url", "remote", "requests", "timeout", "patience")
+"""Keys of `engine` that say where an answer comes from; what it is they leave alone, but for the rounding."""
 SMOLLM2 = "smollm2"
 """A pretrained base that a package of the Python index carries as GGUF (see `base/packaged.py`)."""
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class DataConfig(Table):
@@ -212,7 +227,7 @@ class VerifyConfig(Table):
 
 
 class EngineConfig(Table):
-    """Inference with llama.cpp."""
+    """Inference with llama.cpp: in this process, or on servers (`url`)."""
 
     context: Positive = Field(2048, description="context length in tokens")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: all physical cores")
@@ -222,6 +237,15 @@ class EngineConfig(Table):
     max_tokens: Positive = Field(96, description="longest answer")
     temperature: float = Field(0.0, ge=0, description="0: greedy")
     grammar: bool = Field(True, description="generate under a grammar, so that the format always holds")
+    url: Annotated[tuple[ServerUrl, ...], BeforeValidator(_listed)] = Field(
+        (), description="llama.cpp servers that answer in place of this process, such as http://127.0.0.1:8080"
+    )
+    remote: bool = Field(False, description="allow an `url` on another host: prompts leave this machine")
+    requests: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="requests at a time, over all servers")
+    timeout: float = Field(300.0, gt=0, le=86_400, description="longest seconds for one answer of a server")
+    patience: float = Field(
+        300.0, ge=0, le=86_400, description="seconds for which a server that went away is asked again"
+    )
 
 
 class AdapterConfig(Table):
@@ -310,10 +334,6 @@ class RetrainConfig(Table):
     min_new_candles: Positive = Field(
         500, description="candles of data.timeframe that every pair must have gained since the last training"
     )
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 class NotifyConfig(Table):

@@ -1,11 +1,13 @@
-"""The types that configuration values have: timeframes, UTC times, shares, counts, engines."""
+"""The types that configuration values have: timeframes, UTC times, shares, counts, engines, servers."""
 
+import ipaddress
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -57,8 +59,32 @@ def _training_engine(value: str) -> str:
     return value
 
 
+def _server_url(value: str) -> str:
+    """A server's address without a slash at its end. A password in it would end in logs and manifests."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no name or password in an address; put the server's key into CANDLETUNE_ENGINE_KEY")
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise ValueError("expected an address such as http://127.0.0.1:8080")
+    return value.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a server's address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 Timeframe = Annotated[str, AfterValidator(_timeframe)]
 TrainingEngineName = Annotated[str, AfterValidator(_training_engine)]
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
 UtcTime = Annotated[datetime | None, BeforeValidator(_time), AfterValidator(_utc)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]

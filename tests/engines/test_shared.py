@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import candletune
 from adapters import ALL, make_adapter
 from candletune import engines
-from candletune.config import load_config
+from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS
 from candletune.engines import Engine, EngineKind, Stopped
@@ -30,6 +30,7 @@ from candletune.gguf.adapter import write_adapter
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
 from candletune.model_shape import read_shape
+from llama_servers import RealServer, with_hash
 
 pytestmark = pytest.mark.llamacpp
 CONFIG = load_config(None, ["engine.threads=1", "engine.max_tokens=12", "train.device=cpu"])
@@ -99,9 +100,25 @@ def path_of(name: str, files: Path, what: str) -> Path:
     return files / (f"{what}.gguf" if ENGINES[name].files == "gguf" else what)
 
 
+@pytest.fixture(scope="module")
+def server(files: Path) -> Iterator[str]:
+    """Address of a llama.cpp server over the same files; skips where it was not built."""
+    with RealServer(files / "base.gguf", [with_hash(files / f"{name}.gguf", files) for name in ADAPTERS]) as server:
+        yield server.url
+
+
 @pytest.fixture
-def engine(name: str, files: Path) -> Iterator[Engine]:
-    with closing(ENGINES[name].open(CONFIG, path_of(name, files, "base"))) as engine:
+def config(name: str, request: pytest.FixtureRequest) -> Config:
+    """The engine's settings. One request at a time: what else a server reads with a prompt changes its rounding."""
+    if name != "http":
+        return CONFIG
+    url = request.getfixturevalue("server")
+    return CONFIG.model_copy(update={"engine": CONFIG.engine.model_copy(update={"url": (url,), "requests": 1})})
+
+
+@pytest.fixture
+def engine(name: str, config: Config, files: Path) -> Iterator[Engine]:
+    with closing(ENGINES[name].open(config, path_of(name, files, "base"))) as engine:
         for adapter in ADAPTERS:
             engine.add_adapter(adapter, path_of(name, files, adapter))
         yield engine
@@ -159,6 +176,16 @@ def test_shared_a_given_decision_is_kept(name: str, engine: Engine, prompts: lis
         assert answer.text.startswith(f"DECISION: {action} -")
         assert 0 < answer.tokens <= CONFIG.engine.max_tokens
     assert engine.generate(prompts[0]).tokens <= CONFIG.engine.max_tokens
+
+
+@every_engine
+def test_shared_several_reasons_are_those_written_one_by_one(name: str, engine: Engine, prompts: list[str]) -> None:
+    engine.use("a")
+    actions = [*DECISIONS, None, *DECISIONS][: len(prompts)]
+    alone = [engine.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
+    assert engine.generate_all(prompts, actions) == alone
+    assert len({answer.text for answer in alone}) > 1
+    assert engine.generate_all([], []) == []
 
 
 @every_engine
@@ -247,6 +274,9 @@ class PlainEngine:
             written.append(int(self._next([*start, *written]).argmax()))
         ended = written[-1] == self.tokenizer.eos
         return Generation(self.tokenizer.decode([*given, *written]), ended, len(written))
+
+    def generate_all(self, prompts, actions):
+        return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions)]
 
     def stop_when(self, asked):
         self.stop = asked

@@ -66,6 +66,9 @@ class FakeEngine:
     def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
         return Generation(f"DECISION: {action} - because.", True, 5)
 
+    def generate_all(self, prompts: Sequence[str], actions: Sequence[Decision | None]) -> list[Generation]:
+        return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
+
     def close(self) -> None:
         self.closed = True
 

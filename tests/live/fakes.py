@@ -46,6 +46,9 @@ class FakeEngine:
         said = action or DECISIONS[int(self._chances(prompt).argmax())]
         return Generation(f"DECISION: {said} - because {self.active or 'base'} says so.", ended=True, tokens=9)
 
+    def generate_all(self, prompts: Sequence[str], actions: Sequence[Decision | None]) -> list[Generation]:
+        return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
+
     def stop_when(self, asked: Callable[[], bool] | None) -> None:
         self.stop = asked
 

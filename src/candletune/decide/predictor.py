@@ -56,7 +56,7 @@ class Prediction:
         probabilities: of DECISIONS, after the prior correction and before calibration: what journals hold.
         calibrated: calibrated probabilities: what answers show.
         adapter_sha256: of the model's file; None for the bare base.
-        latency_ms: milliseconds: this prompt's share of scoring, and its reason.
+        latency_ms: milliseconds: this prompt's share of scoring and of the reasons.
         error: what went wrong, in one line.
         warnings: what to know about the request, a sentence each.
     """
@@ -220,6 +220,13 @@ class Predictor:
         usable = np.isfinite(scored).all(axis=1) & (scored >= 0).all(axis=1)
         usable &= np.isclose(scored.sum(axis=1), 1, atol=1e-3)
         probabilities, calibrated = self._posterior(model, np.where(usable[:, None], scored, 1 / len(DECISIONS)))
+        actions = [DECISIONS[number] for number in probabilities.argmax(axis=1)]
+        said = _reasons(
+            engine,
+            prompts,
+            actions,
+            [n for n in range(len(prompts)) if usable[n] and (reasons is None or n in reasons)],
+        )
         predictions = []
         for number, prompt in enumerate(prompts):
             known = Prediction("invalid", model.name, sha256_bytes(prompt.encode()), adapter_sha256=model.sha256)
@@ -231,9 +238,7 @@ class Predictor:
                 probabilities=_by_decision(probabilities[number]),
                 calibrated=_by_decision(calibrated[number]),
             )
-            action = DECISIONS[int(probabilities[number].argmax())]
-            wanted = reasons is None or number in reasons
-            predictions.append(_with_reason(engine, known, prompt, action, seconds, wanted=wanted))
+            predictions.append(_with_reason(known, actions[number], said.get(number), seconds))
         return predictions
 
     def _posterior(self, model: Model, scored: Floats) -> tuple[Floats, Floats]:
@@ -245,15 +250,25 @@ class Predictor:
         return probabilities, calibration.apply(probabilities)
 
 
-def _with_reason(
-    engine: Engine, known: Prediction, prompt: str, action: Decision, seconds: float, *, wanted: bool
-) -> Prediction:
-    """The finished prediction; a generated reason that does not belong to the decision makes it invalid."""
+def _reasons(
+    engine: Engine, prompts: Sequence[str], actions: Sequence[Decision], wanted: Sequence[int]
+) -> dict[int, tuple[str, float]]:
+    """What the model wrote, and its share of the seconds, by the prompt's number."""
+    if not wanted:
+        return {}
     start = time.perf_counter()
+    written = engine.generate_all([prompts[number] for number in wanted], [actions[number] for number in wanted])
+    share = (time.perf_counter() - start) / len(wanted)
+    return {number: (answer.text, share) for number, answer in zip(wanted, written, strict=True)}
+
+
+def _with_reason(known: Prediction, action: Decision, said: tuple[str, float] | None, seconds: float) -> Prediction:
+    """The finished prediction; a generated reason that does not belong to the decision makes it invalid."""
     reasoning = ""
-    if wanted:
-        parsed = parse_answer(engine.generate(prompt, action=action).text)
-        seconds += time.perf_counter() - start
+    if said is not None:
+        text, more = said
+        seconds += more
+        parsed = parse_answer(text)
         if parsed.action != action:
             error = "the generated answer does not parse"
             return replace(known, error=error, latency_ms=_milliseconds(seconds))

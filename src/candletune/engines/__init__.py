@@ -1,4 +1,4 @@
-"""Engines score the decision from its logits and generate a reason: llama.cpp and Transformers, one protocol.
+"""Engines score the decision from its logits and generate a reason: llama.cpp, its server, Transformers; one protocol.
 
 An engine is a file here with an `ENGINE`; `tests/engines/test_shared.py` holds all of them to the same tests.
 """
@@ -71,6 +71,9 @@ class Engine(Protocol):
     def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
         """Write an answer; with `action` the decision is given and only the reason is written."""
 
+    def generate_all(self, prompts: Sequence[str], actions: Sequence[Decision | None]) -> list[Generation]:
+        """As `generate` of each prompt with its decision; several at a time where the engine can."""
+
     def stop_when(self, asked: Callable[[], bool] | None) -> None:
         """Ask this often while working, and raise Stopped once it is true; None: never (as at the start)."""
 
@@ -108,11 +111,14 @@ def beginning_of(config: Config) -> str:
 
 
 def open_engine(config: Config, run: RunFolder, base: Path | None = None) -> Engine:
-    """llama.cpp over the configured base, or over another GGUF: whatever is replayed and served is opened here.
+    """Over the configured base, or over another GGUF: whatever is replayed and served is opened here.
+
+    llama.cpp in this process, or the servers of `engine.url`.
 
     Raises:
-        InputError: there is no base GGUF, or llama.cpp cannot load it.
+        InputError: there is no base GGUF, or llama.cpp cannot load it; or a server does not serve it.
     """
-    from candletune.engines.llama_cpp import ENGINE
+    from candletune.engines import http, llama_cpp
 
-    return ENGINE.open(config, base or base_gguf(config, run))
+    kind = http.ENGINE if config.engine.url else llama_cpp.ENGINE
+    return kind.open(config, base or base_gguf(config, run))

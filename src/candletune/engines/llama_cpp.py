@@ -11,13 +11,14 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from candletune.base.chat import PREFIX, ChatFormat, common_prefix, decision_tokens, encode_prompt, shown
-from candletune.base.gguf_chat import gguf_chat, recorded_chat, with_texts
+from candletune.base.chat import ChatFormat
 from candletune.config import Config, EngineConfig
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import EngineKind, Generation, Stopped, beginning_of, sampling
+from candletune.engines import EngineKind, Generation, Stopped, beginning_of
+from candletune.engines.asking import Asking, decision_probabilities
+from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
-from candletune.gguf.header import Header, read_header
+from candletune.gguf.header import read_header
 from candletune.gguf.llama_vocabulary import LlamaVocabulary
 from candletune.gguf.log import captured
 
@@ -46,7 +47,7 @@ class LlamaCppEngine:
         self.base = read_header(base)
         if self.base.is_adapter:
             raise InputError(f"{base}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF")
-        self.config, self._text = config, beginning
+        self.config = config
         self._model: Any = None
         self._context: Any = None
         self._adapters: dict[str, Any] = {}  # name -> llama.cpp's handle, a ctypes pointer
@@ -58,20 +59,16 @@ class LlamaCppEngine:
         self._load(base)
         self._batch = Batch(llama_cpp.llama_n_batch(self._context))
         self.vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(self._model))
-        self.tokens = decision_tokens(self.vocabulary.encode)
         try:
-            chat_format, self._chat_known = gguf_chat(self.base, self.vocabulary, chat)
+            self._asking = Asking(self.base, self.vocabulary, config, chat, beginning)
         except InputError:
             self.close()
             raise
-        self._ask_in(chat_format)
 
-    def _ask_in(self, chat: ChatFormat) -> None:
-        """Take a chat format; only before anything is read."""
-        self.chat = chat
-        self._beginning = self.vocabulary.encode(chat.before + self._text) if self._text else []
-        end = self.vocabulary.encode(chat.end)
-        self._end = end[0] if len(end) == 1 else None
+    @property
+    def chat(self) -> ChatFormat:
+        """What prompts are asked in."""
+        return self._asking.chat
 
     def _load(self, base: Path) -> None:
         parameters = llama_cpp.llama_model_default_params()
@@ -129,8 +126,7 @@ class LlamaCppEngine:
     def add_adapter(self, name: str, path: Path) -> None:
         """See the protocol. The header is checked first: type, architecture, and the base it was trained on."""
         header = read_header(path)
-        check_adapter(header, self.base)
-        self._check_chat(header)
+        self._asking.check_adapter(header, untouched=not any(self._held))
         with captured() as log:
             adapter = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
             if not adapter:
@@ -141,18 +137,6 @@ class LlamaCppEngine:
                     )
                 raise InputError(f"{path}: llama.cpp refuses the adapter ({log.last_error()}); export it again")
         self._adapters[name] = adapter
-
-    def _check_chat(self, adapter: Header) -> None:
-        """An adapter answers in the chat it was trained in, and in no other."""
-        recorded = recorded_chat(adapter)
-        if recorded is not None and not self._chat_known and not any(self._held):
-            self._ask_in(with_texts(self.chat, recorded, self.vocabulary.text_of(self.vocabulary.bos)))
-            self._chat_known = True
-        if recorded is not None and recorded != self.chat.texts:
-            raise InputError(
-                f"{adapter.path}: trained in the chat {shown(recorded)}, but {self.base.path.name} is asked in "
-                f"{shown(self.chat.texts)}; set base.chat as in training, or train it again"
-            )
 
     def use(self, name: str | None) -> None:
         """See the protocol."""
@@ -178,13 +162,7 @@ class LlamaCppEngine:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """See the protocol."""
-        ids = encode_prompt(self.vocabulary.encode, prompt, self.vocabulary.bos, self.chat)
-        if len(ids) + self.config.max_tokens > self.config.context:
-            raise InputError(
-                f"prompt: {len(ids)} tokens and engine.max_tokens = {self.config.max_tokens} exceed engine.context = "
-                f"{self.config.context}; shorten the headlines or raise engine.context"
-            )
-        return ids
+        return self._asking.prompt_ids(prompt)
 
     # --- scoring ----------------------------------------------------------------------------------------------
 
@@ -192,53 +170,39 @@ class LlamaCppEngine:
         """See the protocol. One after another: a longer batch gains nothing on a CPU and costs attention over all."""
         logits_by_row = np.zeros((len(prompts), len(DECISIONS)))
         for row, prompt in enumerate(prompts):
-            self._read(self._parts(prompt))
+            self._read(self._asking.parts(prompt))
             logits = llama_cpp.llama_get_logits_ith(self._context, -1)
-            logits_by_row[row] = [logits[token] for token in self.tokens.ids]
+            logits_by_row[row] = [logits[token] for token in self._asking.tokens.ids]
         if not np.isfinite(logits_by_row).all():
             self._clear()  # no such number may lie in cells that are used again
-        weights = np.exp(logits_by_row - logits_by_row.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-        return probabilities
-
-    def _parts(self, prompt: str) -> list[list[int]]:
-        """What is read before the decision token, cut where the template's constant beginning ends."""
-        ids = [*self.prompt_ids(prompt), *self.tokens.prefix]
-        shared = common_prefix([self._beginning, ids])
-        return [ids[:shared], ids[shared:]] if shared else [ids]
+        return decision_probabilities(logits_by_row)
 
     # --- generating -------------------------------------------------------------------------------------------
 
     def generate(self, prompt: str, *, action: Decision | None = None) -> Generation:
         """See the protocol. Behind `score` of the same prompt, only the decision is left to read."""
-        parts = self._parts(prompt)
-        forced: list[int] = []
-        if action is None:
-            parts[-1] = parts[-1][: -len(self.tokens.prefix)]
-        else:
-            forced = self.vocabulary.encode(f"{PREFIX} {action} -")
-            parts.append(forced[len(self.tokens.prefix) :])
-        self._read(parts)
-        grammar = (sampling.REASON if action else sampling.ANSWER) if self.config.grammar else None
-        markers = self.vocabulary.turn_markers
-        sampler = sampling.Sampler(
-            self.vocabulary.handle, grammar, self.config.temperature, markers[markers != self._end]
-        )
+        asked = self._asking.answer(prompt, action)
+        self._read(asked.parts)
+        sampler = Sampler(self.vocabulary.handle, asked.grammar, self.config.temperature, self._asking.unwritten)
         written: list[int] = []
         ended = False
-        place = sum(map(len, parts))
+        place = sum(map(len, asked.parts))
         try:
             while len(written) < self.config.max_tokens:
                 token = sampler.next(self._context)
-                ended = token == self._end or self.vocabulary.ends(token)
-                if ended or self.vocabulary.controls(token):
-                    break  # a turn marker is no text: what would follow it is not this answer any more
+                ended = self._asking.ends(token)
+                if self._asking.breaks(token):
+                    break
                 written.append(token)
                 self._decode([token], place)
                 place += 1
         finally:
             sampler.close()
-        return Generation(self.vocabulary.decode([*forced, *written]).strip(), ended, len(written))
+        return self._asking.generation(asked, written, ended=ended)
+
+    def generate_all(self, prompts: Sequence[str], actions: Sequence[Decision | None]) -> list[Generation]:
+        """See the protocol; one after another."""
+        return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
 
     # --- llama.cpp --------------------------------------------------------------------------------------------
 
@@ -335,27 +299,6 @@ class Batch:
         self._wanted[count - 1] = 1
         self._batch.n_tokens = count
         return self._batch
-
-
-def check_adapter(adapter: Header, base: Header) -> None:
-    """Refuse an adapter that llama.cpp might load but that was made for something else.
-
-    Raises:
-        InputError: not an adapter, another architecture, or trained on another base (where both files say so).
-    """
-    if not adapter.is_adapter:
-        raise InputError(f"{adapter.path}: is a whole model, not a LoRA adapter; set it as base.gguf instead")
-    ours, theirs = adapter.fields.get("general.architecture"), base.fields.get("general.architecture")
-    if ours != theirs:
-        raise InputError(
-            f"{adapter.path}: adapts a {ours} model, {base.path.name} is {theirs}; use the right base.gguf"
-        )
-    trained, loaded = adapter.manifest.base_sha256, base.manifest.base_sha256
-    if trained and loaded and trained != loaded:
-        raise InputError(
-            f"{adapter.path}: trained on base {trained[:8]}, but {base.path.name} is {loaded[:8]}; use the base it was "
-            "trained on"
-        )
 
 
 def open_gguf(config: Config, base: Path) -> LlamaCppEngine:

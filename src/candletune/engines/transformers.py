@@ -158,6 +158,10 @@ class TransformersEngine:
         written = written[:-1] if ended else written
         return Generation(self.tokenizer.decode([*forced, *written]).strip(), ended, len(written))
 
+    def generate_all(self, prompts: Sequence[str], actions: Sequence[Decision | None]) -> list[Generation]:
+        """See the protocol; one after another."""
+        return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
+
     def close(self) -> None:
         """See the protocol."""
         self._base = self._adapted = None

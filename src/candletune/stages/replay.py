@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from candletune.artifacts import DatasetManifest, ExportSummary, JudgedModel, ReplaySummary, TrainingEnds
-from candletune.config import Config
+from candletune.config import SERVER_KEYS, Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import candle_files, held_out_rows
 from candletune.decide import Model, Predictor, bare_base, differing_context, told_in, training_end
@@ -166,6 +166,9 @@ def _replay_fingerprint(config: Config, run: RunFolder) -> str:
     """What a journal's rows depend on; another fingerprint starts a new journal."""
     files = {name: sha256_path(path) for name, path in _inputs(config, run).items()}
     settings = {key: getattr(config, key).model_dump(mode="json") for key in ("replay", "engine", "live", "labels")}
+    settings["engine"] = {key: value for key, value in settings["engine"].items() if key not in SERVER_KEYS}
+    if config.engine.url:  # a journal is not begun in this process and ended on servers, whose rounding is another
+        settings["engine"]["servers"] = True
     return fingerprint([files, settings, str(config.dataset.test_start), config.seed])
 
 

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from candletune import __version__
 from candletune.artifacts import StageEntry, StageSummary
-from candletune.config import Config
+from candletune.config import SERVER_KEYS, Config
 from candletune.config_source import holds, leaves
 from candletune.console import Reporter
 from candletune.errors import CandletuneError, InputError
@@ -81,13 +81,13 @@ def settings_of(config: Config, tables: tuple[str, ...]) -> dict[str, JsonValue]
 
 
 def _result_settings(config: Config, settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Settings that results depend on: not where a file lies, since its content counts among the inputs.
+    """Settings that results depend on: not where a file lies, since its content counts, nor which server answers.
 
     The prompt's own text counts too, so that another packaged template is seen.
     """
-    paths = {key for key, field in leaves(Config) if holds(field, Path)}
+    left_out = {key for key, field in leaves(Config) if holds(field, Path)} | {f"engine.{key}" for key in SERVER_KEYS}
     kept: dict[str, JsonValue] = {
-        table: {name: item for name, item in value.items() if f"{table}.{name}" not in paths}
+        table: {name: item for name, item in value.items() if f"{table}.{name}" not in left_out}
         if isinstance(value, dict)
         else value
         for table, value in settings.items()
