@@ -20,6 +20,7 @@ from candletune.gguf.peft import Adapter, read_adapter
 from candletune.model_shape import read_shape
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
+from candletune.stages.base import STAGE as BASE
 from candletune.stages.export import STAGE as EXPORT
 from candletune.stages.runner import run_stage
 from candletune.stages.verify import ENDED, PARSED, PLAIN
@@ -36,7 +37,7 @@ class Case:
             [
                 f"base.model={base}",
                 f"run.folder={folder}",
-                "export.base_type=F32",
+                "base.serve_type=F32",
                 "verify.prompts=12",
                 "engine.max_tokens=16",
                 # random weights write anything and never stop: what is tested here are the other criteria
@@ -72,6 +73,7 @@ class Case:
         pl.DataFrame({"prompt": prompts, "label": labels}).write_parquet(self.run.natural_eval)
 
     def export(self) -> ExportSummary:
+        run_stage(BASE, self.config, self.run, SilentReporter())
         return run_stage(EXPORT, self.config, self.run, SilentReporter()).summary_as(ExportSummary)
 
     def verify(self) -> tuple[bool, dict[str, bool], dict[str, Any]]:

@@ -162,8 +162,17 @@ def random_tokenizer(rule: str, texts: tuple[str, ...]) -> Any:
     return tokenizer
 
 
-def random_base(name: str, folder: Path, texts: list[str]) -> Path:
-    """The model and its tokenizer, saved to a folder."""
-    random_model(name).save_pretrained(folder)
+def random_base(name: str, folder: Path, texts: list[str], *, stored: Any = None, **changes: Any) -> Path:
+    """The model and its tokenizer, saved to a folder.
+
+    Args:
+        name: of `COMPLETE` or `OTHERS`.
+        folder: where to.
+        texts: what the tokenizer is trained on.
+        stored: a torch type of the weights; none: float32.
+        changes: see `random_model`.
+    """
+    model = random_model(name, **changes)
+    (model if stored is None else model.to(stored)).save_pretrained(folder)
     random_tokenizer(rule_of(name), tuple(texts)).save_pretrained(folder)
     return folder

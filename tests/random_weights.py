@@ -4,9 +4,6 @@ It writes anything, never stops, and knows one word.
 """
 
 RANDOM_WEIGHTS = """
-[export]
-base_type = "F32"
-
 [verify]
 prompts = 10
 min_parsed = 0

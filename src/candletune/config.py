@@ -159,29 +159,29 @@ class Config(Table):
         return self
 
     @property
-    def trains_over_gguf(self) -> bool:
-        """Whether training works on the blocks of the base's GGUF."""
-        return self.base.is_gguf or self.train.quantization == "gguf"
-
-    @property
     def builds_tiny(self) -> bool:
         """Whether the base is the tiny one, which is built on first use."""
-        return self.base.model == "tiny" and not self.trains_over_gguf
+        return self.base.model == "tiny" and (
+            self.base.gguf is None or self.train.quantization not in ("auto", "gguf") or self.export.kind == "merged"
+        )
 
     def _check_base(self) -> None:
         """What a base as GGUF cannot do."""
         if not self.base.model and self.base.gguf is None:
             raise ValueError("base.model: empty; name a model or a folder, or set base.gguf")
-        if self.train.quantization == "gguf" and self.base.gguf is None and not self.base.is_gguf:
-            raise ValueError("train.quantization: gguf trains over base.gguf, which is not set")
         if self.base.is_gguf and self.train.quantization in ("nf4", "fp4"):
             raise ValueError(
                 f"train.quantization: {self.train.quantization} quantizes a base.model in safetensors; over a GGUF "
                 "alone set it to auto or none"
             )
-        if self.trains_over_gguf and self.export.kind == "merged":
+        if self.train.backend == "unsloth" and (self.base.is_gguf or self.train.quantization == "gguf"):
             raise ValueError(
-                "export.kind: merged is written from a base.model in safetensors; over a GGUF set it to adapter"
+                "train.backend: unsloth cannot train over a GGUF; set it to auto, or base.model to a folder and "
+                "train.quantization to nf4"
+            )
+        if self.base.is_gguf and self.export.kind == "merged":
+            raise ValueError(
+                "export.kind: merged is written from a base.model in safetensors; over a GGUF alone set it to adapter"
             )
 
 

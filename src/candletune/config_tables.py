@@ -27,6 +27,15 @@ SMOLLM2 = "smollm2"
 """A pretrained base that a package of the Python index carries as GGUF (see `base/packaged.py`)."""
 
 
+ServeType = (
+    Literal[
+        "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0"
+    ]
+    | Literal["Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "IQ4_NL", "IQ4_XS"]
+)
+"""llama.cpp's model types that can be written without an importance matrix and trained over."""
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -99,7 +108,11 @@ class BaseConfig(Table):
     )
     gguf: Path | None = Field(
         None,
-        description="the base as GGUF; trained over when `base.model` is left out; none: written from `base.model`",
+        description="the base as GGUF, which is trained over and served; none: the base stage writes it from "
+        "`base.model`",
+    )
+    serve_type: ServeType | None = Field(
+        None, description="llama.cpp type of a base GGUF that is written; none: Q4_K_M, F32 for `tiny`"
     )
     revision: str | None = Field(None, description="hub revision")
     chat: Literal["auto", "template", "mistral"] = Field(
@@ -120,6 +133,11 @@ class BaseConfig(Table):
         """Whether the base is a GGUF and nothing else: no folder, no second copy."""
         return self.model in ("", SMOLLM2)
 
+    @property
+    def written_type(self) -> str:
+        """llama.cpp's type of a base GGUF that is written."""
+        return self.serve_type or ("F32" if self.model == "tiny" else "Q4_K_M")
+
 
 class PromptConfig(Table):
     """The prompt template."""
@@ -136,8 +154,8 @@ class TrainConfig(Table):
     dropout: float = Field(0.05, ge=0, lt=1, description="LoRA dropout")
     quantization: Literal["auto", "gguf", "nf4", "fp4", "none"] = Field(
         "auto",
-        description="storage of the frozen base weights; gguf: the blocks of base.gguf, which llama.cpp serves; auto: "
-        "gguf where the base is a GGUF alone, else nf4",
+        description="storage of the frozen base weights; gguf: the blocks that llama.cpp serves; nf4, fp4 and none: of "
+        "the base.model in safetensors; auto: gguf, or nf4 where it cannot be trained over",
     )
     double_quant: bool = Field(True, description="quantize the quantization constants too")
     epochs: float = Field(3.0, gt=0, description="passes over the train split")
@@ -177,11 +195,18 @@ class ExportConfig(Table):
 
     kind: Literal["adapter", "merged"] = Field("adapter", description="LoRA-only GGUF, or merged into the base")
     adapter_type: Literal["F32", "F16", "BF16"] = Field("F32", description="number format of the LoRA GGUF")
-    base_type: Literal["F32", "F16", "BF16"] = Field(
-        "F16", description="number format of a base GGUF written from `base.model`"
-    )
     quantize: str = Field("Q4_K_M", description="llama.cpp type of a merged model")
     fallback: bool = Field(False, description="merge when the adapter's export is refused")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "base_type" in values:
+            raise ValueError(
+                "export.base_type is base.serve_type now (Q4_K_M by default): the base GGUF is written before "
+                "training, which works on it"
+            )
+        return values
 
 
 class VerifyConfig(Table):

@@ -21,7 +21,7 @@ _MAKERS = {
     "dataset": "dataset",
     "adapter": "train",
     "train": "train",
-    "gguf": "export",
+    "gguf": "export",  # but for the base
     "verify": "verify",
     "replay": "replay",
     "evaluation": "evaluate",
@@ -127,6 +127,8 @@ class RunFolder:
         """The stage that writes a path of this run folder; None for a file from elsewhere."""
         if not path.is_relative_to(self.path):
             return None
+        if path == self.base_gguf:
+            return "base"
         return _MAKERS.get(path.relative_to(self.path).parts[0])
 
     def exported(self, merged: bool) -> Path:

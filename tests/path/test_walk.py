@@ -146,7 +146,7 @@ def test_from_init_to_rollback(
     user.run("rollback", "--reason", "end of the walk", cwd=elsewhere)
     assert answer(user, project) == first
     assert user.run("status", "--json", cwd=elsewhere).stdout.startswith("{")
-    for stage in ("dataset", "train", "export", "verify", "replay", "evaluate", "report"):
+    for stage in ("base", "dataset", "train", "export", "verify", "replay", "evaluate", "report"):
         assert "up to date" in user.run(stage, cwd=elsewhere).stderr
 
 

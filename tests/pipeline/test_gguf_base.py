@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from candletune.artifacts import Certificate
+from candletune.base.find import trained_gguf
 from candletune.base.tokenizer import load_tokenizer
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
@@ -67,7 +68,7 @@ def certified(config: Config, *more: str) -> tuple[Config, RunFolder, Certificat
     run, reporter = RunFolder(config.run.folder), SilentReporter()
     with run.lock():
         config = prepare(config, run, reporter)
-        for name in ("dataset", "train", "export", "verify", *more):
+        for name in ("base", "dataset", "train", "export", "verify", *more):
             run_stage(stage(name), config, run, reporter)
     return config, run, Certificate.read(run.certificate)
 
@@ -121,12 +122,13 @@ def test_what_a_gguf_cannot_do_is_refused_at_once(base: Path, tmp_path: Path, wr
         settings(tmp_path, f"base.gguf={base}", wrong)
 
 
-def test_a_base_that_is_named_twice_trains_as_before(base: Path, tmp_path: Path) -> None:
-    both = settings(tmp_path, f"base.gguf={base}", "base.model=tiny")
-    assert not both.trains_over_gguf
-    assert settings(tmp_path, f"base.gguf={base}", "base.model=tiny", "train.quantization=gguf").trains_over_gguf
-    with pytest.raises(UsageError, match=r"gguf trains over base\.gguf, which is not set"):
-        settings(tmp_path, "train.quantization=gguf")
+def test_a_gguf_is_trained_over_whatever_is_named_beside_it(base: Path, tmp_path: Path) -> None:
+    """What is served is what trains, unless the settings ask for another storage."""
+    assert trained_gguf(settings(tmp_path, f"base.gguf={base}", "base.model=tiny")) == base
+    assert trained_gguf(settings(tmp_path, "base.model=tiny")) == RunFolder(tmp_path / "run").base_gguf
+    for other in ("nf4", "none"):
+        plain = settings(tmp_path, f"base.gguf={base}", "base.model=tiny", f"train.quantization={other}")
+        assert trained_gguf(plain) is None
     again = Config.model_validate(settings(tmp_path, f"base.gguf={base}").model_dump(mode="json"))
     assert again.base.model == "", "as another process reads it"
 

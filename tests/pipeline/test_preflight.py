@@ -323,7 +323,7 @@ def test_a_finished_stage_is_not_asked_about(place: Place) -> None:
 
     with run.lock():
         run_stage(STAGE, config, run, SilentReporter())
-    assert pending_stages(config, run) == list(STAGES)[1:]
+    assert pending_stages(config, run) == [name for name in STAGES if name != "dataset"]
     assert pending_stages(config, run, force=True) == list(STAGES)
 
 

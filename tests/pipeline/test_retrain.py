@@ -1,7 +1,7 @@
 """`retrain`: only on new candles, against the active adapter, safe to be started twice, and it promotes nothing."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -159,8 +159,8 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """Stands in for the pipeline and notes what it was asked."""
     asked: list[dict[str, Any]] = []
 
-    def run_pipeline(config: Any, run: Any, reporter: Any, *, after: str = "") -> dict[str, Any]:
-        asked.append({"config": config, "after": after})
+    def run_pipeline(config: Any, run: Any, reporter: Any, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        asked.append({"config": config, "without": without})
         return {}
 
     monkeypatch.setattr(module, "run_pipeline", run_pipeline)
@@ -209,7 +209,7 @@ def test_a_default_test_period_is_left_to_move_by_itself(
     run = trained(tmp_path, market, candles=LATER, test_start="2022-06-01T00:00:00+00:00")
     retrain(settings(tmp_path, "retrain.min_new_candles=300"), run, SilentReporter())
     assert pipeline[0]["config"].dataset.test_start is None
-    assert pipeline[0]["after"] == ""
+    assert pipeline[0]["without"] == ()
 
 
 def test_a_retraining_that_was_cut_off_is_finished(
@@ -219,7 +219,7 @@ def test_a_retraining_that_was_cut_off_is_finished(
     run = trained(tmp_path, market, candles=FIRST + 5, stages=3, test_start="2022-06-13T12:00:00+00:00")
     assert not last_training(run).finished
     retrain(settings(tmp_path, "dataset.test_start=2022-06-01"), run, SilentReporter())
-    assert pipeline[0]["after"] == "dataset"
+    assert pipeline[0]["without"] == ("dataset",)
     assert pipeline[0]["config"].dataset.test_start == datetime(2022, 6, 13, 12, tzinfo=UTC)
 
 
@@ -247,7 +247,7 @@ def test_every_pair_must_have_moved(
 def test_a_dataset_of_an_older_version_counts_from_its_time(tmp_path: Path, market: dict[str, pl.DataFrame]) -> None:
     run = trained(tmp_path, market)
     write_json(run.dataset_manifest, {k: v for k, v in MANIFEST.items() if k not in ("candles_until", "test_start")})
-    assert last_training(run).until == datetime(2026, 1, 1, tzinfo=UTC)
+    assert last_training(run).until == datetime(2026, 1, 1, 1, tzinfo=UTC), "its dataset's, an hour behind the base's"
 
 
 @pytest.mark.parametrize("wrong", ["simulate.enabled=true", "replay.end=2022-07-01"])

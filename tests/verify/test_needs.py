@@ -12,7 +12,7 @@ from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.gguf.model import weights_of, write_model
 from candletune.model_shape import read_shape
-from candletune.stages.needs import NEEDS, export_needs, replay_needs, train_needs, verify_needs
+from candletune.stages.needs import NEEDS, base_needs, export_needs, replay_needs, train_needs, verify_needs
 
 
 def settings(*more: str) -> Config:
@@ -24,27 +24,34 @@ def test_counted_weights_are_the_files(random_base: Path, tmp_path: Path) -> Non
     assert shape.parameters == sum(math.prod(weight.sizes) for weight in weights_of(random_base))
     target = tmp_path / "base.gguf"
     write_model(random_base, target, number_format="F16", name="x", manifest={}, reporter=SilentReporter())
-    estimate = export_needs(settings(f"base.model={random_base}")).disk_gib
+    estimate = base_needs(settings(f"base.model={random_base}", "base.serve_type=F16")).disk_gib
     assert target.stat().st_size / 2**30 <= estimate <= 1.2 * target.stat().st_size / 2**30 + 0.11
 
 
 def test_an_8b_base_is_assumed_until_it_is_here() -> None:
     plain = settings()
     assert "8 billion weights (assumed: not here yet)" in train_needs(plain).why
-    assert train_needs(plain).disk_gib > 14.9, "the download"
-    assert 15 < export_needs(plain).disk_gib < 19
-    assert 15 < replay_needs(plain).ram_gib < 19, "an F16 base in llama.cpp"
-    assert verify_needs(plain).ram_gib == pytest.approx(replay_needs(plain).ram_gib, rel=0.05), "the reference streams"
+    assert 14.9 + 4.5 < base_needs(plain).disk_gib < 14.9 + 6, "the download and the file"
+    assert train_needs(plain).disk_gib < 1
+    assert export_needs(plain).disk_gib < 0.2
+    assert 5 < replay_needs(plain).ram_gib < 8, "a Q4_K_M base in llama.cpp"
+    assert 15 < replay_needs(settings("base.serve_type=F16")).ram_gib < 19, "an F16 one"
+    assert verify_needs(plain).ram_gib < 16, "the reference over the blocks, in float32 on a CPU"
+    streamed = settings("train.quantization=nf4")
+    assert verify_needs(streamed).ram_gib < 12, "the reference streams"
 
 
 def test_a_quantized_base_needs_less_and_a_merged_candidate_more(tmp_path: Path) -> None:
     small = tmp_path / "base.gguf"
     small.write_bytes(bytes(2**20))
-    adapter = replay_needs(settings(f"base.gguf={small}"))
-    merged = replay_needs(settings(f"base.gguf={small}", "export.kind=merged"))
+    plans = "train.quantization=nf4"
+    adapter = replay_needs(settings(f"base.gguf={small}", plans))
+    merged = replay_needs(settings(f"base.gguf={small}", plans, "export.kind=merged"))
     assert adapter.ram_gib < 4
     assert 4 < merged.ram_gib - adapter.ram_gib < 6.5
-    assert export_needs(settings(f"base.gguf={small}")).disk_gib < 0.2
+    assert export_needs(settings(f"base.gguf={small}", plans)).disk_gib < 0.2
+    assert base_needs(settings(f"base.gguf={small}", plans)).disk_gib == 0
+    assert train_needs(settings(f"base.gguf={small}", plans)).disk_gib > 14.9, "NF4 trains on the download"
 
 
 def test_every_stage_that_loads_a_model_has_an_estimate_without_a_card(random_base: Path) -> None:

@@ -20,6 +20,7 @@ from candletune.artifacts.metrics import Metrics, ReviewSummary
 from candletune.artifacts.run_manifest import RunManifest, StageEntry
 from candletune.artifacts.summaries import (
     AttainableScores,
+    BaseSummary,
     BestAdapter,
     DatasetSummary,
     EvalFigures,
@@ -53,6 +54,7 @@ __all__ = [
     "AdapterRecord",
     "Artifact",
     "AttainableScores",
+    "BaseSummary",
     "BestAdapter",
     "CandidateRows",
     "CandleFile",

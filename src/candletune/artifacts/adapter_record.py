@@ -1,7 +1,7 @@
 """What an adapter was made from: `candletune.json` in its folder, and the manifest inside every GGUF of ours."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
@@ -17,7 +17,11 @@ class AdapterRecord(Artifact):
 
     Attributes:
         base: the configured name of the base.
-        base_sha256: hash of its weights.
+        base_sha256: identity of the model: hash of base.model's folder where the base GGUF was written from it; of a
+            given GGUF what that says it was written from, else of its bytes.
+        base_gguf_sha256: hash of the GGUF that is served with it; None in a file of an earlier candletune.
+        storage: how the base's weights lay in training: `gguf`, the blocks of that very file, or `nf4`, `fp4` or `none`
+            of base.model; None in a file of an earlier candletune.
         template_sha256: hash of the prompt template.
         dataset_sha256: hash of the examples.
         train_end: when the last outcome was known, ISO 8601; nothing later was learned.
@@ -43,6 +47,8 @@ class AdapterRecord(Artifact):
     natural_prior: ClassShares
     context_sources: Mapping[str, float] | None = None
     decision_ids: tuple[int, ...]
+    base_gguf_sha256: str | None = None
+    storage: Literal["gguf", "nf4", "fp4", "none"] | None = None
     chat: Mapping[str, str] | None = None
     seed: int | None = None
     train: Mapping[str, JsonValue] = {}
@@ -61,6 +67,8 @@ class ModelManifest(Record):
 
     base: str | None = None
     base_sha256: str | None = None
+    base_gguf_sha256: str | None = None
+    storage: str | None = None
     template_sha256: str | None = None
     dataset_sha256: str | None = None
     train_end: str | None = None

@@ -24,6 +24,28 @@ class StageSummary(Record):
     headline: str = ""
 
 
+class BaseSummary(StageSummary):
+    """The base stage's.
+
+    Attributes:
+        file: the GGUF that is served: relative to the run folder where it was written there.
+        sha256: hash of the file.
+        bytes: its size.
+        type: llama.cpp's name of its type; empty: it does not say.
+        written: whether the stage wrote it; else it was given.
+        seconds: of wall time.
+    """
+
+    STAGE: ClassVar[str] = "base"
+
+    file: str
+    sha256: str
+    bytes: int
+    type: str
+    written: bool
+    seconds: float = 0.0
+
+
 class DatasetSummary(DatasetFacts, StageSummary):
     """The dataset stage's: its manifest, but for the long tables."""
 

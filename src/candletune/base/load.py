@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from candletune.base.memory import Placement
 from candletune.config import TrainConfig
@@ -36,7 +36,10 @@ def compute_type(config: TrainConfig, device: str) -> Any:
     return torch.bfloat16 if device == "cuda" and config.bf16 else torch.float32
 
 
-def storage_of(quantization: str, base: Path) -> str:
+Storage = Literal["gguf", "nf4", "fp4", "none"]
+
+
+def storage_of(quantization: Literal["auto"] | Storage, base: Path) -> Storage:
     """How the frozen weights of a base are kept: `gguf`, `nf4`, `fp4` or `none`.
 
     Args:

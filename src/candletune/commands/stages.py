@@ -1,4 +1,4 @@
-"""`dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
+"""`base`, `dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,6 +62,14 @@ def _preflight_training(config: "Config", run: "RunFolder", reporter: "Reporter"
 _force = click.option("--force", is_flag=True, help="Run even when everything is up to date.")
 
 
+@click.command(epilog="Example: candletune base --set base.serve_type=Q5_K_M")
+@with_config
+@_force
+def base(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
+    """Write gguf/base.gguf from base.model: the one file that trains and serves. Nothing with base.gguf."""
+    run_one("base", config_path, assignments, force)
+
+
 @click.command(epilog="Example: candletune dataset --set dataset.per_class=500")
 @with_config
 @_force
@@ -94,7 +102,7 @@ def train(config_path: Path, assignments: tuple[str, ...], force: bool, no_prefl
 @_force
 @click.option("--fallback", is_flag=True, help="Write a merged model when the adapter's export is refused.")
 def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallback: bool) -> None:
-    """Write gguf/custom-trading-lora.gguf (and the base GGUF when none is configured)."""
+    """Write gguf/custom-trading-lora.gguf, or a merged model."""
     run_one("export", config_path, assignments, force, {"export.fallback": True} if fallback else None)
 
 

@@ -12,11 +12,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.find import served_gguf
+from candletune.base.find import base_gguf
 from candletune.config import Config
 from candletune.decisions import Decision
 from candletune.errors import CandletuneError
 from candletune.runs import RunFolder
+
+__all__ = ["Engine", "EngineKind", "Generation", "Stopped", "base_gguf", "beginning_of", "open_engine"]
 
 
 class Stopped(CandletuneError):
@@ -92,15 +94,6 @@ class EngineKind:
 
     open: Callable[[Config, Path], Engine]
     files: Literal["gguf", "folder"]
-
-
-def base_gguf(config: Config, run: RunFolder) -> Path:
-    """The base model's GGUF: `base.gguf`, a packaged one, or the one the `export` stage wrote.
-
-    Raises:
-        InputError: a packaged base is not installed.
-    """
-    return served_gguf(config) or run.base_gguf
 
 
 def beginning_of(config: Config) -> str:

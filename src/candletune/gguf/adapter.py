@@ -9,6 +9,7 @@ import numpy as np
 
 from candletune.files import atomic_path
 from candletune.gguf.header import MANIFEST_KEY
+from candletune.gguf.metadata import PLAIN_TYPES
 from candletune.gguf.names import gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, AdapterRefused
 from candletune.model_shape import ModelShape
@@ -39,7 +40,7 @@ def write_adapter(
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, adapter.gguf_alpha)
         writer.add_name(name)
-        writer.add_file_type(FILE_TYPES[number_format])
+        writer.add_file_type(PLAIN_TYPES[number_format])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest), sort_keys=True))
         for pair in adapter.pairs:
@@ -53,7 +54,3 @@ def write_adapter(
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-
-
-FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
-"""`general.file_type` by number format (llama.cpp's LLAMA_FTYPE numbers)."""

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.files import atomic_path, read_json
-from candletune.gguf.adapter import FILE_TYPES
 from candletune.gguf.header import MANIFEST_KEY
+from candletune.gguf.metadata import PLAIN_TYPES, add_info, add_shape
 from candletune.gguf.names import LINEAR_LAYERS, OTHER_LINEAR_LAYERS, expected_sizes, gguf_name, in_gguf_layout
 from candletune.gguf.peft import Adapter, Pair
+from candletune.gguf.quantize import file_type, quantized, tensor_types
 from candletune.gguf.rope import ROPE_FACTORS, rope_factors, rope_refusal
 from candletune.gguf.vocabulary import add_vocabulary, check_vocabulary
 from candletune.model_shape import ModelShape, read_shape
@@ -142,7 +142,8 @@ def write_model(
     Args:
         base: Hugging Face folder.
         target: GGUF file, written atomically.
-        number_format: F32, F16 or BF16 of matrices (vectors stay F32, as llama.cpp wants).
+        number_format: llama.cpp's type of the model: F32, F16, BF16, or a quantization such as Q4_K_M, whose tensors
+            get the types and the bits that its own quantizer gives them (vectors stay F32).
         name: `general.name`.
         manifest: written as JSON under `candletune.manifest`.
         reporter: progress.
@@ -159,41 +160,32 @@ def write_model(
     pairs = {f"{pair.module}.weight": pair for pair in adapter.pairs} if adapter else {}
     if lost := sorted(set(pairs) - {weight.name for weight in weights}):
         raise InputError(f"{base}: has no {lost[0]}, which the adapter changes; it was trained on another base model")
-    kinds = [_kind(weight, number_format) for weight in weights]
+    names = [_mapped(weight, shape) for weight in weights]
+    kinds = tensor_types(shape, [(n, weight.sizes) for n, weight in zip(names, weights, strict=True)], number_format)
     factors = rope_factors(shape)
     with atomic_path(target) as temporary:
         writer = gguf.GGUFWriter(temporary, shape.architecture.gguf)
-        _add_shape(writer, shape, name, number_format)
+        add_shape(writer, shape, name, file_type(number_format))
         add_vocabulary(writer, base, shape)
         writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest), sort_keys=True))
         if factors is not None:
-            _add_info(writer, ROPE_FACTORS, tuple(factors.shape), gguf.GGMLQuantizationType.F32)
-        for weight, kind in zip(weights, kinds, strict=True):
-            _add_info(writer, _mapped(weight, shape), weight.sizes, kind)
+            add_info(writer, ROPE_FACTORS, tuple(factors.shape), gguf.GGMLQuantizationType.F32)
+        for mapped, weight in zip(names, weights, strict=True):
+            add_info(writer, mapped, weight.sizes, kinds[mapped])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         if factors is not None:
             writer.write_tensor_data(factors.numpy())
         with reporter.task(f"write {target.name}", len(weights)) as task:
-            for kind, (weight, tensor) in zip(kinds, _stream(weights), strict=True):
+            for mapped, (weight, tensor) in zip(names, _stream(weights), strict=True):
                 if adapter and weight.name in pairs:
                     tensor = _merge(tensor, pairs[weight.name], adapter)
-                data = _numbers(tensor, kind)
+                data = _stored(tensor, kinds[mapped])
                 del tensor  # the largest are gigabytes; one copy at a time
                 writer.write_tensor_data(in_gguf_layout(weight.name, data, shape))
                 task.advance()
         writer.close()
-
-
-def _add_info(writer: Any, name: str, sizes: tuple[int, ...], kind: Any) -> None:
-    """Announce a tensor: its name, sizes and number format."""
-    import gguf
-
-    stored = gguf.quant_shape_to_byte_shape(sizes, kind) if kind.name == "BF16" else sizes
-    nbytes = int(np.prod(sizes)) * (4 if kind.name == "F32" else 2)
-    dtype = {"F32": np.float32, "F16": np.float16}.get(kind.name, np.uint8)
-    writer.add_tensor_info(name, stored, np.dtype(dtype), nbytes, raw_dtype=kind)
 
 
 def _merge(tensor: "Tensor", pair: Pair, adapter: Adapter) -> "Tensor":
@@ -202,10 +194,12 @@ def _merge(tensor: "Tensor", pair: Pair, adapter: Adapter) -> "Tensor":
     return tensor.float() + adapter.scale * torch.from_numpy(pair.b @ pair.a)
 
 
-def _numbers(tensor: "Tensor", kind: Any) -> NDArray[Any]:
-    """The tensor in a number format, rounded to nearest even; bfloat16 as bytes, since NumPy has no such type."""
+def _stored(tensor: "Tensor", kind: Any) -> NDArray[Any]:
+    """The tensor in a type: blocks, or numbers rounded to nearest even; bfloat16 as bytes, which NumPy lacks."""
     import torch
 
+    if kind.name not in PLAIN_TYPES:
+        return quantized(tensor, kind)
     wanted = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind.name]
     converted = tensor.to(wanted)
     numbers: NDArray[Any] = (converted.view(torch.uint8) if kind.name == "BF16" else converted).numpy()
@@ -225,33 +219,6 @@ def _mapped(weight: Weight, shape: ModelShape) -> str:
     if mapped is None:
         raise InputError(f"{weight.file}: tensor {weight.name} is not one of a {shape.architecture.model_type} model")
     return mapped
-
-
-def _kind(weight: Weight, number_format: str) -> Any:
-    import gguf
-
-    return gguf.GGMLQuantizationType[number_format if len(weight.sizes) > 1 else "F32"]
-
-
-def _add_shape(writer: Any, shape: ModelShape, name: str, number_format: str) -> None:
-    import gguf
-
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(name)
-    writer.add_block_count(shape.layers)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_feed_forward_length(shape.feed_forward)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_freq_base(shape.rope_base)
-    writer.add_layer_norm_rms_eps(shape.rms_epsilon)
-    writer.add_key_length(shape.head_size)
-    writer.add_value_length(shape.head_size)
-    writer.add_file_type(FILE_TYPES[number_format])
-    writer.add_vocab_size(shape.vocabulary)
-    writer.add_rope_dimension_count(shape.head_size)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
 def _order(weight: Weight) -> tuple[int, str]:

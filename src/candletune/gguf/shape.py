@@ -63,6 +63,26 @@ def header_shape(header: Header) -> ModelShape:
     )
 
 
+def untrainable(header: Header) -> str | None:
+    """Why a base's blocks cannot be trained over, in words; None when they can."""
+    from candletune.gguf.dequantize import BLOCK_TYPES
+    from gguf import GGMLQuantizationType
+
+    try:
+        _architecture(header)
+    except InputError as refused:
+        return str(refused)
+    for entry in header.tensors:
+        kind = GGMLQuantizationType(entry.kind)
+        if kind not in BLOCK_TYPES:
+            known = ", ".join(known.name for known in BLOCK_TYPES)
+            return (
+                f"{header.path}: {entry.name} is of type {kind.name}, which cannot be trained over; use a base in one "
+                f"of {known}"
+            )
+    return None
+
+
 def _architecture(header: Header) -> Architecture:
     """The architecture; Mistral's GGUFs say `llama`, and are computed as such."""
     known = {entry.gguf: entry for entry in ARCHITECTURES if entry.complete}  # llama behind mistral, so it stays

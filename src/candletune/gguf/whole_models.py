@@ -7,14 +7,14 @@ from typing import Any
 from candletune.artifacts import ModelManifest
 from candletune.config import ExportConfig
 from candletune.console import Reporter
-from candletune.files import move, remove, remove_folder
+from candletune.errors import InputError
+from candletune.files import remove_folder
 from candletune.gguf.catalogue import put_in_place
-from candletune.gguf.model import write_model
+from candletune.gguf.header import read_header
+from candletune.gguf.model import check_architecture, write_model
 from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
-from candletune.gguf.quantize import quantize
+from candletune.gguf.quantize import type_name
 from candletune.model_shape import read_shape
-
-PLAIN_FORMATS = ("F32", "F16", "BF16")
 
 
 def write_base(base: Path, target: Path, number_format: str, facts: ModelManifest, reporter: Reporter) -> None:
@@ -23,17 +23,30 @@ def write_base(base: Path, target: Path, number_format: str, facts: ModelManifes
     Args:
         base: Hugging Face folder.
         target: GGUF file.
-        number_format: F32, F16 or BF16.
+        number_format: llama.cpp's type of it (`base.serve_type`): F32, F16, BF16, or a quantization.
         facts: what it says of itself: `base` (the configured name), `base_sha256` and `chat`.
         reporter: progress.
 
     Raises:
-        InputError: it cannot be written as GGUF.
+        InputError: it cannot be written as GGUF; said before anything is written.
     """
+    check_architecture(base)
     staged = target.with_name(f".{target.name}.staged")
     name, manifest = Path(facts.base or "base").name, facts.written()
     write_model(base, staged, number_format=number_format, name=name, manifest=manifest, reporter=reporter)
     put_in_place(staged, target)
+
+
+def type_of(path: Path) -> str:
+    """llama.cpp's name of a whole model's type, such as `Q4_K_M`; empty where the file does not say.
+
+    Raises:
+        InputError: it is no GGUF, or an adapter.
+    """
+    header = read_header(path)
+    if header.is_adapter:
+        raise InputError(f"{path}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF")
+    return type_name(header.fields.get("general.file_type"))
 
 
 def write_merged(
@@ -57,26 +70,18 @@ def write_merged(
         plain_lora: Adapter | None = read_adapter(adapter, read_shape(base))
     except AdapterRefused:
         plain_lora = None
-    plain = target.with_name(f".{target.name}.f16")
-    wanted = config.quantize.upper()
-    number_format = wanted if wanted in PLAIN_FORMATS else "F16"
     checkpoint = target.with_name(f".{target.name}.checkpoint")
     try:
         if plain_lora is None:
             merge_with_peft(base, adapter, checkpoint)
         write_model(
             checkpoint if plain_lora is None else base,
-            plain,
-            number_format=number_format,
+            target,
+            number_format=config.quantize.upper(),
             name="custom-trading-merged",
             manifest=manifest,
             reporter=reporter,
             adapter=plain_lora,
         )
-        if wanted == number_format:
-            move(plain, target)
-        else:
-            quantize(plain, target, wanted)
     finally:
-        remove(plain)
         remove_folder(checkpoint)

@@ -51,12 +51,12 @@ class PreflightFailed(CandletuneError):
 
 
 def pending_stages(config: Config, run: RunFolder, *, force: bool = False) -> list[str]:
-    """The stages that `run` would execute: from the first one that is not up to date on."""
-    names = list(STAGES)
-    for place, name in enumerate(names):
-        if force or not is_current(stage(name), config, run):
-            return names[place:]
-    return []
+    """The stages that `run` would execute: from the first one that is not up to date on; a dataset needs no base."""
+    pending: list[str] = []
+    for name in STAGES:
+        if force or (pending and name != "dataset") or not is_current(stage(name), config, run):
+            pending.append(name)
+    return pending
 
 
 def preflight(config: Config, run: RunFolder, reporter: Reporter, stages: Sequence[str]) -> None:

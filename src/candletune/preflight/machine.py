@@ -23,7 +23,7 @@ CPU_WEIGHTS = 200e6
 """Weights up to which a training on a CPU ends within a day or so."""
 
 
-@check("versions", "dataset", "train", "export", "verify", "replay", "evaluate", "report")
+@check("versions", "base", "dataset", "train", "export", "verify", "replay", "evaluate", "report")
 def versions(_: Config) -> Iterator[Finding]:
     """What is installed, against what the package itself declares."""
     yield Finding("ok", "python", ".".join(map(str, sys.version_info[:3])))
@@ -105,7 +105,7 @@ def backend(config: Config) -> Iterator[Finding]:
         yield Finding("problem", "backend", text, exit_code=2)
 
 
-@check("llama.cpp", "export", "verify", "replay")
+@check("llama.cpp", "base", "export", "verify", "replay")
 def llama_cpp(config: Config) -> Iterator[Finding]:
     """Whether llama.cpp loads, and whether it was built for the card."""
     if not _installed("llama-cpp-python"):
@@ -129,7 +129,7 @@ def llama_cpp(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "llama.cpp", f"{have}, on the CPU")
 
 
-@check("memory", "train", "export", "verify", "replay")
+@check("memory", "base", "train", "export", "verify", "replay")
 def memory(config: Config) -> Iterator[Finding]:
     """Every stage's peak against what is free now."""
     memory_free, card_free = psutil.virtual_memory().available / GIB, _card_budget(config)
@@ -156,7 +156,7 @@ def _card_budget(config: Config) -> float:
     return min(free, config.train.vram_gib or free)
 
 
-@check("disk", "dataset", "train", "export")
+@check("disk", "base", "dataset", "train", "export")
 def disk(config: Config) -> Iterator[Finding]:
     """New files of every stage against what is free where the run folder lies."""
     folder = _existing(config.run.folder)
@@ -170,7 +170,7 @@ def disk(config: Config) -> Iterator[Finding]:
     yield Finding("problem" if free < wanted else "ok", "disk", text)
 
 
-@check("folders", "dataset", "train", "export")
+@check("folders", "base", "dataset", "train", "export")
 def folders(config: Config) -> Iterator[Finding]:
     """Where files will be written; tried, since permissions lie."""
     wanted = {"run.folder": config.run.folder, "live.state": config.live.state.parent}

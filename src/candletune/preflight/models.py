@@ -10,7 +10,7 @@ from candletune.preflight.findings import Finding, check
 from candletune.stages.needs import known_base
 
 
-@check("base", "train", "export")
+@check("base", "base", "train", "export")
 def base(config: Config) -> Iterator[Finding]:
     """The base: on this machine and supported, or to be had from the hub."""
     name = config.base.model
@@ -63,6 +63,6 @@ def adapted_layers(config: Config) -> Iterator[Finding]:
 @check("quantization", "export")
 def quantization(config: Config) -> Iterator[Finding]:
     """The merged model's type, where one may be written."""
-    if config.export.kind == "merged" or (config.export.fallback and not config.trains_over_gguf):
+    if config.export.kind == "merged" or (config.export.fallback and not config.base.is_gguf):
         file_type(config.export.quantize)
         yield Finding("ok", "export", f"merged, {config.export.quantize}")

@@ -9,10 +9,10 @@ from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
-from candletune.stages.needs import KnownBase, known_base
+from candletune.stages.needs import KnownBase, known_source
 
 
-@check("base.gguf", "export", "verify", "replay")
+@check("base.gguf", "base", "train", "export", "verify", "replay")
 def base_gguf(config: Config) -> Iterator[Finding]:
     """The GGUF that will serve: a whole model, of the sizes that are trained."""
     path = served_gguf(config)
@@ -23,8 +23,8 @@ def base_gguf(config: Config) -> Iterator[Finding]:
         text = f"{path}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF"
         yield Finding("problem", "base.gguf", text)
         return
-    known = known_base(config)
-    unlike = _unlike(header, known) if known.path is not None and not config.trains_over_gguf else ""
+    known = None if config.base.is_gguf else known_source(config)
+    unlike = "" if known is None or known.path is None else _unlike(header, known)
     if unlike:
         text = f"{path}: {unlike}; base.gguf and base.model must be one model"
         yield Finding("problem", "base.gguf", text)
@@ -49,9 +49,12 @@ def _unlike(header: Header, base: KnownBase) -> str:
 
 @check("tokens of base.gguf", "train", "verify")
 def served_tokens(config: Config) -> Iterator[Finding]:
-    """Where a folder trains and a GGUF serves, both must ask in one chat and read a prompt into the same ids."""
-    trained, served = known_base(config).path, served_gguf(config)
-    if config.builds_tiny or config.trains_over_gguf or trained is None or served is None:
+    """Where a folder and a GGUF are named, both must ask in one chat and read a prompt into the same ids."""
+    served = served_gguf(config)
+    if config.base.is_gguf or config.base.model == "tiny" or served is None:
+        return
+    folder = known_source(config).path
+    if folder is None or not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         return
     header = read_header(served)
     if header.is_adapter or "tokenizer.ggml.tokens" not in header.fields:
@@ -59,7 +62,7 @@ def served_tokens(config: Config) -> Iterator[Finding]:
     from candletune.base.gguf_chat import TEMPLATE_KEY, recorded_chat
     from candletune.base.tokenizer import load_tokenizer
 
-    ours, theirs = load_tokenizer(trained), load_tokenizer(served)
+    ours, theirs = load_tokenizer(folder), load_tokenizer(served)
     chat, other = ours.chat(config.base.chat), theirs.chat(config.base.chat)
     says_chat = TEMPLATE_KEY in header.fields or recorded_chat(header) is not None
     if says_chat and chat.texts != other.texts:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from candletune.stages.runner import Stage
 
 STAGES: Final = {
+    "base": "Write the one GGUF of the base that trains and serves.",
     "dataset": "Candles to balanced, labelled training examples.",
     "train": "Train the QLoRA adapter.",
     "export": "Write the adapter (or a merged model) as GGUF.",

@@ -8,6 +8,7 @@ from candletune.base.memory import memory_explained, release
 
 OTHERWISE: Final = "close other programs"
 REMEDIES: Final = {
+    "base": "close other programs (three copies of the largest tensor must fit), or set base.gguf to a finished file",
     "dataset": "close other programs, or name fewer data.pairs",
     "train": "close other programs, set train.batch_size=1, a lower train.max_sequence_length or a smaller base model",
     "export": "close other programs; a plain LoRA needs the least, merging DoRA and the like the whole base",

@@ -5,7 +5,7 @@ them. A stage that can spread over card, memory and disk says the least it works
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from candletune.base.find import served_gguf, trained_gguf
@@ -23,7 +23,18 @@ CUDA_GIB = 0.5
 TOKENS, MARGIN = 330, 1.1
 """Tokens of a typical example under Ministral's tokenizer; estimates are multiplied by the margin."""
 FOUR_BIT_BYTES = 0.516
-FORMAT_BITS = {"F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.7, "Q4_K_M": 4.9}
+FORMAT_BITS = {
+    "F32": 32.0,
+    "F16": 16.0,
+    "BF16": 16.0,
+    "Q8_0": 8.5,
+    "Q6_K": 6.6,
+    "Q5_K_M": 5.7,
+    "Q4_K_M": 4.9,
+    "Q4_K_S": 4.6,
+    "Q3_K_M": 3.9,
+    "Q2_K": 3.2,
+}
 """Bits a weight of common llama.cpp types; others count as Q8_0."""
 SLOTS = 2
 """Sequences whose keys and values llama.cpp's engine keeps."""
@@ -69,7 +80,8 @@ class KnownBase:
 
     Attributes:
         shape: its sizes.
-        path: its folder or GGUF; None when it is not on this machine.
+        path: its GGUF, or the folder that trains or that the GGUF will be written from; None when it is not on this
+            machine.
         packed_gib: of the blocks that training works on, where it works on a GGUF's.
     """
 
@@ -89,14 +101,27 @@ def known_base(config: Config) -> KnownBase:
     Raises:
         InputError: its architecture cannot be exported, or there is no such GGUF.
     """
-    name = config.base.model
     gguf = trained_gguf(config)
-    if gguf is not None:
+    if gguf is None:
+        return known_source(config)
+    if gguf.is_file() or served_gguf(config) is not None:
         shape = header_shape(read_header(gguf))
         item = 2 if _on_card(config) and config.train.bf16 else 4
         expanded = shape.parameters * item / GIB
         packed = gguf.stat().st_size / GIB if config.train.quantization != "none" else expanded
         return KnownBase(shape, gguf, packed)
+    source = known_source(config)
+    return replace(source, packed_gib=_written_gib(config, source.shape))
+
+
+def _written_gib(config: Config, shape: ModelShape) -> float:
+    """Of the base GGUF that the base stage writes."""
+    return shape.parameters * _bits(config.base.written_type) / 8 / GIB
+
+
+def known_source(config: Config) -> KnownBase:
+    """What `base.model` names, in safetensors."""
+    name = config.base.model
     if name == "tiny":
         from candletune.base.tiny import TINY_SHAPE
 
@@ -116,6 +141,21 @@ def known_base(config: Config) -> KnownBase:
     return KnownBase(MINISTRAL_8B, None)
 
 
+def base_needs(config: Config) -> Needs:
+    """The `base` stage: tensor by tensor, so memory stays near the largest one; disk holds file and download."""
+    if served_gguf(config) is not None:
+        return Needs("base", 0.0, PROCESS_GIB, 0.0, "the base GGUF is given; nothing is written")
+    source = known_source(config)
+    size = _written_gib(config, source.shape)
+    parts = [f"base GGUF {size:.1f} GiB as {config.base.written_type}"]
+    if source.path is None:
+        parts.append(f"the download of base.model {2 * source.shape.parameters / GIB:.1f} GiB")
+    disk = MARGIN * size + (0.0 if source.path else 2 * source.shape.parameters / GIB)
+    largest = source.shape.vocabulary * source.shape.hidden * 4 * 3 / GIB
+    why = f"{source.text}; {', '.join(parts)}; three copies of the largest tensor in memory"
+    return Needs("base", 0.0, PROCESS_GIB + largest, disk, why)
+
+
 def train_needs(config: Config) -> Needs:
     """The `train` stage: the smallest way of working of the memory plan on a card, the reference path elsewhere."""
     base = known_base(config)
@@ -126,8 +166,10 @@ def train_needs(config: Config) -> Needs:
     model = shape.layers * shape.layer_parameters * weight + shape.table_parameters * item
     if base.packed_gib is not None:  # one layer's expanded matrices and the head's beside the blocks
         model = base.packed_gib * GIB + (shape.layer_parameters + shape.vocabulary * shape.hidden) * item
-    disk = 3 * trained * 16 / GIB + (0.0 if base.path else 2 * shape.parameters / GIB)
-    adapters = f"checkpoints {3 * trained * 16 / GIB:.2f} GiB" + ("" if base.path else ", the download of the base")
+    # The base stage has downloaded what it wrote the GGUF from.
+    downloads = base.path is None and served_gguf(config) is not None
+    disk = 3 * trained * 16 / GIB + (2 * shape.parameters / GIB if downloads else 0.0)
+    adapters = f"checkpoints {3 * trained * 16 / GIB:.2f} GiB" + (", the download of base.model" if downloads else "")
     if _on_card(config):
         card = _card_plan(config, base) or MARGIN * (model + 16 * trained + _activations(config, shape, 8, item)) / GIB
         why = f"{base.text}, base {model / GIB:.1f} GiB on the card, the rest the smallest micro-batch; {adapters}"
@@ -141,14 +183,9 @@ def train_needs(config: Config) -> Needs:
 def export_needs(config: Config) -> Needs:
     """The `export` stage: tensor by tensor, so memory stays near the largest one; disk holds what is written."""
     base, written, parts = known_base(config), 0.0, []
-    if served_gguf(config) is None:
-        size = base.shape.parameters * FORMAT_BITS[config.export.base_type] / 8 / GIB
-        written += size
-        parts.append(f"base GGUF {size:.1f} GiB as {config.export.base_type}")
-    if config.export.kind == "merged" or (config.export.fallback and not config.trains_over_gguf):
-        size = base.shape.parameters * (_bits(config.export.quantize) + 16) / 8 / GIB
-        written += size
-        parts.append(f"merged model {size:.1f} GiB with its 16-bit copy on the way")
+    if config.export.kind == "merged" or (config.export.fallback and not config.base.is_gguf):
+        written = base.shape.parameters * _bits(config.export.quantize) / 8 / GIB
+        parts.append(f"merged model {written:.1f} GiB as {config.export.quantize}")
     largest = base.shape.vocabulary * base.shape.hidden * 4 * 3 / GIB
     why = f"{base.text}; {', '.join(parts) or 'the adapter alone'}; three copies of the largest tensor in memory"
     return Needs("export", 0.0, PROCESS_GIB + largest, MARGIN * written + 0.1, why)
@@ -180,6 +217,7 @@ def replay_needs(config: Config) -> Needs:
 
 
 NEEDS: dict[str, Callable[[Config], Needs]] = {
+    "base": base_needs,
     "train": train_needs,
     "export": export_needs,
     "verify": verify_needs,
@@ -238,7 +276,7 @@ def _llama_cpp(config: Config, base: KnownBase, *, with_merged: bool) -> tuple[f
     if given is not None and given.is_file():
         weights = given.stat().st_size / GIB
     else:
-        weights = shape.parameters * FORMAT_BITS[config.export.base_type] / 8 / GIB
+        weights = _written_gib(config, shape)
     cells = (config.engine.context + 32) * SLOTS
     context = cells * shape.layers * shape.kv_heads * shape.head_size * 2 * 2 / GIB + 0.3
     count = 1

@@ -1,5 +1,7 @@
 """The pipeline: stages in order, each skipped when it is up to date."""
 
+from collections.abc import Sequence
+
 from candletune.artifacts import VerifySummary
 from candletune.config import Config
 from candletune.console import Reporter
@@ -26,7 +28,7 @@ def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
 
 
 def run_pipeline(
-    config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False, after: str = ""
+    config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False, without: Sequence[str] = ()
 ) -> dict[str, StageOutcome]:
     """Run every stage in order; the caller holds the run folder's lock.
 
@@ -37,13 +39,14 @@ def run_pipeline(
         run: where the stages work.
         reporter: where they report to.
         force: run them up to date or not.
-        after: leave the stages up to this one as they are.
+        without: stages that are left as they are.
     """
     config = prepare(config, run, reporter)
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": None})})
     outcomes: dict[str, StageOutcome] = {}
-    names = list(STAGES)
-    for name in names[names.index(after) + 1 :] if after else names:
+    for name in STAGES:
+        if name in without:
+            continue
         outcome = run_stage(stage(name), config, run, reporter, force=force)
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome

@@ -49,13 +49,14 @@ def last_training(run: RunFolder) -> LastTraining:
     if "train" not in entries or "dataset" not in entries:
         raise InputError(f"{run.path}: nothing was trained here yet; run `candletune run` first")
     at = datetime.fromisoformat(entries["dataset"].finished)
-    done = [datetime.fromisoformat(entries[name].finished) for name in STAGES if name in entries]
+    behind = list(STAGES)[list(STAGES).index("dataset") :]
+    done = [datetime.fromisoformat(entries[name].finished) for name in behind if name in entries]
     manifest = DatasetManifest.read(run.dataset_manifest)
     return LastTraining(
         # Datasets of older versions do not say it: then the candles that had closed by then.
         until=manifest.candles_until or at,
         test_start=manifest.test_start,
-        finished=len(done) == len(STAGES) and min(done) >= at,
+        finished=len(done) == len(behind) and min(done) >= at,
         at=at,
     )
 
@@ -121,7 +122,7 @@ def retrain(
     reporter.say(f"finishing the retraining that began {_when(last.at)}")
     as_begun = _at(config, last.test_start)
     before(as_begun, [name for name in STAGES if name != "dataset"])
-    return run_pipeline(as_begun, run, reporter, after="dataset")
+    return run_pipeline(as_begun, run, reporter, without=("dataset",))
 
 
 def keep_history(run: RunFolder, last: LastTraining, reporter: Reporter) -> Path:

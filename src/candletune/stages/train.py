@@ -52,10 +52,15 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
 
 def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data: "TrainingData") -> None:
     """The PEFT folder and, in its manifest, everything the adapter was made from."""
+    from candletune.base.find import served_sha256
+    from candletune.base.load import storage_of
+
     dataset = DatasetManifest.read(run.dataset_manifest)
     record = AdapterRecord(
         base=base.name,
         base_sha256=base.sha256,
+        base_gguf_sha256=served_sha256(config, run),
+        storage="gguf" if base.gguf_sha256 else storage_of(config.train.quantization, base.path),
         template_sha256=dataset.template_sha256,
         dataset_sha256=data.dataset_sha256,
         train_end=dataset.train_end.isoformat(),
@@ -84,9 +89,9 @@ def _settle_config(path: Path, base: str) -> None:
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    from candletune.base.find import base_files
+    from candletune.base.find import base_files, base_gguf
 
-    return {"dataset": run.dataset} | base_files(config)
+    return {"dataset": run.dataset, "base.gguf": base_gguf(config, run)} | base_files(config)
 
 
 STAGE = Stage(

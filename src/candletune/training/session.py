@@ -47,7 +47,8 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
     Raises:
         InputError: the loss is not finite, or memory does not hold one example.
     """
-    fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, job.base.sha256, config.seed, job.data.chat)
+    trained_over = job.base.gguf_sha256 or job.base.sha256
+    fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, trained_over, config.seed, job.data.chat)
     resume = prepare_checkpoints(run.checkpoints, fingerprint)
     if resume is not None:
         reporter.say(f"resuming from {resume.name}")
