@@ -87,6 +87,12 @@ def architecture_of(config: dict[str, Any]) -> Architecture | None:
     return None
 
 
+def architecture_of_gguf(name: object) -> Architecture | None:
+    """The architecture that a GGUF names, where it is known in full; Mistral's say `llama`, and are computed so."""
+    known = {entry.gguf: entry for entry in ARCHITECTURES if entry.complete}  # llama behind mistral, so it stays
+    return known.get(name) if isinstance(name, str) else None
+
+
 def complete_types() -> str:
     """Model types of the first group, for people."""
     names = sorted(known.model_type for known in ARCHITECTURES if known.complete)

@@ -257,7 +257,7 @@ class EngineConfig(Table):
     context: Positive = Field(2048, description="context length in tokens")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: all physical cores")
     gpu_layers: int = Field(
-        -1, ge=-1, le=2**31 - 1, description="layers on the GPU when llama.cpp was built for one; -1: all"
+        -1, ge=-1, le=2**31 - 1, description="layers on the GPU when llama.cpp was built for one; -1: as many as fit"
     )
     max_tokens: Positive = Field(96, description="longest answer")
     temperature: float = Field(0.0, ge=0, description="0: greedy")

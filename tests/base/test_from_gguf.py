@@ -1,5 +1,6 @@
 """A base read from its GGUF is the model that the file says, block for block, and trains as one."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import gguf
-from candletune.base.from_gguf import config_of, load_packed
+from candletune.base.from_gguf import Staging, config_of, load_packed
 from candletune.base.packed import PackedEmbedding, PackedLinear
 from candletune.console import SilentReporter
 from candletune.errors import InputError
@@ -113,6 +114,28 @@ def test_gradients_are_those_over_the_expanded_weights(plain: Path, random_base:
         grads.append(found)
     for name, grad in grads[0].items():
         assert torch.allclose(grad, grads[1][name], rtol=1e-5, atol=1e-7), name
+
+
+def test_bytes_travel_in_parts_and_arrive_whole() -> None:
+    source = torch.randint(0, 256, (37, 210), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    staging = Staging(size=1000)
+    for _ in range(3):  # the two buffers take turns across tensors
+        assert torch.equal(staging.to_device(source, "cpu"), source)
+    assert torch.equal(staging.to_device(source[:1], "cpu"), source[:1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="addresses of mapped files, as Linux tells them")
+def test_on_a_cpu_the_file_itself_is_read(plain: Path) -> None:
+    """No copy of the packed weights in memory: they lie where the file is mapped, which the system may drop."""
+    import psutil
+
+    process = psutil.Process()
+    model = load_packed(plain, "cpu", torch.float32)
+    mapped = [part for part in process.memory_maps(grouped=False) if part.path == str(plain)]
+    assert mapped, "the file is mapped as long as the model lives"
+    start, _, end = mapped[0].addr.partition("-")
+    place = model.get_input_embeddings().weight.data_ptr()
+    assert int(start, 16) <= place < int(end, 16)
 
 
 def test_weights_stay_packed(plain: Path) -> None:

@@ -1,8 +1,7 @@
 """A GGUF as a Transformers model: configuration from its metadata, weights left in their blocks.
 
-Only architectures that are known in full are built. Names come from gguf's own `TensorNameMap`. llama.cpp keeps the
-query and key rows of its `llama` architecture interleaved for its rotary embedding; they are put back in order, which
-moves whole rows of blocks and changes no bit.
+Only architectures that are known in full (`candletune.architectures`) are built. Names and the order of rows come from
+`candletune.gguf.names`; putting rows in Transformers' order moves whole rows of blocks and changes no bit.
 """
 
 import math
@@ -19,7 +18,7 @@ from candletune.base.packed import PackedEmbedding, PackedLinear
 from candletune.errors import InputError
 from candletune.gguf.dequantize import BLOCK_TYPES, dequantize
 from candletune.gguf.header import Header, TensorEntry, read_header
-from candletune.gguf.names import LINEAR_LAYERS, expected_sizes, gguf_name
+from candletune.gguf.names import LINEAR_LAYERS, expected_sizes, gguf_name, in_transformers_order, module_of
 from candletune.gguf.shape import header_shape
 from candletune.model_shape import ModelShape
 from gguf import GGMLQuantizationType
@@ -73,9 +72,8 @@ def check_packed(path: Path, adapted: Sequence[str]) -> ModelShape:
     source = _Tensors(header, shape, "cpu")
     for layer in range(shape.layers):
         for name in LINEAR_LAYERS:
-            part = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
             rows, columns = expected_sizes(name, shape)
-            source.checked(f"model.layers.{layer}.{part}.{name}", (columns, rows))
+            source.checked(module_of(layer, name), (columns, rows))
     for name in ("model.embed_tokens", *(() if shape.tied else ("lm_head",))):
         source.checked(name, (shape.hidden, shape.vocabulary))
     return shape
@@ -159,6 +157,34 @@ def _rotate(model: Any, source: "_Tensors", config: Any, device: str) -> None:
     model.model.rotary_emb = rotary
 
 
+class Staging:
+    """Two pinned buffers through which bytes reach a card: while one travels, the other is filled from the file."""
+
+    def __init__(self, size: int = 2**26) -> None:
+        self._buffers = [torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available()) for _ in range(2)]
+        self._sent: list[Any] = [None, None]
+        self._next = 0
+
+    def to_device(self, source: Tensor, device: str) -> Tensor:
+        """A copy of bytes (rows, bytes a row) on a card.
+
+        Work that the card was given before stays in order; the copy is complete for whatever is launched after it.
+        """
+        target = torch.empty(source.shape, dtype=torch.uint8, device=device)
+        for part, place in zip(
+            source.view(-1).split(len(self._buffers[0])), target.view(-1).split(len(self._buffers[0])), strict=True
+        ):
+            turn, self._next = self._next, 1 - self._next
+            if self._sent[turn] is not None:
+                self._sent[turn].synchronize()
+            buffer = self._buffers[turn][: len(part)]
+            buffer.copy_(part)
+            place.copy_(buffer, non_blocking=True)
+            if torch.cuda.is_available():
+                self._sent[turn] = torch.cuda.current_stream().record_event()
+        return target
+
+
 @dataclass
 class _Tensors:
     """The file's tensors by Hugging Face name, read where they lie."""
@@ -169,7 +195,9 @@ class _Tensors:
 
     def __post_init__(self) -> None:
         self.entries = {entry.name: entry for entry in self.header.tensors}
-        self.data = np.memmap(self.header.path, mode="r", dtype=np.uint8)
+        # Copy on write: nothing writes, but torch wants memory that could be written.
+        self.data = np.memmap(self.header.path, mode="c", dtype=np.uint8)
+        self._staging = Staging() if self.device != "cpu" else None
 
     def entry(self, name: str, suffix: str = "weight") -> TensorEntry | None:
         """The entry of a module's tensor, or None."""
@@ -177,12 +205,11 @@ class _Tensors:
         return None if found is None else self.entries.get(found)
 
     def blocks(self, entry: TensorEntry) -> Tensor:
-        """A tensor's bytes (rows, bytes a row) on the device."""
+        """A tensor's bytes (rows, bytes a row) on the device; on a CPU they stay where the file is mapped."""
         self._check_kind(entry)
         start = self.header.data_start + entry.offset
-        rows = math.prod(entry.sizes[1:])
-        taken = np.array(self.data[start : start + entry.nbytes].reshape(rows, -1))
-        return torch.from_numpy(taken).to(self.device)
+        mapped = torch.from_numpy(self.data[start : start + entry.nbytes].reshape(math.prod(entry.sizes[1:]), -1))
+        return mapped if self._staging is None else self._staging.to_device(mapped, self.device)
 
     def _check_kind(self, entry: TensorEntry) -> None:
         kind = GGMLQuantizationType(entry.kind)
@@ -219,9 +246,9 @@ class _Tensors:
     def linear(self, name: str, module: nn.Linear, dtype: torch.dtype) -> PackedLinear:
         """A linear layer, rows in Transformers' order."""
         entry = self.checked(name, (module.in_features, module.out_features))
-        blocks = self._in_order(name, self.blocks(entry))
+        blocks = in_transformers_order(name, self.blocks(entry), self.shape)
         bias = self.entry(name, "bias")
-        numbers = None if bias is None else self._in_order(name, self._numbers(bias)).to(dtype)
+        numbers = None if bias is None else in_transformers_order(name, self._numbers(bias), self.shape).to(dtype)
         return PackedLinear(blocks, GGMLQuantizationType(entry.kind), module.in_features, numbers)
 
     def embedding(self, name: str, dtype: torch.dtype) -> PackedEmbedding:
@@ -243,11 +270,3 @@ class _Tensors:
 
     def _numbers(self, entry: TensorEntry) -> Tensor:
         return dequantize(self.blocks(entry), GGMLQuantizationType(entry.kind)).reshape(entry.sizes[::-1])
-
-    def _in_order(self, name: str, rows: Tensor) -> Tensor:
-        """Undo llama.cpp's interleaving of a head's halves."""
-        if not self.shape.architecture.interleaved or not name.endswith(("q_proj", "k_proj")):
-            return rows
-        heads = self.shape.heads if name.endswith("q_proj") else self.shape.kv_heads
-        half = len(rows) // heads // 2
-        return rows.reshape(heads, half, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape).contiguous()

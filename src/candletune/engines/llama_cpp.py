@@ -16,6 +16,7 @@ from candletune.config import Config, EngineConfig
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import EngineKind, Generation, Stopped, beginning_of
 from candletune.engines.asking import Asking, decision_probabilities
+from candletune.engines.placement import CardLayers, card_layers, key_width
 from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
@@ -41,9 +42,21 @@ class LlamaCppEngine:
         chat: `base.chat`. With `auto` a base that says nothing of its chat is asked in the one that its first adapter
             records, Mistral's where that says nothing either.
         beginning: text every prompt begins with, read once for each adapter; see `candletune.engines.beginning_of`.
+        vram_gib: most that may be used of the card, with `engine.gpu_layers` -1; none: what it has free.
+
+    Attributes:
+        card: how many layers are on the card.
     """
 
-    def __init__(self, base: Path, config: EngineConfig, chat: str = "auto", *, beginning: str = "") -> None:
+    def __init__(
+        self,
+        base: Path,
+        config: EngineConfig,
+        chat: str = "auto",
+        *,
+        beginning: str = "",
+        vram_gib: float | None = None,
+    ) -> None:
         self.base = read_header(base)
         if self.base.is_adapter:
             raise InputError(f"{base}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF")
@@ -56,7 +69,7 @@ class LlamaCppEngine:
         self._held: list[list[list[int]]] = [[] for _ in range(SLOTS)]
         self._stop: Callable[[], bool] | None = None
         self._abort = llama_cpp.ggml_abort_callback(lambda _: self._stop is not None and self._stop())
-        self._load(base)
+        self._load(base, vram_gib)
         self._batch = Batch(llama_cpp.llama_n_batch(self._context))
         self.vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(self._model))
         try:
@@ -70,48 +83,57 @@ class LlamaCppEngine:
         """What prompts are asked in."""
         return self._asking.chat
 
-    def _load(self, base: Path) -> None:
+    def _load(self, base: Path, vram_gib: float | None) -> None:
+        llama_cpp.llama_backend_init()
+        self.card = card_layers(self.base, self.config.gpu_layers, self._cells, vram_gib)
+        while True:
+            try:
+                return self._load_with(base, self.card)
+            except OutOfMemory:
+                self.close()
+                if self.config.gpu_layers >= 0 or not self.card.told:
+                    raise
+            self.card = self.card.fewer()
+
+    @property
+    def _cells(self) -> int:
+        """Tokens whose keys and values are kept. 32: those of a given decision, which a length check does not count."""
+        return (self.config.context + 32) * SLOTS
+
+    def _load_with(self, base: Path, card: CardLayers) -> None:
         parameters = llama_cpp.llama_model_default_params()
-        parameters.n_gpu_layers = self.config.gpu_layers if self.config.gpu_layers >= 0 else 2**20
+        parameters.n_gpu_layers = card.told
         with captured() as log:
-            llama_cpp.llama_backend_init()
             self._model = llama_cpp.llama_model_load_from_file(str(base).encode(), parameters)
             if not self._model:
                 if log.allocation_failed():
                     size = base.stat().st_size / 2**30
                     raise OutOfMemory(
-                        f"{base}: no memory for a model of {size:.1f} GiB ({log.last_error()}); lower "
-                        f"engine.gpu_layers (now {self.config.gpu_layers}; -1 puts all on the card), or set base.gguf "
-                        "to a quantized file"
+                        f"{base}: no memory for a model of {size:.1f} GiB with {card.text} ({log.last_error()}); lower "
+                        f"engine.gpu_layers (now {self.config.gpu_layers}; -1: as many as fit), or set base.gguf to a "
+                        "quantized file"
                     )
                 raise InputError(f"{base}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
             self._context = self._new_context() if self._room_for_context() else None
             if not self._context:
                 self.close()
                 raise OutOfMemory(
-                    f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit); "
-                    "lower engine.context or engine.gpu_layers"
+                    f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit), "
+                    f"{card.text}; lower engine.context or engine.gpu_layers"
                 )
 
     def _room_for_context(self) -> bool:
-        """Whether main memory holds the keys and values, in float16; on a card llama.cpp itself says.
+        """Whether main memory holds the keys and values of its layers, in float16; of the card llama.cpp itself says.
 
         Linux promises memory that it does not have, and ends the process that then uses it.
         """
-        fields, kind = self.base.fields, self.base.fields.get("general.architecture")
-        sizes = [fields.get(f"{kind}.{key}") for key in ("block_count", "embedding_length", "attention.head_count")]
-        if llama_cpp.llama_supports_gpu_offload() or not all(isinstance(size, int) and size > 0 for size in sizes):
-            return True
-        layers, hidden, heads = (int(size) for size in sizes if isinstance(size, int))
-        kv_heads = fields.get(f"{kind}.attention.head_count_kv", heads)
-        width = hidden // heads * (kv_heads if isinstance(kv_heads, int) else heads)
-        needed = 2 * 2 * layers * width * (self.config.context + 32) * SLOTS
+        layers = max(0, self.card.total - 1 - self.card.told)
+        needed = 2 * 2 * layers * key_width(self.base) * self._cells
         return bool(needed < psutil.virtual_memory().available)
 
     def _new_context(self) -> Any:
         parameters = llama_cpp.llama_context_default_params()
-        # 32: the tokens of a given decision, which a prompt's length check does not count.
-        parameters.n_ctx = (self.config.context + 32) * SLOTS
+        parameters.n_ctx = self._cells
         parameters.n_batch = self.config.context + 32
         parameters.n_ubatch = 512
         parameters.n_seq_max = SLOTS
@@ -307,7 +329,13 @@ def open_gguf(config: Config, base: Path) -> LlamaCppEngine:
     Raises:
         InputError: there is no such file, or llama.cpp cannot load it.
     """
-    return LlamaCppEngine(base, config.engine, config.base.chat, beginning=beginning_of(config))
+    return LlamaCppEngine(
+        base,
+        config.engine,
+        config.base.chat,
+        beginning=beginning_of(config),
+        vram_gib=config.train.vram_gib,
+    )
 
 
 ENGINE = EngineKind(open_gguf, "gguf")

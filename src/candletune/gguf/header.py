@@ -8,7 +8,8 @@ hostile or truncated file ends in a one-line error. Format: the GGUF specificati
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,15 +143,22 @@ def read_header(path: Path) -> Header:
         InputError: missing, not a GGUF of version 2 or 3, truncated, or with sizes no file of its length can have.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            return _parse(path, _Reader(stream, size))
+        state = path.stat()
+        header = _read(path, state.st_size, state.st_mtime_ns, state.st_ino)
+        return replace(header, fields=dict(header.fields))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run `candletune export` or correct the path") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, struct.error, KeyError) as error:
         raise InputError(f"{path}: not a usable GGUF file ({error}); export or download it again") from None
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, size: int, mtime_ns: int, inode: int) -> Header:
+    """Cached by what changes when a file is rewritten: a vocabulary of 131,072 tokens takes a second to read."""
+    with path.open("rb") as stream:
+        return _parse(path, _Reader(stream, size))
 
 
 def _parse(path: Path, reader: _Reader) -> Header:

@@ -6,12 +6,15 @@ with them. Qwen's stay as they are.
 """
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from candletune.model_shape import ModelShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Those an adapter can be trained and exported for, by the names that most architectures give them."""
@@ -52,6 +55,21 @@ def in_gguf_layout(name: str, matrix: NDArray[Any], shape: ModelShape) -> NDArra
     if ".k_proj" in name:
         return permute_rows(matrix, shape.kv_heads)
     return matrix
+
+
+def in_transformers_order(name: str, rows: "Tensor", shape: ModelShape) -> "Tensor":
+    """What `in_gguf_layout` does, undone: rows of numbers or of blocks; `name` is the Hugging Face module's."""
+    if not shape.architecture.interleaved or not name.endswith(("q_proj", "k_proj")):
+        return rows
+    heads = shape.heads if name.endswith("q_proj") else shape.kv_heads
+    half = len(rows) // heads // 2
+    return rows.reshape(heads, half, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape).contiguous()
+
+
+def module_of(layer: int, name: str) -> str:
+    """Hugging Face's name of one of `LINEAR_LAYERS`, such as `model.layers.0.self_attn.q_proj`."""
+    part = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
+    return f"model.layers.{layer}.{part}.{name}"
 
 
 def expected_sizes(module: str, shape: ModelShape) -> tuple[int, int]:

@@ -5,11 +5,9 @@ layers and widths alone, so it is asked over a stand-in of two rows a matrix; th
 that it calls too, `ggml_quantize_chunk`, some rows at a time.
 """
 
-import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from candletune.errors import InputError, UsageError
 from candletune.files import atomic_path, temporary_folder
+from candletune.gguf.ggml import quantize_rows
 from candletune.gguf.header import read_header
 from candletune.gguf.metadata import PLAIN_TYPES, add_info, add_shape
 from candletune.model_shape import ModelShape
@@ -143,46 +142,11 @@ def quantized(tensor: "Tensor", kind: Any) -> NDArray[np.uint8]:
     step = max(1, WEIGHTS_AT_ONCE // columns)
 
     def fill(start: int) -> bool:
-        numbers = tensor[start : start + step].float().contiguous().numpy()
-        part = blocks[start : start + step]
-        pointer = numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        _library().ggml_quantize_chunk(kind, pointer, part.ctypes.data, 0, len(part), columns, None)
+        numbers, part = tensor[start : start + step].float().contiguous().numpy(), blocks[start : start + step]
         # A scale may be too large for 16 bits though every weight is a number.
-        return bool(
-            np.isfinite(numbers).all() and _library().ggml_validate_row_data(kind, part.ctypes.data, part.nbytes)
-        )
+        return quantize_rows(numbers, part, kind) and bool(np.isfinite(numbers).all())
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         if not all(threads.map(fill, range(0, rows, step))):
             raise InputError(f"a weight is not a number, or too large for {kind.name}; download the base again")
     return blocks
-
-
-@cache
-def _library() -> Any:
-    """ggml's library, which llama-cpp-python carries; it is loaded already, so this is the same one."""
-    import llama_cpp
-
-    signatures = {
-        "ggml_quantize_chunk": (
-            ctypes.c_size_t,
-            [
-                ctypes.c_int,
-                ctypes.POINTER(ctypes.c_float),
-                ctypes.c_void_p,
-                ctypes.c_int64,
-                ctypes.c_int64,
-                ctypes.c_int64,
-                ctypes.c_void_p,
-            ],
-        ),
-        "ggml_validate_row_data": (ctypes.c_bool, [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]),
-    }
-    folder = Path(llama_cpp.__file__).parent / "lib"
-    found = [path for path in sorted(folder.glob("*ggml-base.*")) if path.suffix in (".so", ".dylib", ".dll")]
-    # Where ggml is part of llama.cpp's own library there is no other file.
-    library: Any = ctypes.CDLL(str(found[0])) if found else llama_cpp.llama_cpp._lib
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library

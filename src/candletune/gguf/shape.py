@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from candletune.architectures import ARCHITECTURES, Architecture
+from candletune.architectures import ARCHITECTURES, Architecture, architecture_of_gguf
 from candletune.errors import InputError
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.rope import ROPE_FACTORS
@@ -84,14 +84,12 @@ def untrainable(header: Header) -> str | None:
 
 
 def _architecture(header: Header) -> Architecture:
-    """The architecture; Mistral's GGUFs say `llama`, and are computed as such."""
-    known = {entry.gguf: entry for entry in ARCHITECTURES if entry.complete}  # llama behind mistral, so it stays
     name = header.fields.get("general.architecture")
-    if name not in known:
-        raise InputError(
-            f"{header.path}: architecture {name!r} cannot be trained; supported are {', '.join(sorted(known))}"
-        )
-    return known[name]
+    found = architecture_of_gguf(name)
+    if found is None:
+        supported = ", ".join(sorted({entry.gguf for entry in ARCHITECTURES if entry.complete}))
+        raise InputError(f"{header.path}: architecture {name!r} cannot be trained; supported are {supported}")
+    return found
 
 
 def _number(header: Header, key: str, default: float | None) -> float:

@@ -1,0 +1,141 @@
+"""As many layers on the card as fit, by the file's own sizes; fewer when llama.cpp finds that they do not."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import pytest
+
+from candletune.config import load_config
+from candletune.console import SilentReporter
+from candletune.engines.llama_cpp import LlamaCppEngine
+from candletune.engines.placement import ALL, GIB, RESERVE, CardLayers, card_layers, layers_that_fit
+from candletune.errors import OutOfMemory
+from candletune.gguf.ggml import free_on_cards
+from candletune.gguf.header import Header, TensorEntry
+from candletune.gguf.model import write_model
+
+pytestmark = pytest.mark.llamacpp
+Q4_K, Q6_K, F32 = 12, 14, 0
+CELLS = 2 * 2080
+
+
+def header_of_8b() -> Header:
+    """Ministral-8B's, as Q4_K_M."""
+    parts = {"attn_q": (4096, 4096), "attn_k": (4096, 1024), "attn_v": (4096, 1024), "attn_output": (4096, 4096)}
+    parts |= {"ffn_gate": (4096, 12288), "ffn_up": (4096, 12288), "ffn_down": (12288, 4096)}
+    named: list[tuple[str, tuple[int, ...], int]] = [("token_embd.weight", (4096, 131072), Q4_K)]
+    named += [("output.weight", (4096, 131072), Q6_K)]
+    named += [("output_norm.weight", (4096,), F32)]
+    named += [(f"blk.{n}.{part}.weight", sizes, Q4_K) for n in range(36) for part, sizes in parts.items()]
+    tensors, offset = [], 0
+    for name, sizes, kind in named:
+        entry = TensorEntry(name, sizes, kind, offset)
+        tensors.append(entry)
+        offset += entry.nbytes
+    fields = {
+        "general.architecture": "llama",
+        "llama.block_count": 36,
+        "llama.embedding_length": 4096,
+        "llama.feed_forward_length": 12288,
+        "llama.attention.head_count": 32,
+        "llama.attention.head_count_kv": 8,
+        "llama.attention.key_length": 128,
+    }
+    return Header(Path("8b.gguf"), fields, tuple(tensors), 0)
+
+
+def test_all_of_an_8b_model_fits_ten_gib_and_less_than_all_fits_four() -> None:
+    header = header_of_8b()
+    assert layers_that_fit(header, CELLS, 9.5 * GIB) == CardLayers(ALL, 37)
+    some = layers_that_fit(header, CELLS, 4 * GIB)
+    assert 15 < some.told < 36
+    assert some.text == f"{some.told} of 37 layers on the card"
+    assert layers_that_fit(header, CELLS, 0.5 * GIB) == CardLayers(0, 37)
+
+
+@pytest.mark.parametrize("gib", [1.5, 2.0, 3.0, 4.0, 5.0])
+def test_what_is_told_never_overflows(gib: float) -> None:
+    """Counted here by hand: blocks with their keys and values, and the output instead of one of them."""
+    header = header_of_8b()
+    told = layers_that_fit(header, CELLS, gib * GIB).told
+    block = sum(e.nbytes for e in header.tensors if e.name.startswith("blk.0.")) + CELLS * 2 * 1024 * 2
+    output = sum(e.nbytes for e in header.tensors if e.name.startswith("output"))
+    if told:
+        assert max(told * block, output + (told - 1) * block) + RESERVE < gib * GIB
+    assert (told + 1) * block + output > (gib - 1.2) * GIB, "and not much is left unused"
+
+
+def test_more_keys_and_values_leave_room_for_fewer_layers() -> None:
+    header = header_of_8b()
+    told = [layers_that_fit(header, cells, 4 * GIB).told for cells in (1000, 10_000, 100_000)]
+    assert told == sorted(told, reverse=True)
+    assert told[0] > told[-1]
+
+
+def test_a_tied_output_counts_the_embedding() -> None:
+    header = header_of_8b()
+    tied = Header(header.path, header.fields, tuple(e for e in header.tensors if e.name != "output.weight"), 0)
+    assert layers_that_fit(tied, CELLS, 4 * GIB).told >= layers_that_fit(header, CELLS, 4 * GIB).told
+    assert layers_that_fit(tied, CELLS, 9.5 * GIB).told == ALL
+
+
+def test_the_setting_and_the_budget_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = header_of_8b()
+    assert card_layers(header, 12, CELLS, None) == CardLayers(12, 37)
+    monkeypatch.setattr("candletune.engines.placement.free_on_cards", lambda: None)
+    assert card_layers(header, -1, CELLS, None).told == 0
+    monkeypatch.setattr("candletune.engines.placement.free_on_cards", lambda: 24 * GIB)
+    assert card_layers(header, -1, CELLS, None).told == ALL
+    assert card_layers(header, -1, CELLS, 4.0) == layers_that_fit(header, CELLS, 4 * GIB)
+
+
+def test_the_machine_is_asked() -> None:
+    """A llama.cpp for the CPU has no card; one for a card says how much of it is free."""
+    free = free_on_cards()
+    assert (free is None) == (not llama_cpp.llama_supports_gpu_offload()) or free is None
+    assert free is None or free > 0
+
+
+@pytest.fixture
+def base(random_base: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "base.gguf"
+    write_model(random_base, target, number_format="F32", name="x", manifest={}, reporter=SilentReporter())
+    return target
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A card on which everything fits by the count, but no more than two layers fit llama.cpp."""
+    asked: list[int] = []
+    real = llama_cpp.llama_init_from_model
+
+    def init(model: Any, parameters: Any) -> Any:
+        return real(model, parameters) if asked[-1] <= 2 else None
+
+    def load(path: bytes, parameters: Any) -> Any:
+        asked.append(parameters.n_gpu_layers)
+        parameters.n_gpu_layers = 0
+        return real_load(path, parameters)
+
+    real_load = llama_cpp.llama_model_load_from_file
+    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", load)
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", init)
+    monkeypatch.setattr("candletune.engines.placement.free_on_cards", lambda: 24 * GIB)
+    yield asked
+
+
+def test_fewer_layers_are_tried_when_the_count_was_wrong(base: Path, told: list[int]) -> None:
+    settings = load_config(None, ["engine.threads=1"]).engine
+    with closing(LlamaCppEngine(base, settings)) as engine:
+        assert told == [ALL, 4, 3, 2]
+        assert engine.card.text == "2 of 5 layers on the card"
+
+
+def test_a_number_that_is_set_is_not_lowered(base: Path, told: list[int]) -> None:
+    settings = load_config(None, ["engine.threads=1", "engine.gpu_layers=4"]).engine
+    with pytest.raises(OutOfMemory, match=r"4 of 5 layers on the card; lower engine\.context or engine\.gpu_layers"):
+        LlamaCppEngine(base, settings)
+    assert told == [4]
