@@ -52,6 +52,9 @@ class DataConfig(Table):
     fear_greed: Path | None = Field(
         None, description="Fear & Greed history (csv or alternative.me JSON); none: neutral"
     )
+    fear_greed_delay: Annotated[int, Field(ge=0, le=10_080)] = Field(
+        5, description="minutes from a value's time in that file until one could have known it"
+    )
     headlines: Path | None = Field(None, description="headlines with sentiment (csv); none: N/A")
     headline_hours: Annotated[int, Field(ge=1, le=100_000)] = Field(
         24, description="hours a headline stays in the prompt"

@@ -1,7 +1,7 @@
 """Choosing, balancing, writing and reading back, on small simulated histories; and an audit that can say no."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from candletune.dataset.overlap import average_uniqueness, describe_dataset
 from candletune.dataset.sampling import Sample, split_counts
 from candletune.errors import CheckFailed, InputError, UsageError
 from candletune.fields.columns import WARM_UP, indicator_rows
+from candletune.market import sentiment
 from candletune.market.candles import Candles
 from candletune.runs import RunFolder
 from random_walk import START, built, config_of, write_walks
@@ -108,6 +109,59 @@ def test_the_audit_finds_what_was_changed(folder: Path, tmp_path: Path) -> None:
     found = "\n".join(problems)
     assert len(problems) == 4
     for words in ("the prompt has other bytes", "rsi is ", ", not NONE", "the return is "):
+        assert words in found
+
+
+def context_files(folder: Path) -> list[str]:
+    """Fear & Greed given out at 18:00 with an offset, and headlines of every few hours; the settings that name them."""
+    days = [START + timedelta(days=day, hours=18) for day in range(140)]
+    values = [
+        f"{day.astimezone(timezone(timedelta(hours=-4))).isoformat()},{10 + 7 * n % 80}" for n, day in enumerate(days)
+    ]
+    (folder / "fear.csv").write_text("\n".join(["date,value", *values]) + "\n")
+    news = [
+        f"{(START + timedelta(hours=7 * n, minutes=13)).isoformat()},{(-1) ** n * (n % 9) / 10},Headline {n}"
+        for n in range(480)
+    ]
+    (folder / "news.csv").write_text("\n".join(["published_at,polarity,title", *news]) + "\n")
+    return [f"data.fear_greed='{folder / 'fear.csv'}'", f"data.headlines='{folder / 'news.csv'}'"]
+
+
+def test_the_audit_reads_the_context_files_by_itself(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that cuts clock times off, as ours did, looks a day ahead; its own rebuilt rows agree with it."""
+    files = context_files(tmp_path)
+    config = config_of(folder, tmp_path / "clean", *files)
+    assert audit(config, built(config)[0], 20, SilentReporter()).clean
+
+    def cut_off(path: Path) -> pl.DataFrame:
+        frame = pl.read_csv(path, infer_schema=False).select("date", pl.col("value").cast(pl.Float64))
+        day = pl.col("date").str.slice(0, 10).str.to_date("%Y-%m-%d")
+        return frame.select(published=day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), value="value")
+
+    monkeypatch.setattr(sentiment, "_read_fear_greed_csv", cut_off)
+    config = config_of(folder, tmp_path / "ahead", *files)
+    problems = audit(config, built(config)[0], 20, SilentReporter()).problems
+    assert all("fear_greed is " in problem for problem in problems[:-1])
+    assert len(problems) == 21
+    assert "more differences like these" in problems[-1]
+
+
+def test_the_audit_sees_headlines_from_the_future(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = context_files(tmp_path)
+    read = sentiment.read_headlines
+
+    def early(path: Path) -> pl.DataFrame:
+        return read(path).with_columns(pl.col("published_at") - pl.duration(hours=5))
+
+    monkeypatch.setattr(sentiment, "read_headlines", early)
+    config = config_of(folder, tmp_path / "run", *files)
+    problems = audit(config, built(config)[0], 20, SilentReporter()).problems
+    found = "\n".join(problems)
+    for words in ("headlines are 'Headline", "news_sentiment is ", "sentiment_confidence is "):
         assert words in found
 
 

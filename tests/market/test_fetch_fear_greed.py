@@ -27,6 +27,17 @@ def test_days_are_added_and_old_ones_stay(server: Server, tmp_path: Path) -> Non
     assert [line.split(",")[1] for line in target.read_text().splitlines()[1:]] == ["11", "30", "40"]
 
 
+def test_a_clock_time_on_disk_stays(server: Server, tmp_path: Path) -> None:
+    """It used to be written back as its day, which is up to a day too early."""
+    target = tmp_path / "fear.csv"
+    target.write_text("date,value\n2023-12-31 20:15,11\n2024-01-01T09:00:00+02:00,30\n")
+    server.answer = in_turn((200, history((0, 30), (1, 40))))
+    found = fetch_fear_greed(target, url=server.url)
+    assert (found.added, found.total, found.differing) == (1, 3, 0)
+    dates = [line.split(",")[0] for line in target.read_text().splitlines()[1:]]
+    assert dates == ["2023-12-31T20:15:00+00:00", "2024-01-01T07:00:00+00:00", "2024-01-02"]
+
+
 @pytest.mark.parametrize("bad", [(503, b""), (429, b""), (200, b"<html>busy</html>"), (200, b'{"data": []}'), (0, b"")])
 def test_it_asks_again(server: Server, tmp_path: Path, bad: Answer) -> None:
     waits: list[float] = []

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from candletune.config import DataConfig
+from candletune.errors import InputError
 from candletune.fields.columns import add_context
 from candletune.market.sentiment import (
     clean_headline,
@@ -56,13 +57,40 @@ def test_placeholders_without_files() -> None:
 
 def test_fear_greed_counts_from_midnight_on_and_goes_stale(data: DataConfig) -> None:
     times = ("2023-12-31 23:59", "2024-01-01 00:00", "2024-01-01 23:59", "2024-01-02 00:00", "2024-01-05 00:00")
-    rows = joined(data, *times, "2024-01-05 00:01")
+    rows = joined(data.model_copy(update={"fear_greed_delay": 0}), *times, "2024-01-05 00:01")
     assert rows["fear_greed"].to_list() == [50, 60, 60, 20, 47, 50]
     assert rows["fear_greed_class"].to_list() == ["Neutral", "Greed", "Greed", "Extreme Fear", "Neutral", "Neutral"]
 
 
+def test_nobody_knows_a_value_the_moment_it_is_given_out(data: DataConfig) -> None:
+    """A decision at midnight is made with yesterday's value; minutes later with today's."""
+    assert joined(data, "2024-01-02 00:00", "2024-01-02 00:04", "2024-01-02 00:05")["fear_greed"].to_list() == [
+        60,
+        60,
+        20,
+    ]
+    later = data.model_copy(update={"fear_greed_delay": 90})
+    assert joined(later, "2024-01-02 01:00", "2024-01-02 01:30")["fear_greed"].to_list() == [60, 20]
+
+
+CLOCKS = "date,value\n2024-01-01T20:00:00-04:00,30\n2024-01-02 14:00,70\n2024-01-03 09:30:00 UTC,10\n"
+
+
+def test_a_clock_time_in_the_file_is_kept(tmp_path: Path) -> None:
+    """It used to be cut off: the first of these counted from 2024-01-01 00:00 on, a day before it was known."""
+    (tmp_path / "clock.csv").write_text(CLOCKS)
+    data = DataConfig(fear_greed=tmp_path / "clock.csv", fear_greed_delay=0)
+    times = ("2024-01-01 12:00", "2024-01-01 23:59", "2024-01-02 00:00", "2024-01-02 13:59", "2024-01-02 14:00")
+    rows = joined(data, *times, "2024-01-03 09:00", "2024-01-03 09:30")
+    assert rows["fear_greed"].to_list() == [50, 50, 30, 30, 70, 70, 10]
+    for text in ("2024-01-01 25:00", "2024-01-01 junk", "01/02/2024"):
+        (tmp_path / "wrong.csv").write_text(f"date,value\n{text},30\n")
+        with pytest.raises(InputError, match="not a Fear & Greed history"):
+            read_fear_greed(tmp_path / "wrong.csv")
+
+
 def test_rows_keep_their_order(data: DataConfig) -> None:
-    assert joined(data, "2024-01-02 00:00", "2024-01-01 00:00")["fear_greed"].to_list() == [20, 60]
+    assert joined(data, "2024-01-02 01:00", "2024-01-01 01:00")["fear_greed"].to_list() == [20, 60]
 
 
 def test_a_headline_counts_from_its_own_minute_and_for_a_day(data: DataConfig) -> None:

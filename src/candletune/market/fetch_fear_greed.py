@@ -5,6 +5,8 @@ What is on disk stays: new days are added, and an answer that does not read as a
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
+from datetime import time as time_of_day
 from pathlib import Path
 
 import httpx
@@ -53,12 +55,18 @@ def fetch_fear_greed(target: Path, *, url: str = URL, wait: Wait = time.sleep) -
     if known is None:
         merged, differing = new, 0
     else:
-        overlap = known.join(new, on="published", how="inner", suffix="_new")
+        day = pl.col("published").dt.date()
+        overlap = known.join(new, on=day, how="inner", suffix="_new")
         differing = overlap.filter(pl.col("value") != pl.col("value_new")).height
-        merged = pl.concat([known, new.join(known, on="published", how="anti")]).sort("published")
-    rows = [f"{day:%Y-%m-%d},{value:g},{fear_greed_class(value)}" for day, value in merged.iter_rows()]
+        merged = pl.concat([known, new.join(known, on=day, how="anti")]).sort("published")
+    rows = [f"{_date(at)},{value:g},{fear_greed_class(value)}" for at, value in merged.iter_rows()]
     write_text(target, "\n".join(["date,value,classification", *rows]) + "\n")
     return Fetched(len(merged) - (0 if known is None else len(known)), len(merged), differing)
+
+
+def _date(at: datetime) -> str:
+    """A midnight as its date; a clock time that the file had stays."""
+    return f"{at:%Y-%m-%d}" if at.time() == time_of_day.min else at.isoformat()
 
 
 def _history(raw: bytes, url: str) -> pl.DataFrame:

@@ -1,13 +1,14 @@
 """Sentiment context as of the decision time: Fear & Greed and headlines, or neutral placeholders.
 
-A value counts from the moment it was published: a day's Fear & Greed at 00:00 UTC of that day, a headline at its own
-time. Nothing is ever invented: without a file, or before its first row, the placeholders stand.
+A value counts from the moment one could have known it: a day's Fear & Greed from 00:00 UTC of that day on, or from the
+clock time that its file has, plus `data.fear_greed_delay`; a headline from its own time on. Nothing is ever invented:
+without a file, or before its first row, the placeholders stand.
 """
 
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -33,7 +34,7 @@ class Sentiment:
     """The context files, read and checked; None where none is configured.
 
     Attributes:
-        fear_greed: `published` (Datetime[us, UTC]), `value` (0..100), ascending.
+        fear_greed: `published` (Datetime[us, UTC], the delay included), `value` (0..100), ascending.
         headlines: `published_at` (Datetime[us, UTC]), `polarity` (-1..1), `title` (cleaned), ascending.
     """
 
@@ -71,14 +72,18 @@ def load_sentiment(data: DataConfig) -> Sentiment:
     Raises:
         InputError: a configured file is missing or malformed.
     """
+    delay = pl.duration(minutes=data.fear_greed_delay)
     return Sentiment(
-        None if data.fear_greed is None else read_fear_greed(data.fear_greed),
+        None if data.fear_greed is None else read_fear_greed(data.fear_greed).with_columns(pl.col("published") + delay),
         None if data.headlines is None else read_headlines(data.headlines),
     )
 
 
 def read_fear_greed(path: Path) -> pl.DataFrame:
     """`published` (Datetime[us, UTC]) and `value` (0..100) from csv (date, value) or alternative.me's JSON.
+
+    A date is its midnight in UTC, which is when alternative.me gives out a day's value. A clock time counts as it
+    stands, in UTC where it names no offset.
 
     Raises:
         InputError: names the file and what is wrong.
@@ -87,7 +92,7 @@ def read_fear_greed(path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: no such file; run `candletune fetch fear-greed` or unset data.fear_greed")
     try:
         frame = parse_fear_greed(path.read_bytes()) if path.suffix == ".json" else _read_fear_greed_csv(path)
-    except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(
             f"{path}: not a Fear & Greed history ({reason}); expected csv columns date, value or the API's JSON"
@@ -119,8 +124,13 @@ def parse_fear_greed(raw: bytes) -> pl.DataFrame:
 
 def _read_fear_greed_csv(path: Path) -> pl.DataFrame:
     frame = pl.read_csv(path, infer_schema=False).select("date", pl.col("value").cast(pl.Float64))
-    day = pl.col("date").str.slice(0, 10).str.to_date("%Y-%m-%d")
-    return frame.select(published=day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"), value="value")
+    times = [_moment(text) for text in frame["date"]]
+    return frame.select(published=pl.Series(times, dtype=pl.Datetime("us", "UTC")), value="value")
+
+
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.DataFrame:
