@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from candletune.artifacts import ExportSummary, JudgedModel, ReplaySummary, TrainingEnds
+from candletune.artifacts import ExportSummary, JudgedModel, Metrics, ReplaySummary, TrainingEnds, Verdict
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset.unseen import held_out_rows
@@ -19,7 +19,7 @@ from candletune.decide import training_ends
 from candletune.decide.adapters import AdapterFacts
 from candletune.decisions import Decision
 from candletune.engines import Generation
-from candletune.errors import InputError
+from candletune.errors import InputError, UsageError
 from candletune.files import read_json, write_json
 from candletune.hashes import sha256_path
 from candletune.journal import read_frame
@@ -27,7 +27,9 @@ from candletune.live.models import active_model
 from candletune.live.promotion import promote
 from candletune.runs import RunFolder
 from candletune.stages.dataset import STAGE as DATASET
+from candletune.stages.evaluate import evaluate
 from candletune.stages.pipeline import prepare
+from candletune.stages.register import register
 from candletune.stages.replay import STAGE, replay
 from candletune.stages.runner import run_stage
 from simulated_run import config_of
@@ -326,6 +328,69 @@ def test_context_that_differs_from_the_trainings_is_said(made: Made, monkeypatch
         said = [text for text in reporter.warnings if "data.fear_greed" in text]
         assert len(said) == (2 if words else 0), "the incumbent's and the candidate's, or none"
         assert all(words in text for text in said)
+
+
+def evaluated(made: Made, summary: ReplaySummary) -> Verdict:
+    record_stage(made[1], summary)
+    evaluate(*made, SilentReporter())
+    return Verdict.read(made[1].verdict)
+
+
+def test_a_registered_replay_is_judged_by_the_bound_of_one_look(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = with_tables(made[0], evaluate={"ledger": tmp_path / "alone.jsonl", "baselines": False}), made[1]
+    config = with_tables(made[0], evaluate={"ledger": tmp_path / "ledger.jsonl", "baselines": False})
+    reporter = SilentReporter()
+    registered = register(config, made[1], reporter)
+    assert (registered.number, registered.level) == (1, 0.025)
+    assert any("replay.end=2022-" in text for text in reporter.warnings)
+    summary = go((config, made[1]), monkeypatch, FakeEngine())[0]
+    verdict = evaluated((config, made[1]), summary)
+    assert verdict.spent is not None
+    assert verdict.spent == registered
+    assert any("registered before the replay" in note for note in verdict.notes)
+    narrow = Metrics.read(made[1].metrics).comparison
+    assert evaluated((config, made[1]), summary).spent == registered  # the same look again
+    assert evaluated(alone, summary).spent != registered
+    wide = Metrics.read(made[1].metrics).comparison
+    assert narrow.accuracy_signals == wide.accuracy_signals
+    assert (narrow.one_look, wide.one_look) == (True, False)
+    assert narrow.alpha == wide.alpha == 0.025
+    assert narrow.beyond_chance.low is not None
+    assert wide.beyond_chance.low is not None
+    assert narrow.beyond_chance.low > wide.beyond_chance.low
+    with pytest.raises(UsageError, match=r"holds answers of custom-trading-lora.* already; register before the replay"):
+        register(config, made[1], SilentReporter())
+    other = RunFolder(made[1].path)
+    other.journal = made[1].path / "elsewhere" / "log.jsonl"
+    with pytest.raises(UsageError, match="was looked at on these candles already"):
+        register(config, other, SilentReporter())
+
+
+def test_other_rows_than_the_registered_ones_have_no_narrow_bound(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_tables(made[0], evaluate={"ledger": tmp_path / "ledger.jsonl", "baselines": False})
+    register(config, made[1], SilentReporter())
+    start = config.dataset.test_start
+    assert start is not None
+    cut = with_tables(config, replay={"end": start + timedelta(days=10), "limit": 0})
+    verdict = evaluated((cut, made[1]), go((cut, made[1]), monkeypatch, FakeEngine())[0])
+    assert verdict.spent is not None
+    assert (verdict.spent.number, verdict.spent.registered) == (2, None)
+
+
+def test_what_cannot_be_registered(made: Made, tmp_path: Path) -> None:
+    config = with_tables(made[0], evaluate={"ledger": tmp_path / "ledger.jsonl"})
+    shadow = with_tables(config, evaluate={"journal": tmp_path / "log.jsonl"})
+    with pytest.raises(UsageError, match="only a replay can be registered"):
+        register(shadow, made[1], SilentReporter())
+    assert config.dataset.test_start is not None
+    forced = with_tables(config, replay={"start": config.dataset.test_start - timedelta(days=9), "force": True})
+    with pytest.raises(UsageError, match=r"replay\.force"):
+        register(forced, made[1], SilentReporter())
+    assert not (tmp_path / "ledger.jsonl").exists()
 
 
 def test_no_candles_no_replay(made: Made) -> None:

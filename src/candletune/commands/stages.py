@@ -133,6 +133,9 @@ def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None
     "--journal", type=click.Path(path_type=Path), help="Judge this journal (a shadow test's), not the replay's."
 )
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
+@click.option(
+    "--register", "ahead", is_flag=True, help="Put the next replay on record before it is run; judges nothing."
+)
 def evaluate(
     config_path: Path,
     assignments: tuple[str, ...],
@@ -140,14 +143,34 @@ def evaluate(
     criteria: str | None,
     journal: Path | None,
     require_promote: bool,
+    ahead: bool,
 ) -> int:
-    """Join outcomes, compute metrics, intervals and baselines, and decide."""
+    """Join outcomes, compute metrics, intervals and baselines, and decide.
+
+    Every verdict on the same candles spends of one error budget. With `--register`, before the replay is run, models,
+    decision times and rule go on record, and its verdict may use the bound of a single look.
+    """
     from candletune.artifacts import EvaluateSummary
 
     options = {"evaluate.criteria": criteria, "evaluate.journal": journal}
     given = {key: value for key, value in options.items() if value is not None}
+    if ahead:
+        _register(config_path, assignments, given, other=force or require_promote)
+        return 0
     verdict = run_one("evaluate", config_path, assignments, force, given).summary_as(EvaluateSummary).verdict
     return 4 if require_promote and verdict != "promote" else 0
+
+
+def _register(config_path: Path, assignments: tuple[str, ...], given: Mapping[str, Any], *, other: bool) -> None:
+    from candletune.errors import UsageError
+    from candletune.stages.pipeline import prepare
+    from candletune.stages.register import register
+
+    if other:
+        raise UsageError("--register: judges nothing; leave out --force and --require-promote")
+    session = open_session(config_path, assignments, needs=(RUN, CANDLES), overrides=given)
+    with session.run.lock():
+        register(prepare(session.config, session.run, session.reporter), session.run, session.reporter)
 
 
 @click.command(epilog="Example: candletune report")

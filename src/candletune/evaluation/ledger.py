@@ -24,6 +24,8 @@ from candletune.evaluation.budget import alpha_for
 from candletune.files import append, make_folder, open_append, truncate
 from candletune.hashes import fingerprint
 
+ANEW = "+"
+"""Ends the id of a try whose registration does not hold: other rows, or a second look."""
 PATIENCE = 30.0
 """Seconds to wait for another program's line."""
 
@@ -245,7 +247,7 @@ def _next(attempt: Attempt, tries: Mapping[str, Try]) -> tuple[TryLine, TryLine 
         if same and (first or attempt.known == known.line.known):
             return _line(attempt, try_id, "look", known.line.counted), registered
         # The narrow bound is for one look at what was registered; anything else is asked anew.
-        return _anew(attempt, f"{try_id}+", tries), None
+        return _anew(attempt, try_id + ANEW, tries), None
     return _extended(attempt, try_id, known, tries), None
 
 

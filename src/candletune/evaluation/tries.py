@@ -13,7 +13,7 @@ from candletune.artifacts.verdict import Source
 from candletune.config import Config
 from candletune.errors import InputError
 from candletune.evaluation.budget import Level, alpha_for
-from candletune.evaluation.ledger import Attempt, Ledger
+from candletune.evaluation.ledger import ANEW, Attempt, Ledger
 from candletune.evaluation.source import adapter_of
 from candletune.journal import Role
 from candletune.market.candles import load_candles, ticker_of
@@ -130,6 +130,8 @@ def note_of(spent: TrySpent) -> str:
         f"Among the verdicts on these candles this is {others}: of the {spent.budget:.3g} that all of them may err "
         f"together it spends {spent.level:.2g}."
     )
+    if spent.try_id.endswith(ANEW):
+        text += " A replay of these models was registered, with other rows or for an earlier look than this one."
     if spent.registered is None:
         return text
     return f"{text} It was registered before the replay ({spent.registered}), so its bound is that of one look."
