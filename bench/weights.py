@@ -23,9 +23,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from candletune.base.find import resolve_base
+from candletune.calibration import correct_prior, shares_of
 from candletune.config import Config
 from candletune.console import SilentReporter
-from candletune.decide.priors import correct_prior, shares_of
 from candletune.decisions import DECISIONS
 from candletune.demo import demo_config
 from candletune.engines.transformers import TransformersEngine

@@ -24,6 +24,11 @@ HIDDEN = (SECRETS, "engine.url")
 """Keys whose values no message shows; an address with a password in it is refused."""
 FOLDER_OR_NAME = "base.model"
 """The one key whose text may be a folder or a name on the hub."""
+REMOVED = {
+    "live.prior_correction": "is gone: the decision is what the adapter says first; how often it acts is taught by "
+    "train.call_share",
+}
+"""What became of a key, by its name."""
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _AT_LINE = re.compile(r"at line (\d+)")
 _BACKSLASH_IN_QUOTES = re.compile(r'"[^"]*\\[^"]*"?')
@@ -242,7 +247,7 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
         key = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            text = f"{key}: unknown key{_nearest(item['loc'], model)}"
+            text = f"{key}: {REMOVED.get(key) or 'unknown key' + _nearest(item['loc'], model)}"
         elif item["type"] == "model_type":
             text = f"{key}: is a table, not a value; set a key of it, such as {_first_key(item['loc'], model)}"
         elif item["type"] == "too_short":

@@ -181,6 +181,17 @@ class TrainConfig(Table):
     decision_weight: float = Field(
         20.0, ge=1, description="loss weight of the decision token, mean-normalised; 1: plan"
     )
+    call_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the hours at which the adapter is to call BUY or SELL; none: as often as the labels do",
+    )
+    policy_steps: int = Field(
+        20,
+        ge=0,
+        description="optimizer steps of a round that teaches call_share; 0: not taught, calls nearly always",
+    )
     soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
     eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")
     save_steps: Positive = Field(50, description="optimizer steps between checkpoints")
@@ -337,7 +348,6 @@ class LiveConfig(Table):
         Path("live/active.json"), description="which adapter is active; changed by promote and rollback"
     )
     journal: Path = Field(Path("live/ab_test_log.jsonl"), description="the append-only A/B log")
-    prior_correction: bool = Field(True, description="correct probabilities of balanced training to the base rates")
     poll_seconds: Positive = Field(20, description="seconds between two looks at the candle files")
     candidate_seconds: float = Field(
         0, ge=0, description="longest time for one answer of the candidate; 0: until the next candle has closed"

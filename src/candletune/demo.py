@@ -26,12 +26,10 @@ SETTINGS = (
     "replay.stride=4",
     "replay.reasons=25",
     "evaluate.min_reviewed=20",
-    "live.prior_correction=false",
     "engine.threads=1",
 )
-"""A tiny model wants a higher rate than an 8B one. Decisions stay at the balanced prior: corrected to life's, an
-incumbent that knows nothing would only ever say HOLD, and there would be no signals to compare. One thread: the
-threads of llama.cpp wait for each other in a loop, which costs a model this small more than it gains.
+"""A tiny model wants a higher rate than an 8B one. One thread: the threads of llama.cpp wait for each other in a loop,
+which costs a model this small more than it gains.
 """
 INCUMBENT_STAGES = tuple(STAGES)[: list(STAGES).index("export") + 1]
 INCUMBENT_PER_CLASS, INCUMBENT_STEPS = 20, 50

@@ -64,8 +64,7 @@ class RunFolder:
         shadow_verdict: the latest verdict on a shadow test's journal.
         verdicts: every verdict, a file each.
         scored: rows joined with outcomes.
-        calibration: temperatures by adapter.
-        shadow_metrics, shadow_scored, shadow_calibration: the same three of a shadow test's journal.
+        shadow_metrics, shadow_scored: the same two of a shadow test's journal.
         reviews: people's answers.
         review_sample: reasons to be reviewed.
         report: the report.
@@ -105,10 +104,8 @@ class RunFolder:
         self.shadow_verdict = path / "evaluation/shadow_verdict.json"
         self.verdicts = path / "evaluation/verdicts"
         self.scored = path / "evaluation/scored.parquet"
-        self.calibration = path / "evaluation/calibration.json"
         self.shadow_metrics = path / "evaluation/shadow_metrics.json"
         self.shadow_scored = path / "evaluation/shadow_scored.parquet"
-        self.shadow_calibration = path / "evaluation/shadow_calibration.json"
         self.reviews = path / "evaluation/reviews.jsonl"
         self.review_sample = path / "evaluation/review_sample.jsonl"
         self.report = path / "report/index.html"

@@ -38,6 +38,12 @@ def market(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray[tuple[int], np.d
     return frame, classes
 
 
+def task_of(
+    rows: pl.DataFrame, train: pl.DataFrame, classes: np.ndarray, natural: tuple[float, float, float] | None = None
+) -> Task:
+    return Task(rows, train, classes, threshold=0.02, held_out=rows, natural=natural, calls=None, seed=1)
+
+
 def test_rules_by_hand() -> None:
     rows = market(4, 1)[0].with_columns(
         rsi=pl.Series([29.0, 71.0, 30.0, 50.0]),
@@ -45,7 +51,7 @@ def test_rules_by_hand() -> None:
         past_return=pl.Series([0.03, -0.03, 0.02, None]),
     )
     train, classes = market(90, 2)
-    found = baseline_actions(Task(rows, train, classes, threshold=0.02, natural=(0.1, 0.2, 0.7), seed=1))
+    found = baseline_actions(task_of(rows, train, classes, natural=(0.1, 0.2, 0.7)))
     assert found["RSI rule"].tolist() == [0, 1, 2, 2]
     assert found["trend rule"].tolist() == [0, 1, 1, 0]
     assert found["previous label"].tolist() == [0, 1, 2, 2]
@@ -55,7 +61,7 @@ def test_rules_by_hand() -> None:
 def test_classifiers_learn_what_is_there_and_nothing_from_permuted_labels() -> None:
     train, classes = market(900, 3)
     rows, truth = market(600, 4)
-    task = Task(rows, train, classes, threshold=0.02, natural=None, seed=1)
+    task = task_of(rows, train, classes)
     found = baseline_actions(task)
     shuffled = baseline_actions(replace(task, train_classes=np.random.default_rng(5).permutation(classes)))
     for name in ("logistic regression", "gradient boosting"):
@@ -63,13 +69,15 @@ def test_classifiers_learn_what_is_there_and_nothing_from_permuted_labels() -> N
         assert (shuffled[name] == truth).mean() < 0.6, name
 
 
-def test_the_natural_prior_is_applied() -> None:
+def test_classifiers_act_as_often_as_the_candidate_was_taught_to() -> None:
+    """One that knows nothing calls at random, or never, as its base rates have it; told 20 %, it calls on 20 %."""
+    rng = np.random.default_rng(8)
     train, classes = market(900, 3)
-    rows = market(300, 6)[0].with_columns(rsi=pl.lit(35.0))  # between the classes
-    task = Task(rows, train, classes, threshold=0.02, natural=None, seed=1)
-    plain = baseline_actions(task)
-    corrected = baseline_actions(replace(task, natural=(0.001, 0.001, 0.998)))
-    assert (corrected["logistic regression"] == 2).sum() > (plain["logistic regression"] == 2).sum()
+    rows, held_out = market(600, 6)[0], market(500, 7)[0]
+    task = task_of(rows, train, rng.permutation(classes), natural=(0.1, 0.1, 0.8))
+    task = replace(task, held_out=held_out)
+    for name in ("logistic regression", "gradient boosting"):
+        assert (baseline_actions(replace(task, calls=0.2))[name] != 2).mean() == pytest.approx(0.2, abs=0.06), name
 
 
 def test_metrics_by_hand() -> None:

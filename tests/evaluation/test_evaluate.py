@@ -124,7 +124,7 @@ def test_a_shadow_journal_is_judged_alike(made: Made, lines: list[str], tmp_path
 
 def test_a_shadow_evaluation_leaves_the_replays_alone(made: Made, lines: list[str], tmp_path: Path) -> None:
     config, run = made
-    before = {path: path.read_bytes() for path in (run.verdict, run.metrics, run.scored, run.calibration)}
+    before = {path: path.read_bytes() for path in (run.verdict, run.metrics, run.scored)}
     journal = tmp_path / "ab_test_log.jsonl"
     journal.write_text("".join(lines[:300]))
     shadow = config.model_copy(

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from candletune.artifacts import ExportSummary, JudgedModel, Metrics, ReplaySummary, TrainingEnds, Verdict
+from candletune.calibration import Calibration, prior_offsets
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset.unseen import held_out_rows
@@ -220,13 +221,13 @@ def test_other_settings_start_another_journal_and_keep_the_old(made: Made, monke
     assert len(read_frame(kept[0])) == 120
 
 
-def test_probabilities_are_corrected_to_natural_shares(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = AdapterFacts(class_prior=(1 / 3, 1 / 3, 1 / 3), natural_prior=(0.1, 0.1, 0.8))
+def test_probabilities_are_calibrated_and_the_decision_is_not(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = AdapterFacts(calibration=Calibration(offsets=prior_offsets((1 / 3, 1 / 3, 1 / 3), (0.1, 0.1, 0.8))))
     monkeypatch.setattr(predictor_module, "adapter_facts", lambda _path: facts)
     rows = go(made, monkeypatch, FakeEngine())[1]
     # 0.3 * 0.1, 0.5 * 0.1, 0.2 * 0.8, renormalised
     assert rows["shadow_p_hold"][0] == pytest.approx(0.16 / 0.24)
-    assert set(rows["shadow_action"]) == {"HOLD"}
+    assert set(rows["shadow_action"]) == {"SELL"}
 
 
 def test_another_template_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,14 @@ import pytest
 from fakes import FakeEngine
 
 from candletune.artifacts import ExportSummary
+from candletune.calibration import Calibration
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset import decision_rows
 from candletune.decide import predictor as predictor_module
 from candletune.decide import training_ends
 from candletune.decide.adapters import AdapterFacts
-from candletune.files import read_json, write_json
+from candletune.files import read_json
 from candletune.journal import Journal, Role, read_rows
 from candletune.live.models import candidate_model
 from candletune.live.shadow import Due, ShadowLoop
@@ -54,7 +55,7 @@ def hash_of(prompt: str) -> int:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    """A replay with a reason for every row, priors to correct and a calibration; and the rows' contexts."""
+    """A replay with a reason for every row, and a calibration; and the rows' contexts."""
     folder = tmp_path_factory.mktemp("path")
     config = config_of(folder, "replay.stride=7", "replay.limit=70", "replay.reasons=1000")
     run = RunFolder(config.run.folder)
@@ -67,9 +68,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         path.write_bytes(path.name.encode())
     incumbent = config.incumbent.model_copy(update={"adapter": folder / "old.gguf"})
     config = config.model_copy(update={"incumbent": incumbent})
-    digest = candidate_model(run).sha256
-    write_json(run.calibration, {digest: {"temperature": 1.7, "rows": 300}})
-    facts = AdapterFacts(class_prior=(0.4, 0.3, 0.3), natural_prior=(0.15, 0.15, 0.7))
+    facts = AdapterFacts(calibration=Calibration(1.7, (-0.9, -0.8, 0.0), 300))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor_module, "adapter_facts", lambda _path: facts)
         patch.setattr(training_ends, "adapter_facts", lambda _path: facts)
@@ -114,8 +113,7 @@ def test_replay_and_signal_give_the_same_bytes(made: Made) -> None:
 def test_serve_answers_what_was_replayed(made: Made) -> None:
     config, run, sent = made
     trader = Trader(config, engine=MumblingEngine())
-    calibrated = trader.predict(next(iter(sent.values())), model=candidate_model(run))
-    assert calibrated.calibrated != calibrated.probabilities
+    unlike = 0
     for row in read_rows(run.journal):
         text = json.dumps(sent[row["timestamp"], row["ticker"]] | {"_lora_override": "candidate"})
         answer, code = answer_text(trader, text)
@@ -123,11 +121,17 @@ def test_serve_answers_what_was_replayed(made: Made) -> None:
         assert code == 0
         assert (answer["action"], answer["reasoning"] or None) == (shadow["action"], shadow["reasoning"])
         if shadow["status"] == "ok":
-            assert (probabilities := answer["probabilities"]) is not None
-            assert max(probabilities, key=probabilities.__getitem__) == shadow["action"]
+            probabilities = answer["probabilities"]
+            assert probabilities is not None
+            assert probabilities == pytest.approx(shadow["probabilities"], abs=1e-6)
+            assert answer["confidence"] == pytest.approx(
+                max(p for name, p in probabilities.items() if name == shadow["action"])
+            )
+            unlike += max(probabilities, key=probabilities.__getitem__) != shadow["action"]
         else:
             assert answer["probabilities"] is None
             assert answer["confidence"] is None
+    assert unlike, "the decision is what the model says first, whatever its calibrated probabilities"
 
 
 def test_shadow_logs_what_was_replayed(made: Made, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ A model is frozen, knows its version, and is read and written here only. Its JSO
 `python docs/schemas/write.py`.
 """
 
-from candletune.artifacts.adapter_record import AdapterRecord, ModelManifest
+from candletune.artifacts.adapter_record import AdapterRecord, DecisionPolicy, ModelManifest, ProbabilityCalibration
 from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.certificate import (
     Certificate,
@@ -65,6 +65,7 @@ __all__ = [
     "DatasetDescription",
     "DatasetManifest",
     "DatasetSummary",
+    "DecisionPolicy",
     "DecisionScores",
     "EvalFigures",
     "EvaluateSummary",
@@ -76,6 +77,7 @@ __all__ = [
     "LoggedStep",
     "Metrics",
     "ModelManifest",
+    "ProbabilityCalibration",
     "Record",
     "ReplaySummary",
     "ReportSummary",

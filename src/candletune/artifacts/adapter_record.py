@@ -12,6 +12,39 @@ ClassShares = Mapping[Decision, float] | tuple[float, float, float]
 """By decision; of adapters from before that, in the order BUY, SELL, HOLD."""
 
 
+class DecisionPolicy(Record):
+    """How often the adapter was taught to call BUY or SELL; part of what it says first.
+
+    Attributes:
+        wanted: share of the decision times that it is to call.
+        reached: share of the held-out rows that it calls.
+        rows: held-out rows.
+        steps: optimizer steps of the phase that taught it.
+        offsets: log-odds that were added to BUY, SELL and HOLD, against what the balanced examples taught.
+    """
+
+    wanted: float
+    reached: float
+    rows: int
+    steps: int
+    offsets: tuple[float, float, float]
+
+
+class ProbabilityCalibration(Record):
+    """What turns the adapter's probabilities into how often each outcome happens; it never changes a decision.
+
+    Attributes:
+        temperature, offsets: see `candletune.calibration.Calibration`.
+        rows: held-out rows at the base rates that it was fitted on.
+        log_loss: mean, of the calibrated probabilities on those rows.
+    """
+
+    temperature: float
+    offsets: tuple[float, float, float]
+    rows: int
+    log_loss: float
+
+
 class AdapterRecord(Artifact):
     """`adapter/candletune.json`.
 
@@ -32,6 +65,8 @@ class AdapterRecord(Artifact):
         decision_ids: tokens of BUY, SELL and HOLD.
         chat: the chat format, `before`, `after` and `end`; None in a file of an earlier candletune.
         seed: of the training.
+        policy: how often it was taught to act; None: it was not, or by an earlier candletune.
+        calibration: of its probabilities; None: none was fitted.
         train, labels: the settings.
     """
 
@@ -51,6 +86,8 @@ class AdapterRecord(Artifact):
     storage: Literal["gguf", "nf4", "fp4", "none"] | None = None
     chat: Mapping[str, str] | None = None
     seed: int | None = None
+    policy: DecisionPolicy | None = None
+    calibration: ProbabilityCalibration | None = None
     train: Mapping[str, JsonValue] = {}
     labels: Mapping[str, JsonValue] = {}
 
@@ -58,8 +95,8 @@ class AdapterRecord(Artifact):
 class ModelManifest(Record):
     """The manifest inside a GGUF, its key `candletune.manifest`. What the file does not say is None.
 
-    A base says its name, its hash and its chat; an adapter and a merged model say all. Class shares and chat are
-    checked by those who use them, so that a file is refused for what is asked of it, not for the rest.
+    A base says its name, its hash and its chat; an adapter and a merged model say all. Class shares, calibration and
+    chat are checked by those who use them, so that a file is refused for what is asked of it, not for the rest.
 
     Attributes:
         adapter_sha256: hash of the adapter's folder. The others: see `AdapterRecord`.
@@ -77,6 +114,8 @@ class ModelManifest(Record):
     decision_ids: tuple[int, ...] | None = None
     chat: JsonValue = None
     context_sources: Mapping[str, float] | None = None
+    policy: JsonValue = None
+    calibration: JsonValue = None
     adapter_sha256: str | None = None
 
     @classmethod

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, JsonValue
 
+from candletune.artifacts.adapter_record import DecisionPolicy, ProbabilityCalibration
 from candletune.artifacts.base import Record
 from candletune.artifacts.certificate import CertificateContent
 from candletune.artifacts.dataset import DatasetFacts
@@ -153,7 +154,8 @@ class TrainSummary(TrainingResult, StageSummary):
     Attributes:
         device: `cuda` or `cpu`.
         shortened: prompts that lost headlines.
-        eval: `EvalFigures.figures` of the kept adapter.
+        eval: `EvalFigures.figures` of the kept adapter, before it was taught how often to act.
+        policy, calibration: see `AdapterRecord`.
     """
 
     STAGE: ClassVar[str] = "train"
@@ -161,6 +163,8 @@ class TrainSummary(TrainingResult, StageSummary):
     device: str
     shortened: int
     eval: Mapping[str, int | float | Mapping[str, float]]
+    policy: DecisionPolicy | None = None
+    calibration: ProbabilityCalibration | None = None
 
 
 class ExportSummary(StageSummary):

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
+from candletune.artifacts import ModelManifest, ProbabilityCalibration
+from candletune.calibration import Calibration, prior_offsets, shares_of
 from candletune.config import Config
-from candletune.decide.calibration import Calibration
-from candletune.decide.priors import shares_of
 from candletune.errors import InputError
-from candletune.files import read_json
 from candletune.gguf.header import read_header
-from candletune.runs import RunFolder
+
+_NONE = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +20,15 @@ class AdapterFacts:
     """From a GGUF's metadata; None where the file does not say.
 
     Attributes:
-        class_prior: class shares (BUY, SELL, HOLD) of the training examples.
-        natural_prior: base rates over the training period.
+        calibration: of its probabilities; where none was fitted, from the class shares of its training examples to the
+            base rates.
         template_sha256: of the prompt template it was trained with.
         base_sha256: of the base it was trained on.
         context_sources: share of the training examples in which each context file told something.
         train_end: when the last outcome that it learned from was known.
     """
 
-    class_prior: tuple[float, float, float] | None = None
-    natural_prior: tuple[float, float, float] | None = None
+    calibration: Calibration = _NONE
     template_sha256: str | None = None
     base_sha256: str | None = None
     context_sources: Mapping[str, float] | None = None
@@ -50,9 +49,10 @@ def adapter_facts(path: Path) -> AdapterFacts:
 def _facts(path: Path, _changed: int) -> AdapterFacts:
     manifest = read_header(path).manifest
     try:
-        trained, natural = shares_of(manifest.class_prior), shares_of(manifest.natural_prior)
+        calibration = _calibration(manifest)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its class shares are unusable ({error}); export it again") from None
+        why = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: its class shares or calibration are unusable ({why}); export it again") from None
     try:
         train_end = _time(manifest.train_end)
     except ValueError:
@@ -60,8 +60,7 @@ def _facts(path: Path, _changed: int) -> AdapterFacts:
             f"{path}: its train_end {manifest.train_end!r} is no time; export it again, or leave it out"
         ) from None
     return AdapterFacts(
-        trained,
-        natural,
+        calibration,
         manifest.template_sha256,
         manifest.base_sha256,
         manifest.context_sources,
@@ -97,10 +96,11 @@ def check_template(config: Config, path: Path, facts: AdapterFacts, used: str) -
         )
 
 
-def calibration_of(config: Config, sha256: str) -> Calibration:
-    """The calibration `evaluate` fitted for an adapter in this run folder; the identity when there is none."""
-    path = RunFolder(config.run.folder).calibration
-    if not path.is_file():
+def _calibration(manifest: ModelManifest) -> Calibration:
+    if manifest.calibration is not None:
+        fitted = ProbabilityCalibration.model_validate(manifest.calibration)
+        return Calibration(fitted.temperature, fitted.offsets, fitted.rows)
+    trained, natural = shares_of(manifest.class_prior), shares_of(manifest.natural_prior)
+    if trained is None or natural is None:
         return Calibration()
-    entry = read_json(path).get(sha256)
-    return Calibration() if entry is None else Calibration(float(entry["temperature"]), int(entry["rows"]))
+    return Calibration(offsets=prior_offsets(trained, natural))

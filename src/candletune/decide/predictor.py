@@ -1,7 +1,9 @@
 """The one path from a prompt to a decision: replay, signal, serve and shadow ask here.
 
 A replay says something about the live side only because both come through `Predictor.predict`: the same template check,
-the same correction of the class shares, the same calibration, the same reading of the generated reason.
+the same decision, the same calibration of its probabilities, the same reading of the generated reason.
+
+The decision is what the model itself says first, so a file dropped into plain llama.cpp, greedy, decides the same.
 """
 
 import time
@@ -14,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.config import Config
-from candletune.decide.adapters import AdapterFacts, adapter_facts, calibration_of, check_template
-from candletune.decide.calibration import Calibration
+from candletune.decide.adapters import AdapterFacts, adapter_facts, check_template
 from candletune.decide.models import Model
-from candletune.decide.priors import correct_prior
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Engine, open_engine
 from candletune.hashes import sha256_bytes
@@ -53,8 +53,8 @@ class Prediction:
         prompt_sha256: of the prompt as it was rendered.
         action: the decision, when the status is ok.
         reasoning: empty when none was asked for.
-        probabilities: of DECISIONS, after the prior correction and before calibration: what journals hold.
-        calibrated: calibrated probabilities: what answers show.
+        probabilities: calibrated, of DECISIONS: how often each is right. The action is what the model says first, which
+            need not be the likeliest: see `train.call_share`.
         adapter_sha256: of the model's file; None for the bare base.
         latency_ms: milliseconds: this prompt's share of scoring and of the reasons.
         error: what went wrong, in one line.
@@ -67,7 +67,6 @@ class Prediction:
     action: Decision | None = None
     reasoning: str = ""
     probabilities: dict[Decision, float] | None = None
-    calibrated: dict[Decision, float] | None = None
     adapter_sha256: str | None = None
     latency_ms: float | None = None
     error: str | None = None
@@ -76,11 +75,11 @@ class Prediction:
     @property
     def confidence(self) -> float | None:
         """The calibrated probability of the action."""
-        return None if self.action is None or self.calibrated is None else self.calibrated[self.action]
+        return None if self.action is None or self.probabilities is None else self.probabilities[self.action]
 
     def answer(self) -> Answer:
         """The Signal contract's object; `error` and `warnings` are added when there are any."""
-        shown = self.calibrated if self.status == "ok" else None
+        shown = self.probabilities if self.status == "ok" else None
         answer: Answer = {
             "action": self.action,
             "reasoning": self.reasoning,
@@ -125,7 +124,7 @@ class Predictor:
 
         Args:
             config: the whole configuration.
-            run: names the base GGUF and the calibration.
+            run: names the base GGUF.
             engine: opens a whole model's GGUF, or with None the configured base; none: llama.cpp.
 
         Raises:
@@ -134,7 +133,7 @@ class Predictor:
         self._config = config
         self._open = engine or (lambda path: open_engine(config, run, path))
         self._engines: dict[str | None, Engine] = {}
-        self._loaded: dict[str, tuple[AdapterFacts, Calibration]] = {}
+        self._loaded: dict[str, AdapterFacts] = {}
         self.template = load_template(config.prompt.template)
 
     def load(self, model: Model) -> None:
@@ -154,11 +153,11 @@ class Predictor:
             self._engine(model)
         else:
             self._engine(None).add_adapter(model.sha256, model.path)
-        self._loaded[model.sha256] = facts, calibration_of(self._config, model.sha256)
+        self._loaded[model.sha256] = facts
 
     def facts(self, model: Model) -> AdapterFacts:
         """What a loaded model's file says of its training; nothing of the bare base."""
-        return self._loaded.get(model.sha256 or "", (AdapterFacts(), Calibration()))[0]
+        return self._loaded.get(model.sha256 or "", AdapterFacts())
 
     def is_loaded(self, model: Model) -> bool:
         """Whether asking it brings nothing new into memory."""
@@ -219,8 +218,10 @@ class Predictor:
             scored = np.full((len(prompts), len(DECISIONS)), np.nan)
         usable = np.isfinite(scored).all(axis=1) & (scored >= 0).all(axis=1)
         usable &= np.isclose(scored.sum(axis=1), 1, atol=1e-3)
-        probabilities, calibrated = self._posterior(model, np.where(usable[:, None], scored, 1 / len(DECISIONS)))
-        actions = [DECISIONS[number] for number in probabilities.argmax(axis=1)]
+        own = np.where(usable[:, None], scored, 1 / len(DECISIONS))
+        own /= own.sum(axis=1, keepdims=True)
+        calibrated = self.facts(model).calibration.apply(own)
+        actions = [DECISIONS[number] for number in own.argmax(axis=1)]
         said = _reasons(
             engine,
             prompts,
@@ -233,21 +234,9 @@ class Predictor:
             if not usable[number]:
                 predictions.append(replace(known, error="the model's probabilities are not numbers that add up to one"))
                 continue
-            known = replace(
-                known,
-                probabilities=_by_decision(probabilities[number]),
-                calibrated=_by_decision(calibrated[number]),
-            )
+            known = replace(known, probabilities=_by_decision(calibrated[number]))
             predictions.append(_with_reason(known, actions[number], said.get(number), seconds))
         return predictions
-
-    def _posterior(self, model: Model, scored: Floats) -> tuple[Floats, Floats]:
-        """Probabilities (n, 3) corrected from the class shares of training to the base rates, and calibrated."""
-        facts, calibration = self._loaded.get(model.sha256 or "", (AdapterFacts(), Calibration()))
-        probabilities: Floats = scored / scored.sum(axis=1, keepdims=True)
-        if self._config.live.prior_correction and facts.class_prior and facts.natural_prior:
-            probabilities = correct_prior(probabilities, facts.class_prior, facts.natural_prior)
-        return probabilities, calibration.apply(probabilities)
 
 
 def _reasons(

@@ -1,6 +1,6 @@
 """Each baseline's metrics on the scored rows, and the candidate's lead over it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from candletune.artifacts import DatasetManifest
 from candletune.artifacts.metrics import BaselineMetrics, Interval
+from candletune.calibration import shares_of
 from candletune.config import Config, EvaluateConfig
 from candletune.dataset import load_pair, read_examples
-from candletune.decide.priors import shares_of
 from candletune.decisions import DECISIONS
 from candletune.evaluation.baselines import HOLD, SILENT, Ints, Task, baseline_actions
 from candletune.evaluation.metrics import CLASS_INDEX, class_scores, outcome_classes
@@ -51,13 +51,22 @@ def measure_baselines(config: Config, run: RunFolder, scored: pl.DataFrame, bloc
         train,
         classes.to_numpy(),
         threshold=config.labels.threshold,
-        natural=natural if config.live.prior_correction else None,
+        held_out=pl.read_parquet(run.natural_eval),
+        natural=natural,
+        calls=_calls(config, natural),
         seed=config.seed,
     )
     actions = baseline_actions(task)
     if config.evaluate.journal is None and run.untuned.exists():
         actions[UNTUNED] = _untuned_actions(rows, pl.read_parquet(run.untuned))
     return compare_baselines(rows, actions, config.evaluate, block=block, seed=config.seed)
+
+
+def _calls(config: Config, natural: Sequence[float] | None) -> float | None:
+    """The share of calls that the candidate is taught (see `candletune.training.policy`)."""
+    if not config.train.policy_steps or natural is None:
+        return None
+    return sum(natural[:HOLD]) if config.train.call_share is None else config.train.call_share
 
 
 def _untuned_actions(rows: pl.DataFrame, answers: pl.DataFrame) -> Ints:

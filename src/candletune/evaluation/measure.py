@@ -15,13 +15,11 @@ from candletune.artifacts.metrics import (
     Wording,
 )
 from candletune.config import Config, EvaluateConfig
-from candletune.decide.calibration import fit_calibration
-from candletune.decisions import DECISIONS
 from candletune.evaluation.baseline_scores import not_clearly_beaten
 from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare
 from candletune.evaluation.controls import shifted_accuracy
-from candletune.evaluation.metrics import by_group, outcome_classes, side_metrics
+from candletune.evaluation.metrics import by_group, side_metrics
 from candletune.evaluation.outcomes import regime
 from candletune.journal import SIDES
 
@@ -115,29 +113,6 @@ def only_decision(metrics: Metrics) -> str | None:
     """The one decision the candidate ever makes, when there is only one."""
     always = [name for name, share in metrics.shadow.shares.items() if share == 1]
     return always[0] if always else None
-
-
-def fit_calibrations(scored: pl.DataFrame, config: Config) -> dict[str, dict[str, float]]:
-    """A temperature for each adapter with enough outcomes, which `signal` applies to its confidence.
-
-    Fitted against the labels' own threshold, since that is what the probabilities are of.
-    """
-    fitted = {}
-    for side in SIDES:
-        known = scored.filter(
-            pl.col("forward_return").is_not_null()
-            & pl.col(f"{side}_p_buy").is_not_null()
-            & pl.col(f"{side}_adapter").is_not_null()
-        )
-        if len(known) < LEAST_CALIBRATED:
-            continue
-        probabilities = known.select(f"{side}_p_{name.lower()}" for name in DECISIONS).to_numpy()
-        calibration = fit_calibration(probabilities, outcome_classes(known["forward_return"], config.labels.threshold))
-        fitted[str(known[f"{side}_adapter"][0])] = {
-            "temperature": calibration.temperature,
-            "rows": float(calibration.rows),
-        }
-    return fitted
 
 
 def _wording(reasons: pl.Series) -> Wording:

@@ -27,21 +27,19 @@ class EvaluationFiles:
     metrics: Path
     verdict: Path
     scored: Path
-    calibration: Path
     report: Path
 
 
 def evaluation_files(config: Config, run: RunFolder) -> EvaluationFiles:
     """The replay's, unless `evaluate.journal` names another journal to judge."""
     if config.evaluate.journal is None:
-        return EvaluationFiles("replay", run.journal, run.metrics, run.verdict, run.scored, run.calibration, run.report)
+        return EvaluationFiles("replay", run.journal, run.metrics, run.verdict, run.scored, run.report)
     return EvaluationFiles(
         "shadow",
         config.evaluate.journal,
         run.shadow_metrics,
         run.shadow_verdict,
         run.shadow_scored,
-        run.shadow_calibration,
         run.shadow_report,
     )
 

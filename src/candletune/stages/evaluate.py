@@ -11,10 +11,9 @@ from candletune.artifacts import EvaluateSummary, Metrics, Verdict
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.judge import judge, keep_verdict
-from candletune.evaluation.measure import fit_calibrations
 from candletune.evaluation.source import evaluation_files
 from candletune.evaluation.tables import show_evaluation
-from candletune.files import atomic_path, write_json
+from candletune.files import atomic_path
 from candletune.market.candles import find_candle_file
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
@@ -27,7 +26,6 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> EvaluateSumm
     verdict = judgement.verdict
     with atomic_path(files.scored) as path:
         judgement.scored.write_parquet(path)
-    write_json(files.calibration, fit_calibrations(judgement.scored, config))
     judgement.metrics.write(files.metrics)
     keep_verdict(verdict, config, run)
     verdict.write(files.verdict)
@@ -64,7 +62,6 @@ STAGE = Stage(
         "evaluation/metrics.json",
         "evaluation/verdict.json",
         "evaluation/scored.parquet",
-        "evaluation/calibration.json",
     ),
     work=evaluate,
     summary=EvaluateSummary,
@@ -78,6 +75,5 @@ SHADOW = replace(
         "evaluation/shadow_metrics.json",
         "evaluation/shadow_verdict.json",
         "evaluation/shadow_scored.parquet",
-        "evaluation/shadow_calibration.json",
     ),
 )

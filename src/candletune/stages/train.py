@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from candletune.artifacts import AdapterRecord, DatasetManifest, TrainSummary
+from candletune.artifacts import AdapterRecord, DatasetManifest, DecisionPolicy, TrainSummary
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
@@ -15,8 +15,11 @@ from candletune.stages.runner import Stage
 if TYPE_CHECKING:
     from candletune.base.find import Base
     from candletune.training.prepare import TrainingData
+    from candletune.training.session import TrainedModel
 
 ADAPTER = "adapter"
+FAR_OFF = 0.05
+"""Difference in the share of calls that is worth a warning."""
 
 
 @quiet()
@@ -36,8 +39,9 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
     device = pick_device(config.train.device)
     data = prepare_data(config, run, base.path, reporter)
     trained = run_training(TrainingJob(base, device, data), config, run, reporter)
-    _save_adapter(trained.model, config, run, base, data)
+    _save_adapter(trained, config, run, base, data)
     result, evaluation = trained.result, trained.evaluation
+    _tell(trained.policy, reporter)
     summary = TrainSummary(
         headline=f"{result.steps} steps, loss {result.train_loss:.3f}, decision accuracy at the base rates "
         f"{evaluation.accuracy or 0.0:.1%} (balanced {evaluation.balanced_accuracy or 0.0:.1%})",
@@ -45,12 +49,27 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
         device=device,
         shortened=data.shortened,
         eval=evaluation.figures(),
+        policy=trained.policy,
+        calibration=trained.calibration,
     )
     write_json(run.train_summary, summary.model_dump(mode="json"))
     return summary
 
 
-def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data: "TrainingData") -> None:
+def _tell(policy: DecisionPolicy | None, reporter: Reporter) -> None:
+    """How often the adapter acts, and a warning where that could not be taught."""
+    if policy is None:
+        return
+    told = f"calls BUY or SELL on {policy.reached:.1%} of {policy.rows} held-out rows, {policy.wanted:.1%} were wanted"
+    if abs(policy.reached - policy.wanted) > FAR_OFF:
+        reporter.warn(
+            f"the adapter {told}: too alike are its answers to different prompts; train longer, or with more examples"
+        )
+    else:
+        reporter.say(f"the adapter {told}")
+
+
+def _save_adapter(trained: "TrainedModel", config: Config, run: RunFolder, base: "Base", data: "TrainingData") -> None:
     """The PEFT folder and, in its manifest, everything the adapter was made from."""
     from candletune.base.find import served_sha256
     from candletune.base.load import storage_of
@@ -70,11 +89,13 @@ def _save_adapter(model: Any, config: Config, run: RunFolder, base: "Base", data
         decision_ids=tuple(data.tokens.ids),
         chat=data.chat,
         seed=config.seed,
+        policy=trained.policy,
+        calibration=trained.calibration,
         train=config.train.model_dump(mode="json"),
         labels=config.labels.model_dump(mode="json"),
     )
     with atomic_folder(run.adapter) as folder:
-        model.save_pretrained(folder, safe_serialization=True)
+        trained.model.save_pretrained(folder, safe_serialization=True)
         remove(folder / "README.md")
         _settle_config(folder / "adapter_config.json", base.name)
         record.write(folder / AdapterRecord.FILE)

@@ -7,6 +7,8 @@ from candletune.config import TrainConfig
 from candletune.files import make_folder, read_json, remove_folder, write_json
 from candletune.hashes import fingerprint
 
+TAUGHT_LATER = {"call_share", "policy_steps"}
+"""Settings that begin to matter behind the last checkpoint."""
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -39,4 +41,4 @@ def recipe_fingerprint(
     config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int, chat: dict[str, str]
 ) -> str:
     """What a checkpoint belongs to; examples in another chat are other examples."""
-    return fingerprint([config.model_dump(mode="json"), dataset_sha256, base_sha256, seed, chat])
+    return fingerprint([config.model_dump(mode="json", exclude=TAUGHT_LATER), dataset_sha256, base_sha256, seed, chat])

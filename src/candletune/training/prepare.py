@@ -1,17 +1,18 @@
 """A run's dataset, tokenized for training: the examples that train, and what is evaluated on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from candletune.artifacts import DatasetManifest
 from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, encode_prompt
 from candletune.base.tokenizer import Tokenizer, load_tokenizer
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import read_examples
-from candletune.decisions import DECISIONS
+from candletune.decisions import DECISIONS, Decision
 from candletune.errors import InputError
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
@@ -31,6 +32,8 @@ class TrainingData:
         pad: pad id.
         shortened: prompts that lost headlines to `train.max_sequence_length`.
         dataset_sha256: of the file of training examples.
+        class_shares: of the training examples, (BUY, SELL, HOLD).
+        base_rates: of the training period, before balancing.
     """
 
     examples: list[TokenizedExample]
@@ -40,6 +43,8 @@ class TrainingData:
     pad: int
     shortened: int
     dataset_sha256: str
+    class_shares: tuple[float, float, float]
+    base_rates: tuple[float, float, float]
 
 
 def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter) -> TrainingData:
@@ -77,7 +82,16 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     for example, split in zip(examples, data.meta["split"], strict=True):
         splits[split].append(example)
     held_out = _eval_set(run, tokenizer, chat, tokens, splits["eval"])
-    return TrainingData(splits["train"], held_out, tokens, chat.texts, tokenizer.pad, shortened, sha256_path(run.jsonl))
+    dataset = DatasetManifest.read(run.dataset_manifest)
+    shares, rates = (_in_order(found) for found in (dataset.class_prior, dataset.natural_prior))
+    digest = sha256_path(run.jsonl)
+    return TrainingData(splits["train"], held_out, tokens, chat.texts, tokenizer.pad, shortened, digest, shares, rates)
+
+
+def _in_order(shares: Mapping[Decision, float]) -> tuple[float, float, float]:
+    """By decision to (BUY, SELL, HOLD); a class without examples counts as one in a million."""
+    buy, sell, hold = (max(shares.get(name, 0.0), 1e-6) for name in DECISIONS)
+    return buy, sell, hold
 
 
 def _softened(

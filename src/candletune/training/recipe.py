@@ -140,6 +140,12 @@ def train_adapter(
     )
 
 
+def _optimizer(config: TrainConfig, device: str) -> str:
+    """The Trainer's name of it; PyTorch's AdamW takes one kernel for all parameters of a GPU."""
+    fused = config.optimizer == "adamw_torch" and device == "cuda"
+    return "adamw_torch_fused" if fused else config.optimizer
+
+
 def trainer_arguments(
     config: TrainConfig, engine: TrainingEngine, folder: Path, *, steps: int, device: str, seed: int
 ) -> TrainingArguments:
@@ -152,7 +158,7 @@ def trainer_arguments(
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup,
-        optim=config.optimizer,
+        optim=_optimizer(config, device),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=engine.checkpointing,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from candletune.artifacts import EvalFigures, TrainingResult
+from candletune.artifacts import DecisionPolicy, EvalFigures, ProbabilityCalibration, TrainingResult
 from candletune.base.find import Base
 from candletune.config import Config
 from candletune.console import Reporter
@@ -12,6 +12,7 @@ from candletune.training.checkpoints import prepare_checkpoints, recipe_fingerpr
 from candletune.training.engine import EngineSetup
 from candletune.training.engines import load_model, open_engine
 from candletune.training.metrics import trim_metrics
+from candletune.training.policy import ROUNDS, PolicyData, teach_policy
 from candletune.training.prepare import TrainingData
 from candletune.training.recipe import steps_of, train_adapter
 from candletune.training.watch import TrainingFiles, Watcher
@@ -19,11 +20,20 @@ from candletune.training.watch import TrainingFiles, Watcher
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """The model with its adapter as it is to be saved, how the training went, and the kept adapter's evaluation."""
+    """What a training came to.
+
+    Attributes:
+        model: with its adapter as it is to be saved.
+        result: how the training went.
+        evaluation: of the kept adapter, before it was taught how often to act.
+        policy, calibration: see `candletune.training.policy`.
+    """
 
     model: Any
     result: TrainingResult
     evaluation: EvalFigures
+    policy: DecisionPolicy | None
+    calibration: ProbabilityCalibration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,10 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
                 reporter=reporter,
             )
             result = train_adapter(model, examples, config.train, watcher=watcher, resume=resume, seed=config.seed)
-        return TrainedModel(model, result, watcher.evaluation(result.steps))
+        evaluation = watcher.evaluation(result.steps)
+        data = PolicyData(examples, job.data.held_out, job.data.class_shares, job.data.base_rates)
+        with reporter.task("training: how often to act", ROUNDS * config.train.policy_steps) as task:
+            policy, calibration = teach_policy(model, engine, data, config.train, seed=config.seed, task=task)
+        return TrainedModel(model, result, evaluation, policy, calibration)
     finally:
         engine.close()

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.decide.priors import correct_prior
+from candletune.calibration import Calibration, call_offset, correct_prior
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
 from candletune.fields.registry import FEATURES
@@ -30,7 +30,9 @@ class Task:
         train: the training examples' candle columns and `close` (balanced classes, as the candidate saw them).
         train_classes: their labels, indices into DECISIONS.
         threshold: of the labels, a fraction.
-        natural: base rates of the classes, to correct classifiers as the candidate is corrected; None: as trained.
+        held_out: rows at the base rates that nothing was fitted on, on which classifiers learn how often to act.
+        natural: base rates of the classes.
+        calls: share of the rows that the candidate was taught to call; None: it was not, nor are classifiers.
         seed: of whatever is random.
     """
 
@@ -38,7 +40,9 @@ class Task:
     train: pl.DataFrame
     train_classes: Ints
     threshold: float
+    held_out: pl.DataFrame
     natural: Sequence[float] | None
+    calls: float | None
     seed: int
 
     @property
@@ -63,7 +67,7 @@ class Baseline:
 
 
 def classify(model: Any, task: Task) -> Ints:
-    """Decisions of a scikit-learn classifier on the fields' features, corrected to the base rates.
+    """Decisions of a scikit-learn classifier on the fields' features, acting as often as the candidate was taught to.
 
     Args:
         model: with `fit`, `predict_proba` and `classes_`.
@@ -74,16 +78,22 @@ def classify(model: Any, task: Task) -> Ints:
     """
     from threadpoolctl import threadpool_limits
 
-    probabilities = np.zeros((len(task.rows), 3))
+    found = []
     # A few thousand rows: more threads only wait for each other, for half a minute on a busy machine.
     with threadpool_limits(limits=1):
         model.fit(features(task.train), task.train_classes)
-        probabilities[:, model.classes_] = model.predict_proba(features(task.rows))
-    shares = task.train_shares
-    if task.natural is not None and (shares > 0).all():
-        probabilities = correct_prior(probabilities, shares.tolist(), task.natural)
-    decisions: Ints = probabilities.argmax(axis=1)
-    return decisions
+        for rows in (task.rows, task.held_out):
+            probabilities = np.zeros((len(rows), 3))
+            probabilities[:, model.classes_] = model.predict_proba(features(rows))
+            found.append(probabilities)
+    shares, calls = task.train_shares, task.calls
+    if calls is None or task.natural is None or not (shares > 0).all():
+        decisions: Ints = found[0].argmax(axis=1)
+        return decisions
+    asked, held_out = (correct_prior(probabilities, shares.tolist(), task.natural) for probabilities in found)
+    shift = call_offset(held_out, calls)
+    called: Ints = Calibration(offsets=(shift, shift, 0.0)).apply(asked).argmax(axis=1)
+    return called
 
 
 def features(frame: pl.DataFrame) -> NDArray[np.float64]:

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""What an adapter loses between training and serving: trained over NF4, and over the blocks that llama.cpp serves.
+
+From one base GGUF the program makes the same base in other types with llama.cpp's quantizer (and a float folder for
+NF4). It trains on the datasets that `bench/recipes.py prepare` wrote, asks the training engine for the decision
+probabilities of held-out rows, exports the LoRA, and asks llama.cpp for the same over each base. A line of JSON for
+each pair of training and base is appended to OUT/served.jsonl; those found there are skipped. `table` prints means.
+
+It needs a CUDA GPU, bitsandbytes, and llama-cpp-python (built with CUDA, or it takes long).
+
+Usage: python bench/served.py bases FOLDER --base BASE.gguf
+       python bench/served.py train FOLDER --data RECIPES --out OUT [--seeds 17,18,19] [--rows 1250] [--seconds 550]
+       python bench/served.py table OUT/served.jsonl
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes import ATTENTION, examples, split
+
+BASES, RATES, MARKETS = ("Q4_1", "Q8_0", "Q4_K_M", "F16"), (2e-4, 1e-3), ("signal 1", "signal 0")
+FLOAT = "float"
+
+
+def write_bases(folder: Path, source: Path) -> None:
+    """The base in every type, and as a folder of float16 numbers."""
+    import llama_cpp
+    import torch
+
+    from candletune.base.from_gguf import expand_packed, load_packed
+    from candletune.gguf.quantize import file_type
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in BASES:
+        settings = llama_cpp.llama_model_quantize_default_params()
+        settings.ftype, settings.allow_requantize = file_type(name), True
+        origin = source if name in ("F16", "Q4_1") else folder / "F16.gguf"
+        if name == "Q4_1":
+            (folder / "Q4_1.gguf").write_bytes(source.read_bytes())
+        elif name == "F16" or not (folder / f"{name}.gguf").exists():
+            if llama_cpp.llama_model_quantize(str(origin).encode(), str(folder / f"{name}.gguf").encode(), settings):
+                raise SystemExit(f"llama.cpp could not write {name}")
+    model = load_packed(source, "cpu", torch.float32)
+    expand_packed(model, torch.float32)
+    model.half().save_pretrained(folder / FLOAT, safe_serialization=True)
+
+
+def score_served(base: Path, lora: Path, prompts: list[tuple[int, ...]]) -> np.ndarray[Any, Any]:
+    """Decision probabilities (n, 3) by llama.cpp over prompts that are ids already."""
+    from candletune.config import load_config
+    from candletune.engines.llama_cpp import LlamaCppEngine
+
+    class ById(LlamaCppEngine):
+        """Takes ids, written out, for a prompt."""
+
+        def prompt_ids(self, prompt: str) -> list[int]:
+            return [int(word) for word in prompt.split()]
+
+    settings = load_config(None, ["engine.threads=4", "engine.context=1024"]).engine
+    with closing(ById(base, settings)) as engine:
+        engine.add_adapter("trained", lora)
+        engine.use("trained")
+        return np.asarray(engine.score([" ".join(map(str, prompt)) for prompt in prompts]))
+
+
+def train(base: Path, storage: str, market: Any, rate: float, seed: int, target: Path) -> tuple[Any, int]:
+    """Train one adapter, save it, and score the held-out rows as trained: (n, 3), and the steps."""
+    from candletune.base.chat import DecisionTokens
+    from candletune.config import TrainConfig
+    from candletune.console import SilentReporter
+    from candletune.training.engine import EngineSetup
+    from candletune.training.engines import load_model, open_engine
+    from candletune.training.evaluation import EvalSet
+    from candletune.training.recipe import train_adapter
+    from candletune.training.watch import TrainingFiles, Watcher
+
+    config = TrainConfig(
+        target_modules=ATTENTION,
+        learning_rate=rate,
+        epochs=1,
+        eval_steps=0,
+        save_steps=10**6,
+        quantization=storage,
+        optimizer="adamw_torch",
+    )
+    rows = examples(market, 20.0)
+    tokens = DecisionTokens(tuple(market["prefix"].tolist()), tuple(market["decision_ids"].tolist()))
+    model = load_model(base, config, "cuda", seed)
+    with closing(open_engine(model, EngineSetup(config, rows, 0, print))) as engine:
+        with tempfile.TemporaryDirectory() as scratch, SilentReporter().task("training", 1) as task:
+            files = TrainingFiles(Path(scratch) / "metrics.jsonl", Path(scratch) / "checkpoints")
+            nothing, quiet = EvalSet([], [], tokens), SilentReporter()
+            watcher = Watcher(engine, nothing, config, files=files, task=task, reporter=quiet)
+            result = train_adapter(model, rows, config, watcher=watcher, resume=None, seed=seed)
+        model.save_pretrained(target, safe_serialization=True)
+        natural = split(market["natural"], market["natural_lengths"])
+        return engine.decision_probabilities(natural, tokens).numpy(), result.steps
+
+
+def balanced(probabilities: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Mean of the classes' recalls."""
+    decided = probabilities.argmax(axis=1)
+    return float(np.mean([(decided[labels == k] == k).mean() for k in range(3) if (labels == k).any()]))
+
+
+def run(folder: Path, wanted: argparse.Namespace) -> None:
+    """Every training and base not in OUT yet, until the time is over."""
+    from candletune.gguf.adapter import write_adapter
+    from candletune.gguf.header import read_header
+    from candletune.gguf.peft import read_adapter
+    from candletune.gguf.shape import header_shape
+
+    began, path = time.monotonic(), wanted.out / "served.jsonl"
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    keys = ("market", "trained_over", "rate", "seed")
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
+    shape = header_shape(read_header(folder / "F16.gguf"))
+    for seed, rate, market, over in product(wanted.seeds, RATES[::-1], MARKETS, ("NF4", *BASES)):
+        if (market, over, rate, seed) in done or time.monotonic() - began > wanted.seconds:
+            continue
+        data = dict(np.load(wanted.data / f"{market.replace(' ', '_')}.npz"))
+        rows = min(wanted.rows, len(data["labels"]))
+        prompts = split(data["natural"], data["natural_lengths"])[:rows]
+        labels = data["labels"][:rows]
+        base, storage = (folder / FLOAT, "nf4") if over == "NF4" else (folder / f"{over}.gguf", "gguf")
+        with tempfile.TemporaryDirectory() as scratch:
+            started = time.monotonic()
+            trained, steps = train(base, storage, data, rate, seed, Path(scratch) / "adapter")
+            trained = trained[:rows]
+            lora = Path(scratch) / "lora.gguf"
+            write_adapter(
+                read_adapter(Path(scratch) / "adapter", shape), shape, lora, number_format="F32", manifest={}, name="x"
+            )
+            middle = time.monotonic()
+            for served in BASES if over == "NF4" else (over,):
+                theirs = score_served(folder / f"{served}.gguf", lora, prompts)
+                line = json.dumps(
+                    {
+                        "market": market,
+                        "trained_over": over,
+                        "served_over": served,
+                        "rate": rate,
+                        "seed": seed,
+                        "rows": rows,
+                        "steps": steps,
+                        "as_trained": round(balanced(trained, labels), 4),
+                        "as_served": round(balanced(theirs, labels), 4),
+                        "agreement": round(float((trained.argmax(1) == theirs.argmax(1)).mean()), 4),
+                        "largest_gap": round(float(np.abs(trained - theirs).max()), 4),
+                        "train_s": round(middle - started, 1),
+                        "serve_s": round(time.monotonic() - middle, 1),
+                    }
+                )
+                print(line, flush=True)
+                with path.open("a") as file:
+                    file.write(line + "\n")
+
+
+def table(path: Path) -> str:
+    """Means over the seeds; the smallest agreement and the largest gap of them."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        over = "NF4" if row["trained_over"] == "NF4" else "served blocks"
+        found.setdefault((row["market"], row["served_over"], over, row["rate"]), []).append(row)
+    lines = [
+        "| market | served over | trained over | rate | balanced accuracy as trained | as served | smallest agreement "
+        "| largest gap | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (market, served, over, rate), rows in sorted(found.items()):
+        trained, theirs = (statistics.mean(row[key] for row in rows) for key in ("as_trained", "as_served"))
+        lines.append(
+            f"| {market} | {served} | {over} | {rate:g} | {trained:.3f} | {theirs:.3f} "
+            f"| {min(row['agreement'] for row in rows):.3f} | {max(row['largest_gap'] for row in rows):.3f} "
+            f"| {len(rows)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Make the bases, train and serve, or show."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["bases", "train", "table"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", type=Path)
+    parser.add_argument("--data", type=Path, help="the folder that bench/recipes.py prepare wrote")
+    parser.add_argument("--out", type=Path, default=Path())
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[17, 18, 19])
+    parser.add_argument("--rows", type=int, default=1250)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    wanted = parser.parse_args()
+    if wanted.what == "table":
+        print(table(wanted.folder))
+    elif wanted.what == "bases":
+        write_bases(wanted.folder, wanted.base)
+    else:
+        run(wanted.folder, wanted)
+
+
+if __name__ == "__main__":
+    main()

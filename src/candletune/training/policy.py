@@ -1,0 +1,165 @@
+"""The decision policy goes into the weights: what the adapter says first is what is judged, and what acts.
+
+Balanced examples teach balanced odds, under which a model calls BUY or SELL nearly always. How often it is to act is
+therefore taught in a short phase behind the training: on its own training prompts, each decision token's target is the
+model's own answer, corrected to the base rates and shifted between HOLD and the two calls so that the wanted share of
+held-out rows is called. Nothing is left for whoever serves the adapter to correct. The phase learns no new label, so
+which rows are called first stays as it was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candletune.artifacts import DecisionPolicy, ProbabilityCalibration
+from candletune.base.chat import DecisionTokens
+from candletune.calibration import (
+    HOLD,
+    LEAST_ROWS,
+    Calibration,
+    call_offset,
+    call_share,
+    fit_calibration,
+    prior_offsets,
+)
+from candletune.config import TrainConfig
+from candletune.console import SilentReporter, Task
+from candletune.decisions import DECISIONS
+from candletune.files import temporary_folder
+from candletune.training.engine import TrainingEngine
+from candletune.training.evaluation import EvalSet
+from candletune.training.examples import TokenizedExample
+from candletune.training.recipe import train_adapter
+from candletune.training.watch import TrainingFiles, Watcher
+
+ROUNDS = 5
+TOLERANCE = 0.01
+"""The phase ends when the share of calls on the held-out rows is this close to the wanted one."""
+Floats = NDArray[np.float64]
+Shares = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyData:
+    """What the phase works on.
+
+    Attributes:
+        examples: training examples; a part of them is used.
+        held_out: rows at the base rates, with labels.
+        trained_shares: class shares of the training examples.
+        base_rates: class shares as they occur.
+    """
+
+    examples: Sequence[TokenizedExample]
+    held_out: EvalSet
+    trained_shares: Shares
+    base_rates: Shares
+
+    def wanted(self, config: TrainConfig) -> float:
+        """The share of calls to teach: the configured one, or as often as the labels call."""
+        return sum(self.base_rates[:HOLD]) if config.call_share is None else config.call_share
+
+
+def teach_policy(
+    model: Any, engine: TrainingEngine, data: PolicyData, config: TrainConfig, *, seed: int, task: Task
+) -> tuple[DecisionPolicy | None, ProbabilityCalibration | None]:
+    """Teach the wanted share of calls, and fit what gives calibrated probabilities back.
+
+    Args:
+        model: the trained model; its adapter is changed.
+        engine: what trains and asks it.
+        data: see there.
+        config: `call_share`, `policy_steps` and the recipe.
+        seed: of the examples' order.
+        task: progress, at most `ROUNDS * config.policy_steps`.
+
+    Returns:
+        The policy (None with `policy_steps` 0 or without held-out rows), and the calibration (None with few rows).
+    """
+    held_out, undo = data.held_out, np.array(prior_offsets(data.trained_shares, data.base_rates))
+    if not held_out.prompts:
+        return None, None
+    natural = _asked(engine, held_out.prompts, held_out.tokens)
+    if not config.policy_steps:
+        return None, _calibration(natural, held_out.labels, undo)
+    wanted = data.wanted(config)
+    order = np.random.default_rng(seed).permutation(len(data.examples))
+    chosen = [data.examples[row] for row in order[: config.policy_steps * config.effective_batch]]
+    before = _asked(engine, [example.ids[: example.prompt_length] for example in chosen], held_out.tokens)
+    shift = call_offset(Calibration(offsets=_three(undo)).apply(natural), wanted)
+    offsets, steps = _between(undo, shift), 0
+    for _ in range(ROUNDS):
+        rows = [
+            replace(example, soft=tuple(zip(held_out.tokens.ids, map(float, target), strict=True)))
+            for example, target in zip(chosen, Calibration(offsets=offsets).apply(before), strict=True)
+        ]
+        steps += _train(model, engine, rows, held_out.tokens, config, seed=seed, task=task)
+        natural = _asked(engine, held_out.prompts, held_out.tokens)
+        if abs(call_share(natural) - wanted) <= TOLERANCE:
+            break
+        shift += call_offset(natural, wanted)
+        offsets = _between(undo, shift)
+    policy = DecisionPolicy(wanted=wanted, reached=call_share(natural), rows=len(natural), steps=steps, offsets=offsets)
+    return policy, _calibration(natural, held_out.labels, _between(np.zeros(3), -shift))
+
+
+def _between(undo: Floats, shift: float) -> Shares:
+    """Log-odds (3,): to the base rates, then from HOLD to both calls."""
+    return _three(undo + np.array([shift, shift, 0.0]))
+
+
+def _asked(engine: TrainingEngine, prompts: Sequence[Sequence[int]], tokens: DecisionTokens) -> Floats:
+    """Probabilities (n, 3), in the order of the prompts; asked by length, so that little is padded."""
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    found = np.empty((len(prompts), len(DECISIONS)))
+    found[order] = engine.decision_probabilities([prompts[row] for row in order], tokens).numpy()
+    return found
+
+
+def _train(
+    model: Any,
+    engine: TrainingEngine,
+    rows: Sequence[TokenizedExample],
+    tokens: DecisionTokens,
+    config: TrainConfig,
+    *,
+    seed: int,
+    task: Task,
+) -> int:
+    """A few steps at a rate that falls to nothing, without evaluations or checkpoints; returns how many."""
+    short = config.model_copy(
+        update={
+            "max_steps": config.policy_steps,
+            "schedule": "linear",
+            "warmup": 0.0,
+            "eval_steps": 0,
+            "patience": 0,
+            "save_steps": config.policy_steps + 1,
+        }
+    )
+    nothing = EvalSet([], [], tokens)
+    with temporary_folder() as scratch:
+        files = TrainingFiles(scratch / "metrics.jsonl", scratch / "checkpoints")
+        watcher = Watcher(engine, nothing, short, files=files, task=task, reporter=SilentReporter())
+        return train_adapter(model, rows, short, watcher=watcher, resume=None, seed=seed).steps
+
+
+def _calibration(probabilities: Floats, labels: Sequence[int], known: Floats | Shares) -> ProbabilityCalibration | None:
+    outcomes = np.array(labels, dtype=np.int64)
+    if len(outcomes) < LEAST_ROWS:
+        return None
+    fitted = fit_calibration(probabilities, outcomes, _three(known))
+    told = fitted.apply(probabilities)[np.arange(len(outcomes)), outcomes]
+    return ProbabilityCalibration(
+        temperature=fitted.temperature,
+        offsets=fitted.offsets,
+        rows=fitted.rows,
+        log_loss=float(-np.log(np.maximum(told, 1e-12)).mean()),
+    )
+
+
+def _three(values: Floats | Shares) -> Shares:
+    return float(values[0]), float(values[1]), float(values[2])
