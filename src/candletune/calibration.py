@@ -114,12 +114,18 @@ def call_offset(probabilities: Floats, wanted: float) -> float:
         probabilities: (n, 3).
         wanted: share of the rows, from 0 to 1.
     """
-    logs = np.log(np.maximum(probabilities, _FLOOR))
-    margins = np.sort(logs[:, HOLD] - logs[:, :HOLD].max(axis=1))
+    margins = np.sort(-call_margins(probabilities))
     calls = round(wanted * len(margins))
     below = margins[calls - 1] if calls else margins[0] - 1
     above = margins[calls] if calls < len(margins) else margins[-1] + 1
     return float((below + above) / 2)
+
+
+def call_margins(probabilities: Floats) -> Floats:
+    """Log-odds (n,) of the likelier of BUY and SELL against HOLD, of probabilities (n, 3)."""
+    logs = np.log(np.maximum(probabilities, _FLOOR))
+    margins: Floats = logs[:, :HOLD].max(axis=1) - logs[:, HOLD]
+    return margins
 
 
 def call_share(probabilities: Floats) -> float:

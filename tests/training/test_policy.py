@@ -1,111 +1,143 @@
-"""How often the adapter acts is taught: the wanted share of calls, in the adapter's own first choice."""
+"""How often the adapter acts is taught: the wanted share of calls, in the adapter's own first choice.
 
-from dataclasses import replace
-from pathlib import Path
+The model here is a linear one over a prompt's numbers, behind the protocol of every training engine: the recipe, the
+Trainer and the optimizer are the real ones. `tests/pipeline` has the phase with a language model.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from candletune.base.chat import decision_tokens, encode_prompt
-from candletune.base.tokenizer import load_tokenizer
-from candletune.calibration import call_share
+from candletune.artifacts import DecisionPolicy, ProbabilityCalibration
+from candletune.base.chat import DecisionTokens
+from candletune.calibration import Calibration, call_margins, call_share
 from candletune.config import load_config
 from candletune.console import SilentReporter
-from candletune.training.engine import EngineSetup
-from candletune.training.engines import load_model, open_engine
+from candletune.training.engine import FixedPlan
 from candletune.training.evaluation import EvalSet
-from candletune.training.examples import tokenize
+from candletune.training.examples import TokenizedExample
 from candletune.training.policy import PolicyData, teach_policy
-from candletune.training.recipe import train_adapter
-from candletune.training.watch import TrainingFiles, Watcher
 
-SETTINGS = (
-    "train.max_steps=30",
-    "train.effective_batch=16",
-    "train.eval_steps=0",
-    "train.learning_rate=5e-3",
-    "train.optimizer=adamw_torch",
-    "train.device=cpu",
-    "train.policy_steps=12",
-)
+TOKENS = DecisionTokens((1,), (10, 11, 12))
+WIDTH = 6
+ONE_THIRD, BASE_RATES = (1 / 3, 1 / 3, 1 / 3), (0.15, 0.15, 0.7)
 
 
-class Trained:
-    """A small base, trained a little on balanced examples."""
+class LinearModel(nn.Module):
+    """Scores of three decisions from a prompt's numbers, read as hundredths."""
 
-    def __init__(self, base: Path, texts: tuple[list[str], list[str]], folder: Path, *more: str) -> None:
-        torch.set_num_threads(1)
-        self.config = load_config(None, [*SETTINGS, *more]).train
-        tokenizer = load_tokenizer(base)
-        tokens, chat = decision_tokens(tokenizer.encode), tokenizer.chat("auto")
-        examples, _ = tokenize(*texts, tokenizer, tokens=tokens, chat=chat, limit=2048, decision_weight=20.0)
-        prompts = [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in texts[0]]
-        labels = [tokens.ids.index(example.ids[example.decision_index]) for example in examples]
-        self.data = PolicyData(examples, EvalSet(prompts, labels, tokens), (1 / 3, 1 / 3, 1 / 3), (0.15, 0.15, 0.7))
-        self.model = load_model(base, self.config, "cpu", 5)
-        self.engine = open_engine(self.model, EngineSetup(self.config, examples, tokenizer.pad, lambda _text: None))
-        with SilentReporter().task("train") as task:
-            files = TrainingFiles(folder / "metrics.jsonl", folder / "checkpoints")
-            watcher = Watcher(
-                self.engine,
-                replace(self.data.held_out, prompts=[], labels=[]),
-                self.config,
-                files=files,
-                task=task,
-                reporter=SilentReporter(),
-            )
-            train_adapter(self.model, examples, self.config, watcher=watcher, resume=None, seed=5)
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.scores = nn.Linear(WIDTH, 3)
+        self.scores.weight.data = torch.randn(3, WIDTH, generator=generator)
+        self.scores.bias.data = torch.tensor([0.4, 0.2, 0.0])
 
-    def asked(self) -> np.ndarray:
-        held_out = self.data.held_out
-        return self.engine.decision_probabilities(held_out.prompts, held_out.tokens).numpy()
-
-    def teach(self) -> tuple[Any, Any]:
-        with SilentReporter().task("policy") as task:
-            return teach_policy(self.model, self.engine, self.data, self.config, seed=3, task=task)
+    def forward(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """(n, 3)."""
+        found: Tensor = self.scores(torch.tensor(prompts, dtype=torch.float32) / 100)
+        return found
 
 
-@pytest.mark.slow
+class LinearEngine:
+    """The protocol over it; an answer is its decision alone."""
+
+    name, plan, checkpointing, call_size = "linear", FixedPlan(16), False, 16
+
+    def __init__(self, model: LinearModel) -> None:
+        self.model = model
+
+    def loss(self, examples: Sequence[TokenizedExample]) -> tuple[Tensor, float]:
+        logs = self.model([example.ids[: example.prompt_length] for example in examples]).log_softmax(dim=1)
+        aims = torch.tensor([[share for _, share in example.soft] for example in examples])
+        return -(aims * logs).sum(), float(len(examples))
+
+    def evaluate(self, examples: Sequence[TokenizedExample]) -> tuple[float, float]:
+        raise AssertionError("nothing is evaluated on the way")
+
+    def decision_probabilities(self, prompts: Sequence[Sequence[int]], tokens: DecisionTokens) -> Tensor:
+        assert tokens == TOKENS
+        with torch.no_grad():
+            found: Tensor = self.model(prompts).double().softmax(dim=1)
+        return found
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def prompts(count: int, seed: int) -> list[tuple[int, ...]]:
+    """Numbers, of an order that is not the order of their lengths."""
+    return [tuple(map(int, row)) for row in np.random.default_rng(seed).integers(-150, 150, (count, WIDTH))]
+
+
+def taught(*more: str) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None, ProbabilityCalibration | None]:
+    """A model after the phase."""
+    config = load_config(None, ["train.learning_rate=0.02", "train.optimizer=adamw_torch", *more]).train
+    engine = LinearEngine(LinearModel())
+    examples = [TokenizedExample((*prompt, 10), WIDTH, WIDTH, (1.0,)) for prompt in prompts(700, 1)]
+    natural = prompts(400, 2)
+    true = Calibration(offsets=(-0.8, -0.8, 0.7)).apply(engine.decision_probabilities(natural, TOKENS).numpy())
+    drawn = (np.random.default_rng(3).random(400)[:, None] > true.cumsum(axis=1)).sum(axis=1)
+    data = PolicyData(examples, EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS), ONE_THIRD, BASE_RATES)
+    with SilentReporter().task("policy") as task:
+        policy, calibration = teach_policy(engine.model, engine, data, config, seed=3, task=task)
+    return engine, data, policy, calibration
+
+
+def asked(engine: LinearEngine, data: PolicyData) -> np.ndarray[Any, Any]:
+    return engine.decision_probabilities(data.held_out.prompts, TOKENS).numpy()
+
+
 @pytest.mark.parametrize("wanted", [None, 0.1, 0.6])
-def test_the_wanted_share_of_calls_is_in_the_weights(
-    random_base: Path, texts: tuple[list[str], list[str]], tmp_path: Path, wanted: float | None
-) -> None:
-    more = () if wanted is None else (f"train.call_share={wanted}",)
-    trained = Trained(random_base, texts, tmp_path, *more)
-    before = trained.asked()
-    assert call_share(before) > 0.6, "balanced examples teach it to call most of the time"
-    policy, calibration = trained.teach()
-    after = trained.asked()
-    aim = 0.3 if wanted is None else wanted
-    assert policy.wanted == pytest.approx(aim)
+def test_the_wanted_share_of_calls_is_in_the_weights(wanted: float | None) -> None:
+    engine, data, policy, calibration = taught(*([] if wanted is None else [f"train.call_share={wanted}"]))
+    before, after = asked(LinearEngine(LinearModel()), data), asked(engine, data)
+    assert policy is not None
+    assert call_share(before) > 0.7, "at balanced odds it calls most of the time"
+    assert policy.wanted == pytest.approx(0.3 if wanted is None else wanted)
+    assert policy.reached == pytest.approx(policy.wanted, abs=0.0101)
     assert call_share(after) == pytest.approx(policy.reached)
-    assert policy.reached == pytest.approx(aim, abs=0.03)
-    assert _alike(_margins(before), _margins(after)) > 0.9, "which rows are called first stays as it was"
-    assert calibration.rows == len(after)
+    assert alike(call_margins(before), call_margins(after)) > 0.98, "which rows are called first stays as it was"
+    assert calibration is not None
+    assert (policy.rows, calibration.rows) == (400, 400)
 
 
-@pytest.mark.slow
-def test_without_steps_the_adapter_stays_as_it_was(
-    random_base: Path, texts: tuple[list[str], list[str]], tmp_path: Path
-) -> None:
-    trained = Trained(random_base, texts, tmp_path, "train.policy_steps=0", "train.max_steps=2")
-    before = trained.asked()
-    policy, calibration = trained.teach()
+def test_calibrated_probabilities_do_not_depend_on_how_often_it_acts() -> None:
+    """A phase that makes the model call more makes nothing likelier."""
+    said, found = [], []
+    for wanted in (0.1, 0.6):
+        engine, data, _, fitted = taught(f"train.call_share={wanted}")
+        assert fitted is not None
+        said.append(asked(engine, data))
+        calibrated = Calibration(fitted.temperature, fitted.offsets).apply(said[-1])
+        assert fitted.log_loss == pytest.approx(-np.log(calibrated[np.arange(400), data.held_out.labels]).mean())
+        found.append(calibrated)
+    assert np.abs(said[0] - said[1]).mean() > 0.2
+    assert np.abs(found[0] - found[1]).mean() < 0.05
+
+
+def test_without_steps_the_adapter_stays_as_it_was() -> None:
+    engine, data, policy, calibration = taught("train.policy_steps=0")
     assert policy is None
     assert calibration is not None
-    assert np.array_equal(before, trained.asked())
+    assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
 
 
-def _margins(probabilities: np.ndarray) -> np.ndarray:
-    """How much more a call is worth than HOLD, in log-odds."""
-    logs = np.log(probabilities)
-    margins: np.ndarray = logs[:, :2].max(axis=1) - logs[:, 2]
-    return margins
+def test_few_held_out_rows_give_no_calibration() -> None:
+    engine = LinearEngine(LinearModel())
+    data = PolicyData([], EvalSet(prompts(20, 2), [2] * 20, TOKENS), ONE_THIRD, BASE_RATES)
+    config = load_config(None, ["train.policy_steps=0"]).train
+    with SilentReporter().task("policy") as task:
+        assert teach_policy(engine.model, engine, data, config, seed=3, task=task) == (None, None)
+        nothing = PolicyData([], EvalSet([], [], TOKENS), ONE_THIRD, BASE_RATES)
+        assert teach_policy(engine.model, engine, nothing, config, seed=3, task=task) == (None, None)
 
 
-def _alike(left: np.ndarray, right: np.ndarray) -> float:
+def alike(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
     """Spearman's rank correlation."""
     first, second = (values.argsort().argsort() for values in (left, right))
     return float(np.corrcoef(first, second)[0, 1])

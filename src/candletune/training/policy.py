@@ -20,6 +20,7 @@ from candletune.calibration import (
     HOLD,
     LEAST_ROWS,
     Calibration,
+    call_margins,
     call_offset,
     call_share,
     fit_calibration,
@@ -35,9 +36,12 @@ from candletune.training.examples import TokenizedExample
 from candletune.training.recipe import train_adapter
 from candletune.training.watch import TrainingFiles, Watcher
 
-ROUNDS = 5
+ROUNDS = 12
 TOLERANCE = 0.01
 """The phase ends when the share of calls on the held-out rows is this close to the wanted one."""
+LAG = 0.25
+"""Log-odds between calls and HOLD, on average over the held-out rows: further than this from its targets the model is
+still on its way to them, and what is missing of the wanted share says nothing of the targets."""
 Floats = NDArray[np.float64]
 Shares = tuple[float, float, float]
 
@@ -82,7 +86,7 @@ def teach_policy(
     held_out, undo = data.held_out, np.array(prior_offsets(data.trained_shares, data.base_rates))
     if not held_out.prompts:
         return None, None
-    natural = _asked(engine, held_out.prompts, held_out.tokens)
+    natural = first = _asked(engine, held_out.prompts, held_out.tokens)
     if not config.policy_steps:
         return None, _calibration(natural, held_out.labels, undo)
     wanted = data.wanted(config)
@@ -100,8 +104,10 @@ def teach_policy(
         natural = _asked(engine, held_out.prompts, held_out.tokens)
         if abs(call_share(natural) - wanted) <= TOLERANCE:
             break
-        shift += call_offset(natural, wanted)
-        offsets = _between(undo, shift)
+        aimed = Calibration(offsets=offsets).apply(first)
+        if abs(float((call_margins(aimed) - call_margins(natural)).mean())) <= LAG:
+            shift += call_offset(natural, wanted)
+            offsets = _between(undo, shift)
     policy = DecisionPolicy(wanted=wanted, reached=call_share(natural), rows=len(natural), steps=steps, offsets=offsets)
     return policy, _calibration(natural, held_out.labels, _between(np.zeros(3), -shift))
 
