@@ -122,6 +122,9 @@ class ModelManifest(Record):
     def of_adapter(cls, record: AdapterRecord, adapter_sha256: str) -> "ModelManifest":
         """What an export of the adapter says."""
         content = record.model_dump(mode="json", include=set(cls.model_fields))
+        for key in ("policy", "calibration"):
+            if content[key] is None:
+                del content[key]
         return cls(**content, adapter_sha256=adapter_sha256)
 
     def written(self) -> dict[str, JsonValue]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from candletune.config import TrainConfig
 from candletune.files import make_folder, read_json, remove_folder, write_json
 from candletune.hashes import fingerprint
+from candletune.training.metrics import trim_metrics
 
 TAUGHT_LATER = {"call_share", "policy_steps"}
 """Settings that begin to matter behind the last checkpoint."""
@@ -35,6 +36,13 @@ def prepare_checkpoints(folder: Path, fingerprint: str) -> Path | None:
     make_folder(folder)
     write_json(marker, {"fingerprint": fingerprint})
     return latest_checkpoint(folder)
+
+
+def resumed(folder: Path, metrics: Path, fingerprint: str) -> Path | None:
+    """The checkpoint to resume from, with the metrics cut back to it; see `prepare_checkpoints`."""
+    checkpoint = prepare_checkpoints(folder, fingerprint)
+    trim_metrics(metrics, None if checkpoint is None else step_of(checkpoint))
+    return checkpoint
 
 
 def recipe_fingerprint(

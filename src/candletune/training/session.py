@@ -8,10 +8,9 @@ from candletune.base.find import Base
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.runs import RunFolder
-from candletune.training.checkpoints import prepare_checkpoints, recipe_fingerprint, step_of
+from candletune.training.checkpoints import recipe_fingerprint, resumed
 from candletune.training.engine import EngineSetup
 from candletune.training.engines import load_model, open_engine
-from candletune.training.metrics import trim_metrics
 from candletune.training.policy import ROUNDS, PolicyData, teach_policy
 from candletune.training.prepare import TrainingData
 from candletune.training.recipe import steps_of, train_adapter
@@ -59,10 +58,9 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
     """
     trained_over = job.base.gguf_sha256 or job.base.sha256
     fingerprint = recipe_fingerprint(config.train, job.data.dataset_sha256, trained_over, config.seed, job.data.chat)
-    resume = prepare_checkpoints(run.checkpoints, fingerprint)
+    resume = resumed(run.checkpoints, run.train_metrics, fingerprint)
     if resume is not None:
         reporter.say(f"resuming from {resume.name}")
-    trim_metrics(run.train_metrics, None if resume is None else step_of(resume))
     examples = job.data.examples
     model = load_model(job.base.path, config.train, job.device, config.seed)
     engine = open_engine(model, EngineSetup(config.train, examples, job.data.pad, reporter.warn))
