@@ -1,13 +1,22 @@
 """Every metric against numbers worked out by hand."""
 
 from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from candletune.evaluation.metrics import agreement, by_group, equity, flip_rate, outcome_classes, side_metrics
+from candletune.evaluation.metrics import (
+    agreement,
+    by_group,
+    equity,
+    flip_rate,
+    outcome_classes,
+    probability_scores,
+    side_metrics,
+)
 from candletune.evaluation.outcomes import score_rows
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -33,6 +42,14 @@ def rows() -> pl.DataFrame:
                 "ticker": ticker,
                 "price": price,
                 "forward_return": result,
+                "outcome": None
+                if result is None
+                else "BUY"
+                if result > 0.015
+                else "SELL"
+                if result < -0.015
+                else "HOLD",
+                "regime": "calm" if ticker == "ETH" else "wild",
                 "active_action": active,
                 "active_status": "ok",
                 "active_latency_ms": 2.0,
@@ -90,6 +107,9 @@ def test_probability_scores(rows: pl.DataFrame) -> None:
     curve = {round(point.confidence, 3): (point.accuracy, point.rows) for point in found.calibration}
     assert curve == {0.6: (0.5, 2), 0.7: (1.0, 1), 0.8: (1.0, 1)}
     assert found.calibration_error == pytest.approx((2 * 0.1 + 0.3 + 0.2) / 4)
+    chance = (2 * (0.6 * 0.4 / 2) ** 0.5 + (0.7 * 0.3) ** 0.5 + (0.8 * 0.2) ** 0.5) / 4
+    assert found.calibration_chance == pytest.approx((2 / np.pi) ** 0.5 * chance)
+    assert found.calibration_regimes == {"calm": pytest.approx(0.4), "wild": pytest.approx((0.6 + 0.3 + 0.2) / 3)}
     assert side_metrics(rows, "active", move=0.01, fee=0.0).brier is None
 
 
@@ -141,3 +161,25 @@ def test_groups(rows: pl.DataFrame) -> None:
 def test_outcome_classes() -> None:
     returns = pl.Series([0.0101, 0.01, -0.01, -0.0101])
     assert outcome_classes(returns, 0.01).tolist() == [0, 2, 2, 1]
+
+
+def test_exact_probabilities_are_calibrated() -> None:
+    """Of a 2 % label, by what the labels say; held against the plan's 1 % they showed an error of 0.2."""
+    rng = np.random.default_rng(8)
+    count = 60_000
+    sigma = rng.choice([0.01, 0.02, 0.03], count)
+    returns = rng.normal(0, sigma)
+    up = np.array([1 - NormalDist(0, one).cdf(0.02) for one in (0.01, 0.02, 0.03)])[
+        np.rint(sigma * 100).astype(int) - 1
+    ]
+    outcome = np.where(returns > 0.02, "BUY", np.where(returns < -0.02, "SELL", "HOLD"))
+    probabilities = {f"active_p_{name}": values for name, values in (("buy", up), ("sell", up), ("hold", 1 - 2 * up))}
+    frame = pl.DataFrame({"outcome": outcome, "forward_return": returns, "regime": ["calm"] * count, **probabilities})
+    found = probability_scores(frame, "active")
+    assert found.calibration_error is not None and found.calibration_error < 0.01
+    assert found.calibration_chance is not None and found.calibration_chance < 0.01
+    assert found.regimes["calm"] == pytest.approx(found.calibration_error)
+    plan = np.where(returns > 0.01, "BUY", np.where(returns < -0.01, "SELL", "HOLD"))
+    against_the_plan = probability_scores(frame.with_columns(outcome=pl.Series(plan)), "active").calibration_error
+    assert against_the_plan is not None and against_the_plan > 0.15
+    assert probability_scores(frame.drop("outcome"), "active").log_loss is None

@@ -55,10 +55,12 @@ class SideMetrics(Record):
         confusion: rows are outcomes, columns decisions, both BUY, SELL, HOLD.
         recall, precision: by decision; None where nothing would count.
         balanced_accuracy: mean recall of the classes that occurred.
-        brier: sum over the classes (Brier 1950); 0 is perfect, 2/3 knows nothing.
+        brier: sum over the classes of the labels' own rule (Brier 1950); 0 is perfect, 2/3 knows nothing.
         log_loss: mean negative log probability of what happened, natural logarithm.
         calibration: by confidence bin.
-        calibration_error: mean distance of confidence and accuracy.
+        calibration_error: mean distance of confidence and accuracy, by the labels' own rule.
+        calibration_chance: what exact probabilities would show on as many independent rows.
+        calibration_regimes: the error by regime.
         latency_ms: mean milliseconds a decision.
     """
 
@@ -83,6 +85,8 @@ class SideMetrics(Record):
     calibration_error: float | None
     equity: Equity
     latency_ms: float | None
+    calibration_chance: float | None = None
+    calibration_regimes: Mapping[str, float] = {}
 
 
 class Comparison(Record):

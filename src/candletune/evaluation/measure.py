@@ -20,7 +20,6 @@ from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare
 from candletune.evaluation.controls import shifted_accuracy
 from candletune.evaluation.metrics import by_group, side_metrics
-from candletune.evaluation.outcomes import regime
 from candletune.journal import SIDES
 
 DISAGREEMENTS = 50
@@ -58,7 +57,7 @@ def measure(
         comparison=comparison,
         tickers=by_group(scored, pl.col("ticker")),
         months=by_group(scored, pl.col("timestamp").dt.strftime("%Y-%m")),
-        regimes=by_group(scored, regime()),
+        regimes=by_group(scored, pl.col("regime").fill_null("unknown")),
         controls={side: shifted_accuracy(scored, side, move=limits.move, least_shift=least_shift) for side in SIDES},
         reasons={side: _wording(scored[f"{side}_reasoning"].drop_nulls()) for side in SIDES},
         disagreements=_disagreements(scored),
