@@ -1,5 +1,6 @@
 """Each baseline's metrics on the scored rows, and the candidate's lead over it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -7,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.artifacts import DatasetManifest
+from candletune.artifacts import CandidateRows, DatasetManifest
 from candletune.artifacts.metrics import BaselineMetrics, Interval
 from candletune.calibration import shares_of
 from candletune.config import Config, EvaluateConfig
@@ -45,11 +46,13 @@ def measure_baselines(config: Config, run: RunFolder, scored: pl.DataFrame, bloc
         return {}
     train = read_examples(run).meta.filter(pl.col("split") == "train")
     classes = train["label"].cast(pl.String).replace_strict(CLASS_INDEX, return_dtype=pl.Int64)
-    natural = shares_of(DatasetManifest.read(run.dataset_manifest).natural_prior)
+    manifest = DatasetManifest.read(run.dataset_manifest)
+    natural = shares_of(manifest.natural_prior)
     task = Task(
         rows,
         train,
         classes.to_numpy(),
+        stands_for(train, manifest.candidates.by_month),
         threshold=config.labels.threshold,
         held_out=pl.read_parquet(run.natural_eval),
         natural=natural,
@@ -67,6 +70,18 @@ def _calls(config: Config, natural: Sequence[float] | None) -> float | None:
     if not config.train.policy_steps or natural is None:
         return None
     return sum(natural[:HOLD]) if config.train.call_share is None else config.train.call_share
+
+
+def stands_for(train: pl.DataFrame, months: Mapping[str, CandidateRows]) -> NDArray[np.float64]:
+    """How many candidate rows of its month and class each example stands for, (examples,).
+
+    Args:
+        train: `decision_time` and `label` of the examples.
+        months: all rows that might have become examples, by month.
+    """
+    keys = list(zip(train["decision_time"].dt.strftime("%Y-%m"), train["label"].cast(pl.String), strict=True))
+    drawn = Counter(keys)
+    return np.array([months[key[0]].rows * months[key[0]].share(key[1]) / drawn[key] for key in keys])
 
 
 def _untuned_actions(rows: pl.DataFrame, answers: pl.DataFrame) -> Ints:

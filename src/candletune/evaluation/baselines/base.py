@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.calibration import Calibration, call_offset, correct_prior
+from candletune.calibration import Calibration, call_offset
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
 from candletune.fields.registry import FEATURES
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 BUY: Final = DECISIONS.index("BUY")
 SELL: Final = DECISIONS.index("SELL")
@@ -29,6 +30,7 @@ class Task:
         rows: market rows by time and asset, with the fields' candle columns, `close` and `past_return`, n of them.
         train: the training examples' candle columns and `close` (balanced classes, as the candidate saw them).
         train_classes: their labels, indices into DECISIONS.
+        weights: how many candidate rows each training example stands for, (examples,).
         threshold: of the labels, a fraction.
         held_out: rows at the base rates that nothing was fitted on, on which classifiers learn how often to act.
         natural: base rates of the classes.
@@ -39,6 +41,7 @@ class Task:
     rows: pl.DataFrame
     train: pl.DataFrame
     train_classes: Ints
+    weights: Floats
     threshold: float
     held_out: pl.DataFrame
     natural: Sequence[float] | None
@@ -49,6 +52,11 @@ class Task:
     def train_shares(self) -> NDArray[np.float64]:
         """Shares of the three classes in the training examples, shape (3,)."""
         return np.bincount(self.train_classes, minlength=3) / max(1, len(self.train_classes))
+
+    @property
+    def weighs(self) -> bool:
+        """Whether classifiers answer at the base rates; else they see the balanced examples as they are."""
+        return self.calls is not None and self.natural is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,27 @@ def classify(model: Any, task: Task) -> Ints:
     """Decisions of a scikit-learn classifier on the fields' features, acting as often as the candidate was taught to.
 
     Args:
-        model: with `fit`, `predict_proba` and `classes_`.
+        model: see `probabilities`.
+        task: see there.
+    """
+    asked, held_out = probabilities(model, task)
+    if not task.weighs:
+        decisions: Ints = asked.argmax(axis=1)
+        return decisions
+    shift = call_offset(held_out, task.calls or 0.0)
+    called: Ints = Calibration(offsets=(shift, shift, 0.0)).apply(asked).argmax(axis=1)
+    return called
+
+
+def probabilities(model: Any, task: Task) -> tuple[Floats, Floats]:
+    """Probabilities of a scikit-learn classifier for the task's rows and the held-out ones, (rows, 3) each.
+
+    The examples are spread evenly over months, so a class is not sampled alike in every market: dividing by one ratio a
+    class (Saerens 2002) leaves probabilities that are worse than the base rates alone. Each example weighs what it
+    stands for instead (Horvitz and Thompson 1952).
+
+    Args:
+        model: with `fit`, `predict_proba` and `classes_`; of a pipeline the last step takes the weights.
         task: see there.
 
     Raises:
@@ -79,21 +107,15 @@ def classify(model: Any, task: Task) -> Ints:
     from threadpoolctl import threadpool_limits
 
     found = []
+    name = f"{model.steps[-1][0]}__sample_weight" if hasattr(model, "steps") else "sample_weight"
+    weights = {name: task.weights / task.weights.mean()} if task.weighs else {}
     # A few thousand rows: more threads only wait for each other, for half a minute on a busy machine.
     with threadpool_limits(limits=1):
-        model.fit(features(task.train), task.train_classes)
+        model.fit(features(task.train), task.train_classes, **weights)
         for rows in (task.rows, task.held_out):
-            probabilities = np.zeros((len(rows), 3))
-            probabilities[:, model.classes_] = model.predict_proba(features(rows))
-            found.append(probabilities)
-    shares, calls = task.train_shares, task.calls
-    if calls is None or task.natural is None or not (shares > 0).all():
-        decisions: Ints = found[0].argmax(axis=1)
-        return decisions
-    asked, held_out = (correct_prior(probabilities, shares.tolist(), task.natural) for probabilities in found)
-    shift = call_offset(held_out, calls)
-    called: Ints = Calibration(offsets=(shift, shift, 0.0)).apply(asked).argmax(axis=1)
-    return called
+            found.append(np.zeros((len(rows), 3)))
+            found[-1][:, model.classes_] = model.predict_proba(features(rows))
+    return found[0], found[1]
 
 
 def features(frame: pl.DataFrame) -> NDArray[np.float64]:

@@ -1,13 +1,22 @@
 """Gradient boosting on the fields' features."""
 
+from typing import Any
+
 from candletune.evaluation.baselines.base import Baseline, Ints, Task, classify
 
 
 def decide(task: Task) -> Ints:
-    """60 rounds of 8 leaves: 100 of 31 took a third of an evaluation's time and were no better."""
+    """The likeliest class."""
+    return classify(model(task.seed), task)
+
+
+def model(seed: int) -> Any:
+    """60 small steps over 8 leaves of at least 60 examples: of three thousand examples, faster ones learn the noise."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return classify(HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, random_state=task.seed), task)
+    return HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=8, learning_rate=0.03, min_samples_leaf=60, l2_regularization=10, random_state=seed
+    )
 
 
 BASELINE = Baseline("gradient boosting", 60, decide)
