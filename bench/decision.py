@@ -368,9 +368,7 @@ def tables(found: dict[str, Any]) -> str:
     for gain in found[names[0]]["power"]:
         cells = [f"{value:.0%}" for name in names for value in found[name]["power"][gain][:4]]
         wanted = "" if (share := POWER[float(gain)]) is None else f"{share:.0%}"
-        lines.append(
-            f"| {float(gain) * 100:g} points | {' | '.join(cells)} | {'' if wanted is None else f'{wanted:.0%}'} |"
-        )
+        lines.append(f"| {float(gain) * 100:g} points | {' | '.join(cells)} | {wanted} |")
     return "\n".join(lines)
 
 

@@ -384,9 +384,10 @@ def test_every_verdict_on_the_same_candles_spends_of_one_budget(tmp_path: Path) 
     assert any("number 2" in note for note in verdict.notes)
     after = Metrics.read(second.shadow_metrics).comparison
     assert after.accuracy_signals == before.accuracy_signals
-    assert after.sequential.low is not None
-    assert before.sequential.low is not None
-    assert after.sequential.low < before.sequential.low
+    assert before.alpha == pytest.approx(0.025)
+    assert after.alpha == verdict.spent.level
+    assert before.days_needed is not None and after.days_needed is not None
+    assert after.days_needed > before.days_needed
 
 
 def write_adapter(path: Path, train_end: str | None) -> str:

@@ -358,9 +358,7 @@ def test_a_registered_replay_is_judged_by_the_bound_of_one_look(
     assert narrow.accuracy_signals == wide.accuracy_signals
     assert (narrow.one_look, wide.one_look) == (True, False)
     assert narrow.alpha == wide.alpha == 0.025
-    assert narrow.beyond_chance.low is not None
-    assert wide.beyond_chance.low is not None
-    assert narrow.beyond_chance.low > wide.beyond_chance.low
+    # how much narrower that is, is in test_times: after two months the ends are as far away as they can be
     with pytest.raises(UsageError, match=r"holds answers of custom-trading-lora.* already; register before the replay"):
         register(config, made[1], SilentReporter())
     other = RunFolder(made[1].path)

@@ -8,7 +8,6 @@ from candletune.evaluation.statistics import (
     Ratio,
     block_sums,
     bootstrap_difference,
-    days_needed,
     stationary_blocks,
 )
 
@@ -121,10 +120,3 @@ def test_intervals_cover_as_often_as_they_say() -> None:
         assert interval.high is not None
         held += interval.low <= truth <= interval.high
     assert 0.93 <= held / 1000 <= 0.97
-
-
-def test_days_needed() -> None:
-    # twice the noise one may have: four times the time
-    assert days_needed(0.05, 0.025, 7.0, 0.0, 4.0) == pytest.approx(28.0)
-    assert days_needed(0.0, 0.01, 7.0, 0.0, 2.0) is None
-    assert days_needed(None, 0.01, 7.0, 0.0, 2.0) is None

@@ -23,11 +23,13 @@ from candletune.evaluation.statistics import Floats, Ratio
 
 MONTH: Final = 30.0
 """Days of a stretch."""
+FOREVER: Final = 36_500.0
+"""Days after which nobody waits for evidence."""
 PERIOD: Final = 10
 """Windows of the shortest period whose variance counts as that of the mean."""
-_EARLY: Final = 0.8
+_EARLY: Final = 0.85
 """Share of the error spent up to the planned length."""
-_LATE: Final = 1.2
+_LATE: Final = 1.7
 """How fast the boundary rises beyond the planned length: as slow as the rest of the error allows over eight years."""
 _PRIOR: Final = 6
 """Windows side by side are believed as much as so many cosines, when the effective size is estimated."""
@@ -87,9 +89,18 @@ class Estimate:
         reach = _student((1 - confidence) / 2, self.freedom) * self.windows
         return _interval(self.value, reach)
 
-    def within(self, factor: float, times: float = 1.0) -> Interval:
-        """Whatever the regimes, `factor` (see `boundary`) standard errors to both sides; of `times` the value."""
-        return _interval(self.value * times, self.reach(factor) * times)
+    def within(self, factor: float, times: float = 1.0, most: float = math.inf) -> Interval:
+        """Whatever the regimes, `factor` (see `boundary`) standard errors to both sides; of `times` the value.
+
+        Args:
+            factor: standard errors of a normal distribution.
+            times: unit of the result.
+            most: what its size can be at most; few months leave ends far beyond it.
+        """
+        found = _interval(self.value * times, self.reach(factor) * times)
+        if found.bounds is None:
+            return found
+        return Interval(value=found.value, low=max(found.bounds[0], -most), high=min(found.bounds[1], most))
 
     def reach(self, factor: float) -> float:
         """Half the width that `factor` standard errors of a normal distribution stand for.
@@ -120,6 +131,27 @@ def boundary(days: float, planned: float, alpha: float) -> float:
 def one_look(alpha: float) -> float:
     """Standard errors that a bound must be away so that it holds at one look with an error of `alpha`."""
     return -_normal(alpha)
+
+
+def days_needed(found: Estimate, days: float, planned: float, alpha: float) -> float | None:
+    """Days until the bound at every look would leave out zero, if value and noise stay as they are.
+
+    The standard error falls with the root of time. None where no time is enough, or more than a hundred years.
+    """
+    if found.value == 0 or not math.isfinite(found.windows):
+        return None
+
+    def short(after: float) -> bool:
+        error = found.windows * math.sqrt(days / after)
+        return boundary(after, planned, alpha) * error > abs(found.value)
+
+    early, late = 0.0, FOREVER
+    if short(late):
+        return None
+    for _ in range(60):
+        middle = (early + late) / 2
+        early, late = (middle, late) if short(middle) else (early, middle)
+    return late
 
 
 def estimate(ratio: Ratio, grid: Grid) -> Estimate | None:

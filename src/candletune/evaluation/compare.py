@@ -8,10 +8,19 @@ import polars as pl
 
 from candletune.artifacts.metrics import Comparison, Interval
 from candletune.config import Config, EvaluateConfig
-from candletune.evaluation.bounds import Estimate, boundary, difference, estimate, from_terms, one_look, ratio_terms
+from candletune.evaluation.bounds import (
+    Estimate,
+    boundary,
+    days_needed,
+    difference,
+    estimate,
+    from_terms,
+    one_look,
+    ratio_terms,
+)
 from candletune.evaluation.budget import Level
 from candletune.evaluation.metrics import agreement
-from candletune.evaluation.statistics import Ratio, days_needed
+from candletune.evaluation.statistics import Ratio
 from candletune.evaluation.times import SideTimes, Times, drawdown, times_of
 
 SILENT: Final = 0.1
@@ -43,17 +52,17 @@ def compare_times(
     own = {side: estimate(Ratio(part.hits, part.signals), times.grid) for side, part in times.sides.items()}
     silent = _is_silent(own["active"], mine, other, limits)
     gain, beyond = _gain(times, silent=silent), _beyond(times, silent=silent)
-    factor = one_look(level.alpha) if level.one_look else boundary(times.days, limits.planned_days, level.alpha)
+    factor = _factor(times, limits, level)
     # What is wanted counts as excluded only when it surely is, so both ends share the error.
-    margin = boundary(times.days, limits.planned_days, level.alpha / 2)
+    margin = _factor(times, limits, Level(level.alpha / 2, level.one_look))
     return Comparison(
         accuracy_signals=_interval(gain, limits.confidence),
         sides={side: _share(_interval(found, limits.confidence)) for side, found in own.items()},
         standard_error=gain.windows if gain is not None and math.isfinite(gain.windows) else None,
-        sequential=_within(gain, margin),
+        sequential=_within(gain, margin, most=1.0),
         # A call that moves the whole way or more is right by one where a coin is by a half: points of graded accuracy.
-        beyond_chance=_within(beyond, factor, 1 / (2 * limits.move)),
-        direction=_within(estimate(Ratio(mine.direction, mine.signals), times.grid), factor),
+        beyond_chance=_within(beyond, factor, 1 / (2 * limits.move), most=1.0),
+        direction=_within(estimate(Ratio(mine.direction, mine.signals), times.grid), factor, most=2 * limits.move),
         signed_return=_interval(estimate(Ratio(mine.signed, mine.signals), times.grid), limits.confidence),
         flips=_interval(_flip_increase(times), limits.confidence),
         net_return=_net_return(times, limits),
@@ -65,7 +74,7 @@ def compare_times(
         overlap=times.overlap,
         block=round(block_length(times.overlap, len(times)), 2),
         days=times.days,
-        days_needed=_days_needed(beyond, times.days, factor),
+        days_needed=None if beyond is None else days_needed(beyond, times.days, limits.planned_days, level.alpha),
         agreement=agreement,
         coverage=coverage,
         windows=round(times.windows, 1),
@@ -137,14 +146,12 @@ def _effective(gain: Estimate | None, own: dict[str, Estimate | None], *, silent
     return min(0.0 if part is None else part.effective for part in counted)
 
 
-def _days_needed(found: Estimate | None, days: float, factor: float) -> float | None:
-    if found is None or not math.isfinite(found.windows):
-        return None
-    return days_needed(found.value, found.windows, days, 0.0, factor)
+def _factor(times: Times, limits: EvaluateConfig, level: Level) -> float:
+    return one_look(level.alpha) if level.one_look else boundary(times.days, limits.planned_days, level.alpha)
 
 
-def _within(found: Estimate | None, factor: float, times: float = 1.0) -> Interval:
-    return _NOTHING if found is None else found.within(factor, times)
+def _within(found: Estimate | None, factor: float, times: float = 1.0, most: float = math.inf) -> Interval:
+    return _NOTHING if found is None else found.within(factor, times, most)
 
 
 def _interval(found: Estimate | None, confidence: float) -> Interval:

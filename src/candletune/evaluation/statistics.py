@@ -97,13 +97,3 @@ def wilson(rate: float, count: int, confidence: float) -> tuple[float, float]:
     middle = (rate + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (rate * (1 - rate) / count + z * z / (4 * count * count)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def days_needed(gain: float | None, error: float, days: float, target: float, factor: float) -> float | None:
-    """Days until the interval around `gain` would leave out `target`, if gain and noise stay as they are.
-
-    The standard error falls with the square root of time. None when the gain is the target (no amount is enough).
-    """
-    if gain is None or not math.isfinite(error) or gain == target:
-        return None
-    return float(days * (factor * error / abs(gain - target)) ** 2)
