@@ -15,6 +15,7 @@ from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.evaluation.live import live_view
 from candletune.evaluation.measure import notes_of
+from candletune.evaluation.stamps import warn_if_nothing_is_known
 from candletune.evaluation.tries import ledger_of
 from candletune.files import read_json, write_json
 from candletune.gguf.header import MANIFEST_KEY
@@ -161,7 +162,11 @@ def test_before_an_outcome_there_is_no_verdict(made: Made, lines: list[str], tmp
     config = made[0]
     last = load_candles(config.data.folder, config.data.pairs[0], config.data.timeframe).frame["date"][-1]
     early = [change(lines[0], None, timestamp=format_time(last - timedelta(hours=h))) for h in range(3)]
-    judge(made, early, tmp_path)
+    warnings = judge(made, early, tmp_path)[1]
+    assert (
+        f"not one of 3 rows has an outcome, so nothing can be judged: the newest candle closed at {last:%Y-%m-%d}"
+        in (warnings[-1])
+    )
     verdict = Verdict.read(tmp_path / "run" / "evaluation" / "shadow_verdict.json")
     assert (verdict.verdict, verdict.reason) == ("not enough evidence", "no outcome is known yet")
 
@@ -296,6 +301,46 @@ def test_a_later_start_leaves_out_what_was_before(made: Made, lines: list[str], 
     assert judge(made, mixed, tmp_path, start=start)[0]["shadow"]["rows"] == 500
     with pytest.raises(InputError, match="holds no rows to judge"):
         judge(made, lines, tmp_path / "none", start=start.replace(year=2030))
+
+
+def test_rows_stamped_off_the_grid_get_their_outcomes(made: Made, lines: list[str], tmp_path: Path) -> None:
+    """Rows stamped `now` used to join no outcome: every one was pending, the verdict `keep`, and nobody said why."""
+    straight = judge(made, lines, tmp_path / "straight")[0]
+    off = [
+        change(
+            line, None, timestamp=format_time(parse_time(json.loads(line)["timestamp"]) + timedelta(minutes=n % 59 + 1))
+        )
+        for n, line in enumerate(lines)
+    ]
+    again = change(off[10], "shadow", action="HOLD")
+    later = format_time(parse_time(json.loads(off[10])["timestamp"]) + timedelta(seconds=30))
+    found, warnings = judge(made, [*off, change(again, None, timestamp=later)], tmp_path / "off")
+    assert "601 of 601 rows are not stamped with the close of a 1h candle" in warnings[0]
+    assert "1 came in a candle that had a row already and are left out" in warnings[0]
+    assert found["journal"]["moved"] == 601
+    assert found["comparison"]["accuracy_signals"] == straight["comparison"]["accuracy_signals"]
+    assert found["shadow"]["pending"] == straight["shadow"]["pending"] == 0
+    journal = tmp_path / "off" / "ab_test_log.jsonl"
+    view = live_view(made[0].model_copy(update={"live": made[0].live.model_copy(update={"journal": journal})}))
+    assert view.decided == 600
+
+
+@pytest.mark.parametrize(
+    ("ticker", "horizon", "words"),
+    [
+        ("BTC", 12, "candles are missing after the decisions"),
+        ("BTC", 10_000, "bring the candles up to date, or wait"),
+        ("DOGE", 12, "there are no candles of these tickers"),
+    ],
+)
+def test_why_nothing_is_known_is_said(ticker: str, horizon: int, words: str, made: Made) -> None:
+    config = made[0].model_copy(update={"labels": made[0].labels.model_copy(update={"horizon": horizon})})
+    pending = pl.DataFrame(
+        {"timestamp": [parse_time("2022-06-02T00:00:00Z")], "ticker": ticker, "forward_return": None}
+    )
+    reporter = SilentReporter()
+    warn_if_nothing_is_known(pending, config, reporter)
+    assert words in reporter.warnings[0]
 
 
 def test_errors_and_skips_are_not_answers(made: Made, lines: list[str], tmp_path: Path) -> None:

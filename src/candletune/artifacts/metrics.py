@@ -210,10 +210,11 @@ class LinesLeftOut(Record):
 
 
 class RowsRemarked(Record):
-    """Rows of the journal that count, and are remarkable."""
+    """Rows of the journal that count, and are remarkable; `moved` ones were not stamped with a candle's close."""
 
     out_of_order: int
     late: int
+    moved: int = 0
 
 
 class FalseClaim(Record):

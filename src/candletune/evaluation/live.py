@@ -9,16 +9,15 @@ import polars as pl
 
 from candletune.artifacts.metrics import Comparison
 from candletune.config import Config
-from candletune.errors import InputError
 from candletune.evaluation.compare import compare, days_to_evidence
 from candletune.evaluation.metrics import side_metrics
 from candletune.evaluation.outcomes import ScoredRow, join_outcomes, score_rows
 from candletune.evaluation.over_time import Running, running
 from candletune.evaluation.source import latest_models
+from candletune.evaluation.stamps import known_candle_files, on_the_grid
 from candletune.evaluation.times import times_of
 from candletune.evaluation.tries import level_now
 from candletune.journal import SIDES, Problems, read_frame
-from candletune.market.candles import find_candle_file
 
 LATEST: Final = 25
 
@@ -92,7 +91,7 @@ def live_view(config: Config) -> LiveView:
     path = config.live.journal
     if not path.is_file():
         return LiveView(path, exists=False)
-    files = (path, *_candle_files(config))
+    files = (path, *known_candle_files(config))
     key = (tuple(_state(file) for file in files), config.evaluate, config.labels, config.data, config.seed)
     if _cache.key != key or _cache.view is None:
         _cache.key, _cache.view = key, _look(config, path, has_candles=len(files) > 1)
@@ -102,17 +101,6 @@ def live_view(config: Config) -> LiveView:
 def _state(path: Path) -> tuple[str, int, int]:
     stat = path.stat()
     return str(path), stat.st_mtime_ns, stat.st_size
-
-
-def _candle_files(config: Config) -> list[Path]:
-    """Of the pairs that have one: without candles the view has no outcomes, and says so."""
-    files = []
-    for pair in config.data.pairs:
-        try:
-            files.append(find_candle_file(config.data.folder, pair, config.data.timeframe))
-        except InputError:
-            continue
-    return files
 
 
 def _look(config: Config, path: Path, *, has_candles: bool) -> LiveView:
@@ -131,12 +119,13 @@ def _look(config: Config, path: Path, *, has_candles: bool) -> LiveView:
     )
     if frame.is_empty():
         return view
-    rows = latest_models(frame)
+    mine = latest_models(frame)
+    rows, _ = on_the_grid(mine, config)
     scored = score_rows(join_outcomes(rows, config, candles="optional"), config.evaluate.move)
     comparison = compare(scored, config, level_now(scored, config))
     return replace(
         view,
-        other_models=len(frame) - len(rows),
+        other_models=len(frame) - len(mine),
         late=int(rows["late"].sum()),
         decided=int(scored["forward_return"].is_not_null().sum()),
         answered=int(((scored["active_status"] == "ok") & (scored["shadow_status"] == "ok")).sum()),

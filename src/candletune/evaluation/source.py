@@ -14,6 +14,7 @@ from candletune.console import Reporter
 from candletune.decide import BARE_BASE
 from candletune.decide.names import name_of
 from candletune.errors import InputError
+from candletune.evaluation.stamps import on_the_grid, say_moved
 from candletune.journal import SIDES, Problems, Role, read_frame
 from candletune.runs import RunFolder
 
@@ -69,7 +70,7 @@ def read_evaluation(files: EvaluationFiles) -> Evaluation:
 
 
 def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl.DataFrame, LinesLeftOut, RowsRemarked]:
-    """The journal's rows in time order, what was left out, and what is remarkable.
+    """The journal's rows in time order and stamped at candles' closes, what was left out, and what is remarkable.
 
     Raises:
         InputError: no rows, or several pairs of models.
@@ -90,7 +91,10 @@ def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl
         raise InputError(f"{path}: holds no rows to judge; run `candletune replay`, or set evaluate.start earlier")
     _one_pair_of_models(rows, path)
     left_out = LinesLeftOut(torn=problems.torn, broken=problems.broken, duplicates=problems.duplicates)
-    return rows, left_out, RowsRemarked(out_of_order=unordered, late=int(rows["late"].sum()))
+    snapped, moved = on_the_grid(rows, config)
+    say_moved(rows, snapped, moved, config, reporter)
+    remarked = RowsRemarked(out_of_order=unordered, late=int(snapped["late"].sum()), moved=moved)
+    return snapped, left_out, remarked
 
 
 def models_of(rows: pl.DataFrame, config: Config, run: RunFolder) -> dict[Role, JudgedModel]:

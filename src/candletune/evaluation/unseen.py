@@ -42,7 +42,7 @@ def check_unseen(
     known = {f"the {role}'s": datetime.fromisoformat(end) for role, end in _by_role(found).items() if end is not None}
     if found.candidate is None:
         if run.dataset_manifest.is_file():
-            known["the run's"] = DatasetManifest.read(run.dataset_manifest).train_end
+            known["the"] = DatasetManifest.read(run.dataset_manifest).train_end
         else:
             reporter.warn(
                 f"{path}: {run.path} has no dataset and the candidate's file does not say when its training ended, so "

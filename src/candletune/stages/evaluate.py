@@ -12,6 +12,7 @@ from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.judge import judge, keep_verdict
 from candletune.evaluation.source import evaluation_files
+from candletune.evaluation.stamps import warn_if_nothing_is_known
 from candletune.evaluation.tables import show_evaluation
 from candletune.files import atomic_path
 from candletune.market.candles import find_candle_file
@@ -23,6 +24,7 @@ def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> EvaluateSumm
     """The stage's work; returns the summary."""
     files = evaluation_files(config, run)
     judgement = judge(config, run, reporter)
+    warn_if_nothing_is_known(judgement.scored, config, reporter)
     verdict = judgement.verdict
     with atomic_path(files.scored) as path:
         judgement.scored.write_parquet(path)
