@@ -21,6 +21,9 @@ from candletune.fields.columns import WARM_UP, indicator_rows
 from candletune.market import sentiment
 from candletune.market.candles import Candles
 from candletune.runs import RunFolder
+from candletune.stages import stage
+from candletune.stages.runner import run_stage
+from random_models import random_base
 from random_walk import START, built, config_of, write_walks
 
 
@@ -247,6 +250,24 @@ def test_an_untrue_reason_stops_the_build(folder: Path, tmp_path: Path, monkeypa
     assert not (tmp_path / "dataset").exists()
 
 
+@pytest.mark.llamacpp
+def test_the_card_shows_the_bases_own_chat(folder: Path, tmp_path: Path) -> None:
+    """ChatML's turns for a base that is asked in them, from its folder; the GGUF says the same once it is written."""
+    prompts = ["DECISION: BUY - a word.", "DECISION: SELL - another.", "DECISION: HOLD - none."]
+    base = random_base("llama", tmp_path / "base", prompts * 20)
+    config = config_of(folder, tmp_path, f"base.model={base}")
+    run, _ = built(config)
+    card = run.file("dataset", "card.html").read_text(encoding="utf-8")
+    assert "&lt;|im_start|&gt;user" in card and "[INST]" not in card
+    assert "&lt;|im_end|&gt;\n&lt;|im_start|&gt;assistant" in card
+    run_stage(stage("base"), config, run, SilentReporter())
+    audit(config, run, 3, SilentReporter())
+    assert "&lt;|im_start|&gt;user" in run.file("audit", "card.html").read_text(encoding="utf-8")
+    tiny = config_of(folder, tmp_path, "base.model=tiny", f"run.folder={tmp_path / 'other'}")
+    run, _ = built(tiny)
+    assert "&lt;s&gt;[INST]" in run.file("dataset", "card.html").read_text(encoding="utf-8"), "without building it"
+
+
 def test_the_card_shows_the_audit_and_the_examples(folder: Path, tmp_path: Path) -> None:
     config = config_of(folder, tmp_path)
     run, _ = built(config)
@@ -257,7 +278,8 @@ def test_the_card_shows_the_audit_and_the_examples(folder: Path, tmp_path: Path)
     assert "7, all the same" in after
     assert "kept out for the replay: from 2024-03-25 on, 33 % of the candles" in before
     first = read_examples(run).prompts[0]
-    assert "&lt;s&gt;[INST]" in after
+    assert "[INST]" not in after
+    assert "The base is not on this machine yet" in after
     assert first.split("\n")[0][:60] in after
     for name in ("shares", "classes", "months", "reasons", "indicator_rsi"):
         assert f'id="{name}"' in after

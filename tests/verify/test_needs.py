@@ -54,6 +54,21 @@ def test_a_quantized_base_needs_less_and_a_merged_candidate_more(tmp_path: Path)
     assert train_needs(settings(f"base.gguf={small}", plans)).disk_gib > 14.9, "NF4 trains on the download"
 
 
+@pytest.mark.parametrize(("free", "share"), [(24, 1.0), (5, 0.6), (1, 0.0)])
+def test_llama_cpp_needs_no_more_of_the_card_than_there_is(
+    free: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers that do not fit wait in main memory."""
+    monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: True)
+    monkeypatch.setattr("candletune.stages.needs.free_on_cards", lambda: free * 2**30)
+    found = replay_needs(settings())
+    assert found.vram_gib <= free
+    assert found.vram_gib == pytest.approx(share * 5.8, abs=0.8)
+    assert found.ram_gib >= 1.5 + (1 - share) * 4.5
+    capped = replay_needs(settings("train.vram_gib=3"))
+    assert capped.vram_gib <= 3
+
+
 def test_every_stage_that_loads_a_model_has_an_estimate_without_a_card(random_base: Path) -> None:
     for name, needs in NEEDS.items():
         found = needs(settings(f"base.model={random_base}"))

@@ -4,8 +4,10 @@ import weakref
 from pathlib import Path
 from typing import Protocol
 
-from candletune.base.chat import ChatFormat, Encode
+from candletune.base.chat import MISTRAL, ChatFormat, Encode
+from candletune.config import Config
 from candletune.errors import InputError
+from candletune.runs import RunFolder
 
 
 class Tokenizer(Protocol):
@@ -59,6 +61,21 @@ def load_tokenizer(base: Path) -> Tokenizer:
         return FolderTokenizer(inner, base)
     except (OSError, ValueError) as error:
         raise InputError(f"{base}: its tokenizer cannot be loaded ({' '.join(str(error).split())[:100]})") from None
+
+
+def chat_at_hand(config: Config) -> ChatFormat | None:
+    """The chat format of the configured base, where that is on this machine already; nothing is fetched or built."""
+    from candletune.base.find import base_gguf
+
+    try:
+        gguf, folder = base_gguf(config, RunFolder(config.run.folder)), Path(config.base.model).expanduser()
+        if not gguf.is_file() and config.base.model == "tiny":
+            return MISTRAL
+        path = gguf if gguf.is_file() else folder
+        known = path.is_file() or (config.base.model and (path / "config.json").is_file())
+        return load_tokenizer(path).chat(config.base.chat) if known else None
+    except InputError:
+        return None  # what is wrong with it the stages that need it say
 
 
 class FolderTokenizer:

@@ -31,5 +31,5 @@ def audit(config: Config, run: RunFolder, count: int, reporter: Reporter) -> Dat
         jsonl_sha256=sha256_path(run.jsonl),
     )
     result.write(run.audit)
-    write_card(run.audit_card, manifest, result, examples)
+    write_card(run.audit_card, manifest, result, examples, config)
     return result

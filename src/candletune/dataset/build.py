@@ -52,6 +52,6 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> None:
         made = Made(template, period, counted, sample, meta, natural, prompts, jsonl_sha256)
         manifest = describe(config, made)
         manifest.write(folder / MANIFEST)
-        write_card(folder / CARD, manifest, manifest.audit, Examples(prompts, completions, meta))
+        write_card(folder / CARD, manifest, manifest.audit, Examples(prompts, completions, meta), config)
     for problem in manifest.problems:
         reporter.warn(problem)

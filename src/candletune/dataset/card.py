@@ -16,7 +16,9 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from candletune.artifacts import DatasetAudit, DatasetDescription, DatasetManifest
-from candletune.base.chat import MISTRAL
+from candletune.base.chat import ChatFormat
+from candletune.base.tokenizer import chat_at_hand
+from candletune.config import Config
 from candletune.dataset.files import Examples
 from candletune.decisions import DECISIONS, Decision
 from candletune.files import write_text
@@ -51,7 +53,11 @@ class ShownExample:
 
 
 def write_card(
-    target: Path, manifest: DatasetManifest, audit: DatasetDescription | DatasetAudit, examples: Examples
+    target: Path,
+    manifest: DatasetManifest,
+    audit: DatasetDescription | DatasetAudit,
+    examples: Examples,
+    config: Config,
 ) -> None:
     """Write the page.
 
@@ -60,8 +66,10 @@ def write_card(
         manifest: of the dataset.
         audit: what is known of overlap and duplicates, and of rebuilt rows when there was an audit.
         examples: all of them.
+        config: names the base, whose chat the examples are shown in where it is at hand.
     """
     meta = examples.meta
+    chat = chat_at_hand(config)
     page = _environment().from_string(files("candletune.dataset").joinpath("card.html.j2").read_text(encoding="utf-8"))
     figures = {
         "shares": _natural_shares(manifest),
@@ -76,7 +84,8 @@ def write_card(
             audit=audit,
             colours=COLOURS,
             indicators=[name for name, *_ in INDICATORS],
-            examples=_pick(examples),
+            examples=_pick(examples, chat),
+            chat=chat,
             figures=json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
             plotly=_plotly_js(),
         ),
@@ -188,9 +197,10 @@ def _reason_templates(meta: pl.DataFrame) -> Plotly:
     )
 
 
-def _pick(examples: Examples) -> list[ShownExample]:
+def _pick(examples: Examples, chat: ChatFormat | None) -> list[ShownExample]:
     """A few examples of each class, from the early and the late part of the set, as the model sees them."""
     meta = examples.meta
+    texts = dict.fromkeys(("before", "after", "end"), "") | {"after": "\n"} if chat is None else chat.texts
     shown = []
     for label in DECISIONS:
         rows = (meta["label"] == label).arg_true().to_list()
@@ -203,11 +213,9 @@ def _pick(examples: Examples) -> list[ShownExample]:
                     label=label,
                     title=f"{row['asset']} {row['timeframe']}, {made}, {row['split']}",
                     outcome=f"{row['forward_return']:+.2%}",
-                    before=MISTRAL.before,
                     prompt=examples.prompts[index],
-                    after=MISTRAL.after,
                     completion=examples.completions[index],
-                    end=MISTRAL.end,
+                    **texts,
                 )
             )
     return shown

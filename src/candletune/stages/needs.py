@@ -11,6 +11,7 @@ from pathlib import Path
 from candletune.base.find import served_gguf, trained_gguf
 from candletune.config import Config
 from candletune.errors import InputError
+from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import read_header
 from candletune.gguf.shape import header_shape
 from candletune.model_shape import ModelShape, read_shape
@@ -269,8 +270,6 @@ def _card_plan(config: Config, base: KnownBase) -> float | None:
 
 def _llama_cpp(config: Config, base: KnownBase, *, with_merged: bool) -> tuple[float, float, str]:
     """(card, memory, text) of llama.cpp with its context over the base, or over base and merged model."""
-    import llama_cpp
-
     shape = base.shape
     given = served_gguf(config)
     if given is not None and given.is_file():
@@ -282,11 +281,22 @@ def _llama_cpp(config: Config, base: KnownBase, *, with_merged: bool) -> tuple[f
     count = 1
     if with_merged:
         weights, count = weights + shape.parameters * _bits(config.export.quantize) / 8 / GIB, 2
-    layers = config.engine.gpu_layers
-    share = 0.0
-    if llama_cpp.llama_supports_gpu_offload() and layers != 0:
-        share = 1.0 if layers < 0 else min(1.0, layers / (shape.layers + 1))
+    share = _card_share(config, weights + count * context, shape.layers + 1)
     card = share * (weights + count * context) + (CUDA_GIB if share else 0.0)
     memory = PROCESS_GIB + (1 - share) * weights + (0.0 if share == 1 else count * context)
     where = f"{share:.0%} of it on the card" if share else "in main memory"
     return card, memory, f"GGUF {weights:.1f} GiB and context {count * context:.1f} GiB, {where}"
+
+
+def _card_share(config: Config, gib: float, layers: int) -> float:
+    """How much of a model llama.cpp puts on the card: the layers that are set, or as many as fit what may be used."""
+    import llama_cpp
+
+    wanted = config.engine.gpu_layers
+    if not llama_cpp.llama_supports_gpu_offload() or wanted == 0:
+        return 0.0
+    if wanted > 0:
+        return min(1.0, wanted / layers)
+    free = (free_on_cards() or 0) / GIB
+    room = min(free, config.train.vram_gib or free) - CUDA_GIB - MARGIN
+    return min(1.0, max(0.0, int(room / gib * layers) / layers))
