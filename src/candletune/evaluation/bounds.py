@@ -136,16 +136,20 @@ def one_look(alpha: float) -> float:
 def days_needed(found: Estimate, days: float, planned: float, alpha: float) -> float | None:
     """Days until the bound at every look would leave out zero, if value and noise stay as they are.
 
-    The standard error falls with the root of time. None where no time is enough, or more than a hundred years.
+    The standard error falls with the root of time, and Student's t of the months with their number. None where no time
+    is enough, or more than a hundred years.
     """
     if found.value == 0 or not math.isfinite(found.windows):
         return None
 
     def short(after: float) -> bool:
-        error = found.windows * math.sqrt(days / after)
-        return boundary(after, planned, alpha) * error > abs(found.value)
+        month = found.months if math.isfinite(found.months) else found.windows
+        tail = _normal_tail(boundary(after, planned, alpha))
+        windows = _student(tail, max(1, round(found.freedom * after / days))) * found.windows
+        months = _student(tail, int(after // MONTH) - 1) * month
+        return max(windows, months) * math.sqrt(days / after) > abs(found.value)
 
-    early, late = 0.0, FOREVER
+    early, late = 2 * MONTH, FOREVER
     if short(late):
         return None
     for _ in range(60):
