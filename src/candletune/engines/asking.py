@@ -34,6 +34,11 @@ class Answer:
     forced: list[int]
     grammar: str | None
 
+    @property
+    def ids(self) -> list[int]:
+        """What stands before it, in one."""
+        return [token for part in self.parts for token in part]
+
 
 class Asking:
     """Prompts to ids and ids to answers.
@@ -102,9 +107,17 @@ class Asking:
 
     def parts(self, prompt: str) -> list[list[int]]:
         """What is read before the decision token, cut where the template's constant beginning ends."""
-        ids = [*self.prompt_ids(prompt), *self.tokens.prefix]
-        shared = common_prefix([self._beginning, ids])
+        ids = self.scored_ids(prompt)
+        shared = self.shared(ids)
         return [ids[:shared], ids[shared:]] if shared else [ids]
+
+    def scored_ids(self, prompt: str) -> list[int]:
+        """What is read before the decision token."""
+        return [*self.prompt_ids(prompt), *self.tokens.prefix]
+
+    def shared(self, ids: list[int]) -> int:
+        """How many of a prompt's ids are the template's constant beginning."""
+        return common_prefix([self._beginning, ids])
 
     def answer(self, prompt: str, action: Decision | None) -> Answer:
         """How an answer to a prompt begins; with `action` the decision is given."""

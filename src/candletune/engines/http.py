@@ -106,7 +106,7 @@ class HttpEngine:
 
     def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """See the protocol."""
-        ids = [_joined(self._asking.parts(prompt)) for prompt in prompts]
+        ids = [self._asking.scored_ids(prompt) for prompt in prompts]
         active = self._active
         rows = self._ask_all([partial(LlamaServer.logits, ids=row, adapter=active) for row in ids])
         return decision_probabilities(np.array(rows).reshape(len(rows), len(DECISIONS)))
@@ -120,8 +120,7 @@ class HttpEngine:
         answers = [self._asking.answer(prompt, action) for prompt, action in zip(prompts, actions, strict=True)]
         active = self._active
         questions = [
-            partial(LlamaServer.write, ids=_joined(answer.parts), adapter=active, grammar=answer.grammar)
-            for answer in answers
+            partial(LlamaServer.write, ids=answer.ids, adapter=active, grammar=answer.grammar) for answer in answers
         ]
         generations = []
         for answer, tokens in zip(answers, self._ask_all(questions), strict=True):
@@ -233,10 +232,6 @@ class HttpEngine:
                         raise Stopped from None
         finally:
             future.cancel()
-
-
-def _joined(parts: list[list[int]]) -> list[int]:
-    return [token for part in parts for token in part]
 
 
 def _client(config: EngineConfig) -> httpx.AsyncClient:

@@ -1,6 +1,5 @@
 """llama.cpp through llama-cpp-python's low-level calls: one base, adapters switched on it, decisions from logits."""
 
-import ctypes
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from candletune.base.chat import ChatFormat
 from candletune.config import Config, EngineConfig
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import EngineKind, Generation, Stopped, beginning_of
-from candletune.engines.asking import Asking, decision_probabilities
-from candletune.engines.placement import CardLayers, card_layers, key_width
+from candletune.engines import EngineKind, Generation, beginning_of
+from candletune.engines.asking import Answer, Asking, decision_probabilities
+from candletune.engines.batches import Batches, RowBatch, decode, set_adapter
+from candletune.engines.placement import PASS_TOKENS, CardLayers, card_layers, key_width
 from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
@@ -25,8 +25,8 @@ from candletune.gguf.log import captured
 
 SLOTS = 2
 """Adapters whose keys and values are kept side by side: incumbent and candidate take turns without reading again."""
-_ABORTED, _ALLOCATION_FAILED = 2, -2
-"""What llama_decode returns when the abort callback ended it, and when memory could not be had."""
+GPU_BATCH = 16
+"""Prompts a pass where llama.cpp was built for a GPU. A CPU gains nothing, and one by one is the same bits always."""
 
 
 class LlamaCppEngine:
@@ -63,6 +63,7 @@ class LlamaCppEngine:
         self.config = config
         self._model: Any = None
         self._context: Any = None
+        self._batches: Batches | None = None
         self._adapters: dict[str, Any] = {}  # name -> llama.cpp's handle, a ctypes pointer
         self._active: str | None = None
         self._slots: dict[str | None, int] = {None: 0}
@@ -70,10 +71,11 @@ class LlamaCppEngine:
         self._stop: Callable[[], bool] | None = None
         self._abort = llama_cpp.ggml_abort_callback(lambda _: self._stop is not None and self._stop())
         self._load(base, vram_gib)
-        self._batch = Batch(llama_cpp.llama_n_batch(self._context))
+        self._batch = RowBatch(llama_cpp.llama_n_batch(self._context), SLOTS)
         self.vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(self._model))
         try:
             self._asking = Asking(self.base, self.vocabulary, config, chat, beginning)
+            self._batches = self._open_batches()
         except InputError:
             self.close()
             raise
@@ -85,7 +87,7 @@ class LlamaCppEngine:
 
     def _load(self, base: Path, vram_gib: float | None) -> None:
         llama_cpp.llama_backend_init()
-        self.card = card_layers(self.base, self.config.gpu_layers, self._cells, vram_gib)
+        self.card = card_layers(self.base, self.config.gpu_layers, self._longest * SLOTS, vram_gib)
         while True:
             try:
                 return self._load_with(base, self.card)
@@ -96,9 +98,17 @@ class LlamaCppEngine:
             self.card = self.card.fewer()
 
     @property
-    def _cells(self) -> int:
-        """Tokens whose keys and values are kept. 32: those of a given decision, which a length check does not count."""
-        return (self.config.context + 32) * SLOTS
+    def _longest(self) -> int:
+        """Tokens of a sequence; 32: those of a given decision, which a prompt's length check does not count."""
+        return self.config.context + 32
+
+    def _open_batches(self) -> Batches | None:
+        """What reads several prompts a pass; None where they are read one by one."""
+        on_card = llama_cpp.llama_supports_gpu_offload() and self.card.told
+        size = self.config.batch or (GPU_BATCH if on_card else 1)
+        if size == 1 or llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model):
+            return None
+        return Batches(self._new_context, size, self._asking)
 
     def _load_with(self, base: Path, card: CardLayers) -> None:
         parameters = llama_cpp.llama_model_default_params()
@@ -114,7 +124,7 @@ class LlamaCppEngine:
                         "quantized file"
                     )
                 raise InputError(f"{base}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
-            self._context = self._new_context() if self._room_for_context() else None
+            self._context = self._new_context(SLOTS, self._longest, min(self._longest, PASS_TOKENS))
             if not self._context:
                 self.close()
                 raise OutOfMemory(
@@ -122,26 +132,29 @@ class LlamaCppEngine:
                     f"{card.text}; lower engine.context or engine.gpu_layers"
                 )
 
-    def _room_for_context(self) -> bool:
+    def _room_for_context(self, tokens: int) -> bool:
         """Whether main memory holds the keys and values of its layers, in float16; of the card llama.cpp itself says.
 
         Linux promises memory that it does not have, and ends the process that then uses it.
         """
         layers = max(0, self.card.total - 1 - self.card.told)
-        needed = 2 * 2 * layers * key_width(self.base) * self._cells
+        needed = 2 * 2 * layers * key_width(self.base) * tokens
         return bool(needed < psutil.virtual_memory().available)
 
-    def _new_context(self) -> Any:
+    def _new_context(self, sequences: int, tokens: int, at_once: int) -> Any:
+        """For so many sequences of so many tokens, and passes of that many; None when there is no memory."""
+        if not self._room_for_context(sequences * tokens):
+            return None
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = self._cells
-        parameters.n_batch = self.config.context + 32
-        parameters.n_ubatch = 512
-        parameters.n_seq_max = SLOTS
+        parameters.n_ctx = sequences * tokens
+        parameters.n_batch = max(tokens, at_once)
+        parameters.n_ubatch = at_once
+        parameters.n_seq_max = parameters.n_outputs_max = sequences
         # Each sequence in cells of its own: attention reads no other's, and where they lie depends on nothing else.
         parameters.kv_unified = False
         parameters.no_perf = True
         parameters.n_threads = parameters.n_threads_batch = self.config.threads or os.cpu_count() or 1
-        return llama_cpp.llama_init_from_model(self._model, parameters)
+        return llama_cpp.llama_init_from_model(self._model, parameters) or None
 
     # --- adapters ---------------------------------------------------------------------------------------------
 
@@ -166,10 +179,7 @@ class LlamaCppEngine:
             raise InputError(f"adapter {name!r}: not loaded; add it first")
         if name == self._active:
             return
-        count = 0 if name is None else 1
-        handles = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(*([self._adapters[name]] if name is not None else []))
-        scales = (ctypes.c_float * 1)(1.0)
-        if llama_cpp.llama_set_adapters_lora(self._context, handles, count, scales) != 0:
+        if set_adapter(self._context, None if name is None else self._adapters[name]) != 0:
             raise InputError(f"adapter {name!r}: llama.cpp could not switch to it")
         self._active = name
         if name in self._slots:
@@ -189,7 +199,10 @@ class LlamaCppEngine:
     # --- scoring ----------------------------------------------------------------------------------------------
 
     def score(self, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """See the protocol. One after another: a longer batch gains nothing on a CPU and costs attention over all."""
+        """See the protocol. Several a pass where that gains something; else one after another."""
+        ids = [self._asking.scored_ids(prompt) for prompt in prompts]
+        if (batches := self._together(ids)) is not None:
+            return decision_probabilities(batches.logits(ids))
         logits_by_row = np.zeros((len(prompts), len(DECISIONS)))
         for row, prompt in enumerate(prompts):
             self._read(self._asking.parts(prompt))
@@ -205,7 +218,7 @@ class LlamaCppEngine:
         """See the protocol. Behind `score` of the same prompt, only the decision is left to read."""
         asked = self._asking.answer(prompt, action)
         self._read(asked.parts)
-        sampler = Sampler(self.vocabulary.handle, asked.grammar, self.config.temperature, self._asking.unwritten)
+        sampler = self._sampler(asked)
         written: list[int] = []
         ended = False
         place = sum(map(len, asked.parts))
@@ -223,8 +236,33 @@ class LlamaCppEngine:
         return self._asking.generation(asked, written, ended=ended)
 
     def generate_all(self, prompts: Sequence[str], actions: Sequence[Decision | None]) -> list[Generation]:
-        """See the protocol; one after another."""
-        return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
+        """See the protocol; several a pass where that gains something, else one after another."""
+        asked = [self._asking.answer(prompt, action) for prompt, action in zip(prompts, actions, strict=True)]
+        if (batches := self._together([answer.ids for answer in asked])) is None:
+            return [self.generate(prompt, action=action) for prompt, action in zip(prompts, actions, strict=True)]
+        written = batches.write(asked, self._sampler)
+        return [
+            self._asking.generation(answer, ids, ended=ended)
+            for answer, (ids, ended) in zip(asked, written, strict=True)
+        ]
+
+    def _sampler(self, asked: Answer) -> Sampler:
+        return Sampler(self.vocabulary.handle, asked.grammar, self.config.temperature, self._asking.unwritten)
+
+    def _together(self, prompts: Sequence[list[int]]) -> Batches | None:
+        """What reads these prompts several a pass; None: one by one."""
+        batches = self._batches
+        if batches is None or len(prompts) < 2 or not batches.fits(prompts):
+            return None
+        batches.use(None if self._active is None else self._adapters[self._active])
+        batches.stop = self._stop
+        try:
+            batches.make_room(max(map(len, prompts)) + self.config.max_tokens)
+        except OutOfMemory:
+            if self.config.batch:  # it was asked for
+                raise
+            self._batches = None
+        return self._batches
 
     # --- llama.cpp --------------------------------------------------------------------------------------------
 
@@ -233,6 +271,8 @@ class LlamaCppEngine:
         self._stop = asked
         callback = self._abort if asked is not None else llama_cpp.ggml_abort_callback()
         llama_cpp.llama_set_abort_callback(self._context, callback, None)
+        if self._batches is not None:
+            self._batches.abort_with(callback)
 
     def _read(self, parts: list[list[int]]) -> None:
         """Bring the adapter's sequence to hold exactly these parts; the last is always read, for its logits."""
@@ -258,22 +298,8 @@ class LlamaCppEngine:
             Stopped: `stop_when` said so.
             InputError: llama.cpp failed.
         """
-        if self._stop is not None and self._stop():
-            self._clear()
-            raise Stopped
-        batch = self._batch.fill(ids, place, self._slots[self._active])
-        with captured() as log:
-            code = llama_cpp.llama_decode(self._context, batch)
-        if code == 0:
-            return
-        self._clear()
-        if code == _ABORTED:
-            raise Stopped
-        if code == _ALLOCATION_FAILED or log.allocation_failed():
-            raise OutOfMemory(
-                f"no memory to read {len(ids)} tokens ({log.last_error()}); lower engine.gpu_layers or engine.context"
-            )
-        raise InputError(f"llama.cpp could not decode {len(ids)} tokens ({log.last_error()})")
+        batch, _ = self._batch.fill([(ids, place, self._slots[self._active])], len(ids), 0)
+        decode(self._context, batch, self._stop, self._clear)
 
     def _clear(self) -> None:
         """Forget every sequence, their numbers too."""
@@ -282,6 +308,8 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         """See the protocol."""
+        if self._batches is not None:
+            self._batches.close()
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None
@@ -291,36 +319,6 @@ class LlamaCppEngine:
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = None
-
-
-class Batch:
-    """llama.cpp's batch over arrays that live as long as the engine: filling it takes no call for each token."""
-
-    def __init__(self, room: int) -> None:
-        """`room`: tokens at most."""
-        self._token, self._place = np.zeros(room, np.int32), np.zeros(room, np.int32)
-        self._one, self._wanted = np.ones(room, np.int32), np.zeros(room, np.int8)
-        self._sequence = np.zeros(1, np.int32)
-        self._pointers = np.full(room, self._sequence.ctypes.data, np.uintp)
-        integers = ctypes.POINTER(ctypes.c_int32)
-        self._batch = llama_cpp.llama_batch(
-            token=self._token.ctypes.data_as(integers),
-            pos=self._place.ctypes.data_as(integers),
-            n_seq_id=self._one.ctypes.data_as(integers),
-            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(integers)),
-            logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    def fill(self, ids: Sequence[int], place: int, sequence: int) -> Any:
-        """The batch of these ids at positions from `place` on, logits for the last one."""
-        count = len(ids)
-        self._token[:count] = ids
-        self._place[:count] = np.arange(place, place + count)
-        self._sequence[0] = sequence
-        self._wanted[:count] = 0
-        self._wanted[count - 1] = 1
-        self._batch.n_tokens = count
-        return self._batch
 
 
 def open_gguf(config: Config, base: Path) -> LlamaCppEngine:

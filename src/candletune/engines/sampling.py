@@ -41,9 +41,9 @@ class Sampler:
         else:
             llama_cpp.llama_sampler_chain_add(self._chain, llama_cpp.llama_sampler_init_greedy())
 
-    def next(self, context: Any) -> int:
-        """The token that follows what the context decoded last."""
-        token: int = llama_cpp.llama_sampler_sample(self._chain, context, -1)
+    def next(self, context: Any, index: int = -1) -> int:
+        """The token that follows what the context decoded last, or its token of that index in the batch."""
+        token: int = llama_cpp.llama_sampler_sample(self._chain, context, index)
         if self._grammar is None:
             return token
         entries = np.zeros(1, _ENTRY)
@@ -52,7 +52,8 @@ class Sampler:
         if np.isneginf(entries["logit"][0]) or token in self._markers:
             entries = np.zeros(self._size, _ENTRY)
             entries["id"] = np.arange(self._size)
-            entries["logit"] = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), shape=(self._size,))
+            logits = llama_cpp.llama_get_logits_ith(context, index)
+            entries["logit"] = np.ctypeslib.as_array(logits, shape=(self._size,))
             entries["logit"][self._markers] = -np.inf
             self._apply(self._grammar, entries)
             token = int(entries["id"][self._apply(self._chain, entries)])
