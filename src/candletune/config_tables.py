@@ -331,6 +331,9 @@ class EvaluateConfig(Table):
     planned_days: float = Field(365, gt=0, description="length of a test for which its bounds are closest; set before")
     criteria: Literal["full", "plan"] = Field("full", description="`plan` applies the plan's three criteria alone")
     baselines: bool = Field(True, description="fit the baselines too")
+    must_beat: tuple[str, ...] = Field(
+        (), description="baselines that the candidate must clearly beat, such as `gradient boosting`; a criterion each"
+    )
 
 
 class SimulateConfig(Table):

@@ -16,9 +16,11 @@ from candletune.artifacts.metrics import Interval
 from candletune.config import EvaluateConfig, load_config
 from candletune.dataset import load_pair, read_examples
 from candletune.decisions import DECISIONS
-from candletune.evaluation.baseline_scores import compare_baselines, not_clearly_beaten, stands_for
+from candletune.evaluation.baseline_scores import stands_for
 from candletune.evaluation.baselines import SILENT, Task, baseline_actions, gradient_boosting
 from candletune.evaluation.baselines.base import probabilities
+from candletune.evaluation.beaten import is_beaten, notes_on_baselines
+from candletune.evaluation.leads import compare_baselines
 from candletune.evaluation.metrics import CLASS_INDEX
 from candletune.evaluation.outcomes import score_rows
 from candletune.fields.columns import indicator_rows
@@ -141,7 +143,7 @@ def test_metrics_by_hand() -> None:
     )
     actions = {"five": np.array([0, 0, 2, 1, SILENT]), "hold": np.full(5, 2), "silent": np.full(5, SILENT)}
     found = compare_baselines(rows, actions, EvaluateConfig(resamples=50), block=1.0, seed=1)
-    assert found["five"].model_dump(exclude={"interval", "lead"}) == {
+    assert found["five"].model_dump(exclude={"interval", "lead", "p_value", "adjusted"}) == {
         "rows": 4,
         "signals": 3,
         "accuracy_signals": pytest.approx(1 / 3),
@@ -200,7 +202,13 @@ def test_the_lead_is_paired_in_time() -> None:
     assert (found["coin"].lead.low or 0) > 0.3
     assert found["never"].lead == Interval(value=None, low=None, high=None)
     assert found["part"].lead.value == 0.0
-    assert not_clearly_beaten(found) == ["same", "part"]
+    assert found["never"].p_value is None
+    assert found["same"].p_value == 1.0
+    assert [name for name, entry in found.items() if is_beaten(entry, 0.95)] == ["coin"]
+    assert notes_on_baselines(found, 0.95) == [
+        "The candidate clearly beats (all baselines asked at once): coin.",
+        "The candidate does not clearly beat: same, part.",
+    ]
 
 
 EVALUATE = """

@@ -379,7 +379,12 @@ def test_notes_say_what_is_missing(made: Made) -> None:
             update={
                 "comparison": measured.comparison.model_copy(update={"days_needed": days, "days": 30.0}),
                 "baselines": {
-                    "RSI rule": baseline.model_copy(update={"lead": Interval(value=lead, low=lead, high=lead)})
+                    "RSI rule": baseline.model_copy(
+                        update={
+                            "lead": Interval(value=lead, low=lead, high=lead),
+                            "adjusted": 0.001 if lead > 0 else 0.7,
+                        }
+                    )
                 },
                 "controls": {"shadow": None if p_value is None else control.model_copy(update={"p_value": p_value})},
             }
@@ -390,8 +395,9 @@ def test_notes_say_what_is_missing(made: Made) -> None:
     assert "about 60 more are needed" in everything
     assert "does not clearly beat: RSI rule" in everything
     assert "in 50% of the shifts" in everything
-    assert notes(10.0, 0.1, None).startswith("The reasons are not reviewed by people (40 a model are wanted)")
-    assert notes(10.0, 0.1, None, "plan") == ""
+    beaten = "The candidate clearly beats (all baselines asked at once): RSI rule."
+    assert notes(10.0, 0.1, None).startswith(f"{beaten} The reasons are not reviewed by people (40 a model are wanted)")
+    assert notes(10.0, 0.1, None, "plan") == beaten
 
 
 def test_no_replay_no_verdict(made: Made, tmp_path: Path) -> None:

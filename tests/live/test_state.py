@@ -141,6 +141,18 @@ def test_a_verdict_under_another_rule_promotes_nothing(key: str, value: float, c
     state.promote(loose)
 
 
+def test_a_baseline_that_must_be_beaten_must_have_been_asked(config: Config) -> None:
+    demanding = config.model_copy(
+        update={"evaluate": config.evaluate.model_copy(update={"must_beat": ("gradient boosting",)})}
+    )
+    write_verdict(config)
+    with pytest.raises(CheckFailed, match=r"did not ask whether the candidate beats gradient boosting"):
+        state.promote(demanding)
+    criterion = {"name": "beats gradient boosting", "description": "", "value": 0.1, "interval": None, "limit": 0.0}
+    write_verdict(config, criteria=[criterion | {"passed": True, "kind": "evidence", "unit": "points"}])
+    state.promote(demanding)
+
+
 def file_verdict(config: Config, name: str, decided: str, **changes: Any) -> None:
     """A verdict in another file of the run's evaluation folder."""
     folder = config.run.folder / "evaluation"

@@ -262,6 +262,8 @@ class BaselineMetrics(Record):
     Attributes:
         interval: of its own BUY/SELL accuracy.
         lead: the candidate's BUY/SELL accuracy minus its own, paired.
+        p_value: how often such a lead comes of no true one; None where a side makes no call.
+        adjusted: the same, all baselines asked at once (Holm 1979).
     """
 
     rows: int
@@ -272,6 +274,8 @@ class BaselineMetrics(Record):
     mean_signed_return: float | None
     interval: Interval
     lead: Interval
+    p_value: float | None = None
+    adjusted: float | None = None
 
 
 class Rate(Record):

@@ -25,7 +25,7 @@ def with_the_rest(
     return complete(
         metrics,
         grounding=grounding(config, scored),
-        baselines=measure_baselines(config, run, scored, metrics.comparison.block) if fit else {},
+        baselines=measure_baselines(config, run, scored, metrics.comparison) if fit else {},
         reviews=_reviews(config, run, models, reporter),
     )
 

@@ -15,7 +15,7 @@ from candletune.artifacts.metrics import (
     Wording,
 )
 from candletune.config import Config, EvaluateConfig
-from candletune.evaluation.baseline_scores import not_clearly_beaten
+from candletune.evaluation.beaten import notes_on_baselines
 from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare
 from candletune.evaluation.controls import shifted_accuracy
@@ -91,8 +91,8 @@ def notes_of(metrics: Metrics, limits: EvaluateConfig) -> tuple[str, ...]:
             f"{days:.0f} days were seen; with this gain and this noise about {needed - days:,.0f} more are needed to "
             "tell the models apart."
         )
-    if metrics.shadow.accuracy_signals is not None and (names := not_clearly_beaten(metrics.baselines)):
-        notes.append(f"The candidate does not clearly beat: {', '.join(names)}.")
+    if metrics.shadow.accuracy_signals is not None:
+        notes += notes_on_baselines(metrics.baselines, limits.confidence)
     control = metrics.controls["shadow"]
     if control is not None and control.p_value > CHANCE:
         notes.append(

@@ -6,6 +6,7 @@ from typing import Final, Literal
 from candletune.artifacts.metrics import Comparison, GroupMetrics, Interval, Metrics, ReviewSummary
 from candletune.artifacts.verdict import VerdictCriterion, VerdictName
 from candletune.config import EvaluateConfig
+from candletune.evaluation.beaten import must_beat_criteria
 from candletune.evaluation.measure import only_decision
 
 PROMOTE: VerdictName = "promote"
@@ -38,7 +39,8 @@ def criteria_of(metrics: Metrics, limits: EvaluateConfig) -> list[VerdictCriteri
     ]
     if not full:
         return plan
-    return [*plan, _reviewed(metrics.reviews, limits), *_evidence(metrics.comparison, limits)]
+    evidence = [*_evidence(metrics.comparison, limits), *must_beat_criteria(metrics.baselines, limits)]
+    return [*plan, _reviewed(metrics.reviews, limits), *evidence]
 
 
 def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictName, str]:

@@ -14,6 +14,7 @@ from candletune.console import Reporter
 from candletune.decide import BARE_BASE
 from candletune.decide.names import name_of
 from candletune.errors import InputError
+from candletune.evaluation.beaten import check_names
 from candletune.evaluation.stamps import on_the_grid, say_moved
 from candletune.journal import SIDES, Problems, Role, read_frame
 from candletune.runs import RunFolder
@@ -74,7 +75,9 @@ def open_journal(config: Config, run: RunFolder, reporter: Reporter) -> tuple[pl
 
     Raises:
         InputError: no rows, or several pairs of models.
+        UsageError: `evaluate.must_beat` names no baseline.
     """
+    check_names(config.evaluate)
     path = evaluation_files(config, run).journal
     problems = Problems()
     rows = read_frame(path, problems=problems)

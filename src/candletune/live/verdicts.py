@@ -8,6 +8,7 @@ from candletune.artifacts import Verdict
 from candletune.config import Config
 from candletune.decide import BARE_BASE, Model
 from candletune.errors import CheckFailed, InputError
+from candletune.evaluation.beaten import criterion_name
 from candletune.evaluation.tries import ledger_of
 from candletune.runs import RunFolder
 
@@ -65,6 +66,13 @@ def _check_record(filed: _Filed, config: Config) -> None:
             f"{filed.path}: the verdict is not on record in {ledger.path}, where every verdict on the same candles "
             f"counts; run `candletune evaluate --force` again{_REMEDY}"
         )
+    asked = {criterion.name for criterion in filed.verdict.criteria}
+    for name in config.evaluate.must_beat:
+        if criterion_name(name) not in asked:
+            raise CheckFailed(
+                f"{filed.path}: the verdict did not ask whether the candidate beats {name} (evaluate.must_beat); run "
+                f"`candletune evaluate` again{_REMEDY}"
+            )
     configured = config.evaluate.model_dump(mode="json")
     for name, value in entry.line.settings.items():
         if name in configured and configured[name] != value:
