@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import polars as pl
 import pytest
 
@@ -312,6 +313,23 @@ def test_only_what_concerns_the_stages_is_asked(place: Place) -> None:
     config = load_config(place.file, ["incumbent.adapter=none.gguf"])
     assert any("none.gguf" in finding.text for finding in examine(config, ["replay"]))
     assert not any("none.gguf" in finding.text for finding in examine(config, ["train"]))
+
+
+def test_servers_that_are_there_and_not(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is a problem before training: the new adapter can't be in it yet."""
+    said = {1: 200, 2: 503, 3: 404}
+
+    def get(url: str, **_: object) -> SimpleNamespace:
+        number = int(url.removesuffix("/health").rpartition(":")[2])
+        if number not in said:
+            raise httpx.ConnectError("refused")
+        return SimpleNamespace(status_code=said[number])
+
+    monkeypatch.setattr(httpx, "get", get)
+    urls = ",".join(f"http://127.0.0.1:{number}" for number in (1, 2, 3, 4))
+    found = [f for f in examine(load_config(place.file, [f"engine.url={urls}"]), ["replay"]) if f.subject == "servers"]
+    assert [finding.level for finding in found] == ["ok", "ok", "warning", "warning"]
+    assert "127.0.0.1:4: nobody answers; start llama-server there" in found[3].text
 
 
 def test_a_finished_stage_is_not_asked_about(place: Place) -> None:

@@ -69,6 +69,15 @@ def test_llama_cpp_needs_no_more_of_the_card_than_there_is(
     assert capped.vram_gib <= 3
 
 
+def test_several_prompts_a_pass_need_room_and_servers_none_here() -> None:
+    single, several = replay_needs(settings()), replay_needs(settings("engine.batch=16"))
+    # 17 sequences of 512 tokens at 8B, and the buffers of a pass of 2048.
+    assert 1.2 < several.ram_gib - single.ram_gib < 2.2
+    assert verify_needs(settings("engine.batch=16")).ram_gib >= several.ram_gib - 1
+    there = replay_needs(settings("engine.url=http://127.0.0.1:9", "engine.batch=16"))
+    assert (there.vram_gib, there.ram_gib) == (0, 1.5)
+
+
 def test_every_stage_that_loads_a_model_has_an_estimate_without_a_card(random_base: Path) -> None:
     for name, needs in NEEDS.items():
         found = needs(settings(f"base.model={random_base}"))

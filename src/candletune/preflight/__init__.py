@@ -1,7 +1,7 @@
 """What is looked at before hours are spent: every late failure that can be known now is refused now, all at once.
 
 `doctor` shows every finding; `run`, `train` and `retrain` refuse when one is a problem. A check is one function in
-`data`, `machine`, `models`, `served`, `prompts` or `incumbents`; it names the stages that would fail.
+`data`, `machine`, `models`, `served`, `servers`, `prompts` or `incumbents`; it names the stages that would fail.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import CandletuneError
-from candletune.preflight import data, incumbents, machine, models, prompts, served
+from candletune.preflight import data, incumbents, machine, models, prompts, served, servers
 from candletune.preflight.findings import CHECKS, Finding, check, examine
 from candletune.runs import RunFolder
 from candletune.stages import STAGES, stage
@@ -28,6 +28,7 @@ __all__ = [
     "preflight",
     "prompts",
     "served",
+    "servers",
 ]
 
 

@@ -17,6 +17,8 @@ from candletune.gguf.shape import header_shape
 from candletune.model_shape import ModelShape, read_shape
 
 GIB = 2**30
+BATCH_CELLS, BATCH_TOKENS = 512, 2048
+"""Of `engine.batch`: tokens of a prompt with its answer, and of a pass (see `engines/batches.py`)."""
 PROCESS_GIB = 1.5
 """Python with torch, Transformers and llama.cpp loaded, before any model."""
 CUDA_GIB = 0.5
@@ -213,6 +215,8 @@ def verify_needs(config: Config) -> Needs:
 def replay_needs(config: Config) -> Needs:
     """The `replay` stage: llama.cpp over the base, and beside it the merged model where that is the candidate."""
     base = known_base(config)
+    if config.engine.url:
+        return Needs("replay", 0.0, PROCESS_GIB, 0.2, "the model is in the servers of engine.url")
     card, memory, text = _llama_cpp(config, base, with_merged=config.export.kind == "merged")
     return Needs("replay", card, memory, 0.2, f"{base.text}; {text}")
 
@@ -277,7 +281,11 @@ def _llama_cpp(config: Config, base: KnownBase, *, with_merged: bool) -> tuple[f
     else:
         weights = _written_gib(config, shape)
     cells = (config.engine.context + 32) * SLOTS
+    if config.engine.batch > 1:  # the default leaves it when there is no room
+        cells += (config.engine.batch + 1) * BATCH_CELLS
     context = cells * shape.layers * shape.kv_heads * shape.head_size * 2 * 2 / GIB + 0.3
+    if config.engine.batch > 1:
+        context += BATCH_TOKENS * 4 * (8 * shape.hidden + 3 * shape.feed_forward) / GIB
     count = 1
     if with_merged:
         weights, count = weights + shape.parameters * _bits(config.export.quantize) / 8 / GIB, 2
