@@ -238,7 +238,9 @@ class Source:
 
 
 def candles(folder: Path) -> Source:
-    """BTC and ETH hourly candles, over the hours that both have."""
+    """BTC and ETH hourly candles, over the hours that both have; or their hourly log returns in a .npy file."""
+    if folder.suffix == ".npy":
+        return Source("BTC and ETH", np.load(folder))
     from candletune.market.candles import load_candles
 
     pairs = [load_candles(folder, f"{name}/USDT:USDT", "1h").frame.select("date", name="close") for name in TICKERS]
@@ -379,13 +381,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="20 tests a cell")
     parser.add_argument("--only", default="", help="the cells whose name holds this")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="candles; missing: simulated only")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="candles, or a .npy; missing: simulated only"
+    )
     parser.add_argument("--market", choices=["both", "simulated", "real"], default="both")
     parser.add_argument("--out", type=Path, default=Path("runs/decision"))
     given = parser.parse_args()
     start = time.monotonic()
     sources = [] if given.market == "real" else [Source("simulated", None)]
-    if given.market != "simulated" and given.data.is_dir():
+    if given.market != "simulated" and given.data.exists():
         sources.append(candles(given.data))
     tests = 20 if given.quick else given.tests
     with ProcessPoolExecutor(given.jobs) as pool:

@@ -124,6 +124,10 @@ def test_a_silent_incumbent_is_held_against_a_coin() -> None:
     assert compared((0.0, 0.01), (0.0, 0.02)).against == "incumbent"
     assert compared((0.0, 0.005), (0.0, 0.5)).against == "coin"
     assert compared((0.0, 0.1), (0.0, 0.5)).against == "incumbent"
+    # and one that acts seldom cannot be flipped as seldom, however well its calls are known
+    seldom = compared((0.0, 0.03), (0.0, 0.5))
+    assert (seldom.against, seldom.flips.value) == ("incumbent", None)
+    assert compared((0.0, 0.3), (0.0, 0.5)).flips.value is not None
 
 
 def test_an_incumbent_of_equal_skill_is_not_beaten() -> None:

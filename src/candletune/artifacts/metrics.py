@@ -104,7 +104,8 @@ class Comparison(Record):
         direction: the candidate's mean return in the called direction minus the period's mean, each counted up to
             `evaluate.move`, at every look.
         signed_return: the candidate's mean return in the called direction as it is.
-        flips: relative increase of the flip rate; unknown where the incumbent never flips.
+        flips: relative increase of the flip rate; unknown where the incumbent never flips, or acts in less than a tenth
+            of the candidate's calls.
         net_return: what acting on the candidate earned more, over the whole time, after fees and funding.
         drawdown: maximum drawdown of the capital by side, and of `holding`.
         log_score: mean log probability of the outcome's class, candidate minus incumbent, at every look.

@@ -21,10 +21,11 @@ from candletune.evaluation.bounds import (
 from candletune.evaluation.budget import Level
 from candletune.evaluation.metrics import agreement
 from candletune.evaluation.statistics import Ratio
-from candletune.evaluation.times import SideTimes, Times, drawdown, times_of
+from candletune.evaluation.times import Times, drawdown, times_of
 
-SILENT: Final = 0.1
-"""An incumbent is silent with fewer calls than this share of the candidate's, and too few to know how good they are."""
+SELDOM: Final = 0.1
+"""An incumbent acts seldom with fewer calls than this share of the candidate's: whoever acts more changes more often.
+It is silent when its calls are also too few to know how good they are."""
 _NOTHING: Final = Interval(value=None, low=None, high=None)
 
 
@@ -50,7 +51,8 @@ def compare_times(
     level = level or Level(1 - limits.confidence)
     mine, other = times.sides["shadow"], times.sides["active"]
     own = {side: estimate(Ratio(part.hits, part.signals), times.grid) for side, part in times.sides.items()}
-    silent = _is_silent(own["active"], mine, other, limits)
+    seldom = bool(other.signals.sum() < SELDOM * mine.signals.sum())
+    silent = seldom and (own["active"] is None or own["active"].effective < limits.min_effective)
     gain, beyond = _gain(times, silent=silent), _beyond(times, silent=silent)
     factor = _factor(times, limits, level)
     # What is wanted counts as excluded only when it surely is, so both ends share the error.
@@ -64,7 +66,7 @@ def compare_times(
         beyond_chance=_within(beyond, factor, 1 / (2 * limits.move), most=1.0),
         direction=_within(estimate(Ratio(mine.direction, mine.signals), times.grid), factor, most=2 * limits.move),
         signed_return=_interval(estimate(Ratio(mine.signed, mine.signals), times.grid), limits.confidence),
-        flips=_interval(_flip_increase(times), limits.confidence),
+        flips=_interval(None if seldom else _flip_increase(times), limits.confidence),
         net_return=_net_return(times, limits),
         drawdown={side: drawdown(part.net) for side, part in times.sides.items()}
         | {"holding": drawdown(times.holding)},
@@ -98,12 +100,6 @@ def days_to_evidence(comparison: Comparison, config: Config) -> float:
     if comparison.effective and comparison.days:
         return max(0.0, comparison.days * (wanted / comparison.effective - 1))
     return max(0.0, wanted - comparison.effective) * config.horizon.total_seconds() / 86_400
-
-
-def _is_silent(own: Estimate | None, mine: SideTimes, other: SideTimes, limits: EvaluateConfig) -> bool:
-    """Whether the incumbent acts so seldom that its accuracy cannot be known, while the candidate acts."""
-    few = own is None or own.effective < limits.min_effective
-    return few and other.signals.sum() < SILENT * mine.signals.sum()
 
 
 def _gain(times: Times, *, silent: bool) -> Estimate | None:

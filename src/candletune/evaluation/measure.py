@@ -20,6 +20,7 @@ from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare
 from candletune.evaluation.controls import shifted_accuracy
 from candletune.evaluation.metrics import by_group, side_metrics
+from candletune.evaluation.rule import only_decision
 from candletune.journal import SIDES
 
 DISAGREEMENTS = 50
@@ -106,12 +107,6 @@ def notes_of(metrics: Metrics, limits: EvaluateConfig) -> tuple[str, ...]:
             "for nor against; candletune review opens the page for it."
         )
     return tuple(notes)
-
-
-def only_decision(metrics: Metrics) -> str | None:
-    """The one decision the candidate ever makes, when there is only one."""
-    always = [name for name, share in metrics.shadow.shares.items() if share == 1]
-    return always[0] if always else None
 
 
 def _wording(reasons: pl.Series) -> Wording:

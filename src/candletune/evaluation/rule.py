@@ -7,7 +7,6 @@ from candletune.artifacts.metrics import Comparison, GroupMetrics, Interval, Met
 from candletune.artifacts.verdict import VerdictCriterion, VerdictName
 from candletune.config import EvaluateConfig
 from candletune.evaluation.beaten import must_beat_criteria
-from candletune.evaluation.measure import only_decision
 
 PROMOTE: VerdictName = "promote"
 KEEP: VerdictName = "keep"
@@ -64,6 +63,12 @@ def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictN
     if any(criterion.kind == "plan" or _excluded(criterion) for criterion in failed):
         return KEEP, f"not met: {names}"
     return NOT_ENOUGH, f"nothing speaks against the candidate, but not shown yet: {names}"
+
+
+def only_decision(metrics: Metrics) -> str | None:
+    """The one decision the candidate ever makes, when there is only one."""
+    always = [name for name, share in metrics.shadow.shares.items() if share == 1]
+    return always[0] if always else None
 
 
 def _excluded(criterion: VerdictCriterion) -> bool:
@@ -297,15 +302,15 @@ def _drawdown(found: Mapping[str, float]) -> VerdictCriterion:
 
 
 def _flip_margin(comparison: Comparison, limits: EvaluateConfig) -> VerdictCriterion:
-    """Open against a silent incumbent: whoever acts at all changes more often, and the net return pays for it."""
+    """Open against an incumbent that seldom acts: whoever acts changes more often, and the net return pays for it."""
     flips, limit = comparison.flips, limits.max_flip_increase
     within = flips.value is not None and flips.value <= limit + 1e-12
-    known = flips.value is not None and comparison.against == "incumbent"
+    known = flips.value is not None
     return VerdictCriterion(
         name="flips",
         description="relative increase of the flip rate; fails when its whole interval is above the limit"
         if known
-        else "the incumbent hardly acts, so flips are counted in the net return alone",
+        else "the incumbent seldom acts or never changes, so flips are counted in the net return alone",
         value=flips.value,
         interval=flips.bounds,
         limit=limit,

@@ -8,8 +8,8 @@ import polars as pl
 
 from candletune.artifacts.metrics import GroupMetrics, Metrics, SideMetrics
 from candletune.decisions import DECISIONS
-from candletune.evaluation.measure import only_decision
 from candletune.evaluation.outcomes import ScoredRow
+from candletune.evaluation.rule import only_decision
 from candletune.report.text import NAMES, growth, interval, number, percent, points
 
 EXAMPLES: Final = 8
