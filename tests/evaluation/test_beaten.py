@@ -108,6 +108,8 @@ def test_what_must_be_beaten_is_a_criterion() -> None:
 
 def test_a_name_that_no_baseline_has_is_refused() -> None:
     check_names(EvaluateConfig(must_beat=("gradient boosting", "untuned base")))
+    with pytest.raises(UsageError, match="no baselines are fitted"):
+        check_names(EvaluateConfig(must_beat=("RSI rule",), baselines=False))
     with pytest.raises(UsageError, match=r"no baseline is called 'boosting'; there are .*gradient boosting"):
         check_names(EvaluateConfig(must_beat=("boosting",)))
 

@@ -397,7 +397,8 @@ def test_notes_say_what_is_missing(made: Made) -> None:
     assert "in 50% of the shifts" in everything
     beaten = "The candidate clearly beats (all baselines asked at once): RSI rule."
     assert notes(10.0, 0.1, None).startswith(f"{beaten} The reasons are not reviewed by people (40 a model are wanted)")
-    assert notes(10.0, 0.1, None, "plan") == beaten
+    alone = "By the plan's three criteria alone: this verdict promotes nothing without --force."
+    assert notes(10.0, 0.1, None, "plan") == f"{beaten} {alone}"
 
 
 def test_no_replay_no_verdict(made: Made, tmp_path: Path) -> None:

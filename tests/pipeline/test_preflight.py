@@ -228,6 +228,7 @@ PLANTED: dict[str, tuple[Plant, tuple[str, ...]]] = {
     "template field unknown": (template(PROMPT + "{{ rsi_14 }}"), ("mine.j2", "rsi_14")),
     "template cannot be rendered": (template(PROMPT + "{{ ticker / 0 }}"), ("mine.j2",)),
     "more prompts than are kept": (settings("verify.prompts=500"), ("verify.prompts", "natural_eval")),
+    "no such baseline": (settings("evaluate.must_beat=boosting"), ("evaluate.must_beat", "gradient boosting")),
     "no journal to judge": (settings("evaluate.journal=none.jsonl"), ("evaluate.journal", "none.jsonl")),
     "base folder is empty": (base(), ("base", "config.json")),
     "base without weights": (base(**MISTRAL), ("base", "safetensors")),

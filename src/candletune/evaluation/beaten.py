@@ -75,11 +75,13 @@ def notes_on_baselines(found: Mapping[str, BaselineMetrics], confidence: float) 
 
 
 def check_names(limits: EvaluateConfig) -> None:
-    """Refuse an `evaluate.must_beat` that names no baseline.
+    """Refuse an `evaluate.must_beat` that names no baseline, or one while none is fitted.
 
     Raises:
         UsageError: says which there are.
     """
+    if limits.must_beat and not limits.baselines:
+        raise UsageError("evaluate.must_beat: no baselines are fitted; set evaluate.baselines=true")
     known = [*(baseline.name for baseline in baselines()), UNTUNED]
     for name in limits.must_beat:
         if name not in known:

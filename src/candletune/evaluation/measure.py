@@ -100,6 +100,8 @@ def notes_of(metrics: Metrics, limits: EvaluateConfig) -> tuple[str, ...]:
             f"Held against outcomes of other times, the candidate's calls do as well in {control.p_value:.0%} of "
             "the shifts: its accuracy is what chance gives."
         )
+    if limits.criteria == "plan":
+        notes.append("By the plan's three criteria alone: this verdict promotes nothing without --force.")
     reviewed = 0 if metrics.reviews is None else metrics.reviews.items
     if limits.criteria == "full" and reviewed < limits.min_reviewed:
         notes.append(

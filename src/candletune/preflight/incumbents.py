@@ -1,9 +1,10 @@
-"""Checks of what a candidate is compared with: the adapter in use today, and who was promoted."""
+"""Checks of what a candidate is compared with: the adapter in use today, who was promoted, and baselines."""
 
 from collections.abc import Iterator
 
 from candletune.config import Config
 from candletune.decide.adapters import adapter_facts, check_template
+from candletune.evaluation.beaten import check_names
 from candletune.gguf.header import read_header
 from candletune.live.models import active_model, read_state
 from candletune.preflight.findings import Finding, check
@@ -26,6 +27,14 @@ def incumbent(config: Config) -> Iterator[Finding]:
         return
     check_template(config, path, adapter_facts(path), load_template(config.prompt.template).sha256)
     yield Finding("ok", "incumbent", f"{path}")
+
+
+@check("evaluate.must_beat", "evaluate")
+def must_beat(config: Config) -> Iterator[Finding]:
+    """Baselines that a verdict must ask about: that there are such."""
+    check_names(config.evaluate)
+    if config.evaluate.must_beat:
+        yield Finding("ok", "evaluate.must_beat", ", ".join(config.evaluate.must_beat))
 
 
 @check("live.state", "replay")
