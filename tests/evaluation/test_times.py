@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from candletune.artifacts.metrics import Comparison
 from candletune.config import EvaluateConfig
+from candletune.evaluation.bounds import boundary, estimate
 from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare_times
+from candletune.evaluation.statistics import Ratio
 from candletune.evaluation.times import Panel, drawdown, net_returns, sum_times
 
 Floats = NDArray[np.float64]
@@ -135,6 +137,36 @@ def test_an_incumbent_of_equal_skill_is_not_beaten() -> None:
     assert found.direction.low is not None and found.direction.low > 0  # both know something
     assert found.beyond_chance.bounds is not None
     assert found.beyond_chance.bounds[0] < 0 < found.beyond_chance.bounds[1]
+
+
+def test_without_skill_direction_is_not_found_by_looking_every_week() -> None:
+    """Calls at random that lean long in a rising market: the bare return in the called direction was above zero at some
+    look in far more than one test in twenty."""
+    rng = np.random.default_rng(3)
+    bare = free = 0
+    for _ in range(120):
+        returns = rng.normal(0.003, 0.03, (365, 1))
+        said = np.where(rng.random((365, 1)) < 0.8, 1.0, -1.0)
+        whole = Panel(returns, {"active": said, "shadow": said}, np.arange(365.0), 24.0)
+        looks = []
+        for days in range(70, 366, 7):
+            part = replace(
+                whole,
+                returns=returns[:days],
+                calls=dict.fromkeys(whole.calls, said[:days]),
+                elapsed=whole.elapsed[:days],
+            )
+            found = sum_times(part, LIMITS)
+            side = found.sides["shadow"]
+            signed = estimate(Ratio(side.signed, side.signals), found.grid)
+            direction = estimate(Ratio(side.direction, side.signals), found.grid)
+            assert signed is not None and direction is not None
+            bound = direction.within(boundary(found.days, 365.0, 0.05)).low
+            looks.append(((signed.interval(0.95).low or 0.0) > 0, bound is not None and bound > 0))
+        ever = np.array(looks).any(axis=0)
+        bare, free = bare + int(ever[0]), free + int(ever[1])
+    assert bare / 120 > 0.25
+    assert free / 120 <= 0.05
 
 
 def test_nothing_to_compare() -> None:
