@@ -201,7 +201,9 @@ def _adapters(run: RunFolder) -> tuple[ExportedFile, ...]:
     for path in sorted(run.gguf.glob("*.gguf")):
         digest = sha256_path(path)
         # What was put there by hand is in no catalogue; its name says what it is taken for.
-        named: FileKind = "base" if path == run.base_gguf else "merged" if path == run.merged_gguf else "adapter"
+        named: FileKind = (
+            "base" if path.stem.startswith(run.base_gguf.stem) else "merged" if path == run.merged_gguf else "adapter"
+        )
         kind = kinds.get(digest, named)
         found.append(ExportedFile(file=str(path), kind=kind, bytes=path.stat().st_size, sha256=digest))
     return tuple(found)

@@ -124,6 +124,18 @@ def test_bytes_travel_in_parts_and_arrive_whole() -> None:
     assert torch.equal(staging.to_device(source[:1], "cpu"), source[:1])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_card_gets_the_very_bytes(plain: Path) -> None:
+    path = plain.with_name("base.card.gguf")
+    quantize(plain, path, "Q4_K_M")
+    ours, theirs = load_packed(path, "cuda", torch.bfloat16), load_packed(path, "cpu", torch.bfloat16)
+    layers = dict(theirs.named_buffers())
+    for name, there in ours.named_buffers():
+        if there.dtype == torch.uint8:
+            assert torch.equal(there.cpu(), layers[name]), name
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="addresses of mapped files, as Linux tells them")
 def test_on_a_cpu_the_file_itself_is_read(plain: Path) -> None:
     """No copy of the packed weights in memory: they lie where the file is mapped, which the system may drop."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from candletune.base.find import trains_over_gguf
 from candletune.base.load import storage_of
 from candletune.config import Config, load_config, timeframe_minutes
 from candletune.config_file import commented_toml
@@ -19,6 +20,7 @@ def test_defaults_are_the_plans(tmp_path: Path) -> None:
     assert (train.lora_rank, train.lora_alpha, train.target_modules) == (8, 16, ("q_proj", "v_proj"))
     assert (train.dropout, train.epochs, train.effective_batch) == (0.05, 3.0, 32)
     assert (train.learning_rate, train.schedule, train.warmup) == (2e-4, "cosine", 0.03)
+    assert trains_over_gguf(config), "the one default that is another: the blocks that are served"
     stored = storage_of(train.quantization, tmp_path)
     assert (stored, train.double_quant, train.optimizer) == ("nf4", True, "paged_adamw_8bit")
     assert (train.gradient_checkpointing, train.bf16, train.max_sequence_length) == (True, True, 2048)

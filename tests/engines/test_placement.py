@@ -16,6 +16,9 @@ from candletune.errors import OutOfMemory
 from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import Header, TensorEntry
 from candletune.gguf.model import write_model
+from candletune.stages import stage
+from candletune.stages.runner import run_stage
+from export_case import Case
 
 pytestmark = pytest.mark.llamacpp
 Q4_K, Q6_K, F32 = 12, 14, 0
@@ -80,6 +83,20 @@ def test_a_tied_output_counts_the_embedding() -> None:
     tied = Header(header.path, header.fields, tuple(e for e in header.tensors if e.name != "output.weight"), 0)
     assert layers_that_fit(tied, CELLS, 4 * GIB).told >= layers_that_fit(header, CELLS, 4 * GIB).told
     assert layers_that_fit(tied, CELLS, 9.5 * GIB).told == ALL
+
+
+@pytest.mark.slow
+def test_the_certificate_says_how_many_layers_the_card_has(
+    random_base: Path, tmp_path: Path, texts: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(random_base, tmp_path / "run", texts[0], "verify.reference=none")
+    case.export()
+    monkeypatch.setattr("candletune.engines.llama_cpp.card_layers", lambda *_: CardLayers(2, 5))
+    said: list[str] = []
+    reporter = SilentReporter()
+    monkeypatch.setattr(reporter, "say", said.append)
+    run_stage(stage("verify"), case.config, case.run, reporter)
+    assert "llama.cpp: 2 of 5 layers on the card, the rest in main memory" in said
 
 
 def test_the_setting_and_the_budget_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

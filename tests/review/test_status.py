@@ -70,10 +70,10 @@ def test_a_broken_ledger_is_said(made: tuple[Config, RunFolder]) -> None:
 def test_the_base_is_no_adapter(made: tuple[Config, RunFolder]) -> None:
     folder = made[1].file("gguf")
     folder.mkdir()
-    for name in ("base.gguf", "custom-trading-lora.gguf"):
+    for name in ("base.gguf", "base-20260101-1a2b3c4d.gguf", "custom-trading-lora.gguf"):
         (folder / name).write_bytes(name.encode())
     lines = [line for line in shown(status_of(*made)).splitlines() if ".gguf" in line]
-    assert [line.split()[0] for line in lines] == ["base", "adapter"]
+    assert [line.split()[0] for line in lines] == ["base", "base", "adapter"], "older versions too"
 
 
 def test_a_merged_model_is_no_adapter(made: tuple[Config, RunFolder]) -> None:

@@ -118,6 +118,8 @@ def ask_export(
     bare: NDArray[np.float64] | None = None
     template = _template_of(exported)
     with _llama_cpp(exported if merged else base, config, adapter=None if merged else exported) as engine:
+        if engine.card.partly:
+            reporter.say(f"llama.cpp: {engine.card.text}, the rest in main memory")
         probabilities = _score_all(engine, prompts, asked, reporter)
         texts = _generate(engine, chosen, reporter)
         if not merged:

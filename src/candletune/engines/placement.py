@@ -31,6 +31,11 @@ class CardLayers:
     total: int
 
     @property
+    def partly(self) -> bool:
+        """Whether the card holds a part of the model only."""
+        return 0 < self.told < self.total
+
+    @property
     def text(self) -> str:
         """For people: `12 of 37 layers on the card`."""
         if self.told >= self.total:
