@@ -46,9 +46,9 @@ def files(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def opened(files: Path, batch: int, **more: Any) -> LlamaCppEngine:
-    config = CONFIG.engine.model_copy(update={"batch": batch, **more})
-    engine = LlamaCppEngine(files / "base.gguf", config, beginning=beginning_of(CONFIG))
+def opened(files: Path, batch: int, *, beginning: bool = True) -> LlamaCppEngine:
+    config = CONFIG.engine.model_copy(update={"batch": batch})
+    engine = LlamaCppEngine(files / "base.gguf", config, beginning=beginning_of(CONFIG) if beginning else "")
     engine.add_adapter("a", files / "a.gguf")
     engine.add_adapter("b", files / "b.gguf")
     return engine
@@ -106,6 +106,19 @@ def test_scores_are_those_of_one_by_one_under_every_adapter(
     assert len(passes) <= 4 * 8 < 4 * len(prompts)
     assert passes.count(shared) == 4
     assert several.score([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("beginning", [True, False])
+def test_nothing_that_was_read_before_is_looked_at(files: Path, prompts: list[str], beginning: bool) -> None:
+    """A beginning under another adapter, longer prompts in the same sequences; also without a beginning."""
+    single, several = opened(files, 1, beginning=beginning), opened(files, 5, beginning=beginning)
+    for name in ("a", "b", None, "a"):
+        for chosen in (prompts[:5], [prompt[: len(prompt) * 2 // 3] for prompt in prompts[:5]]):
+            single.use(name)
+            several.use(name)
+            np.testing.assert_allclose(several.score(chosen), single.score(chosen), atol=ROUNDING)
+    single.close()
+    several.close()
 
 
 def test_who_else_is_asked_changes_the_rounding_alone(several: LlamaCppEngine, prompts: list[str]) -> None:

@@ -22,6 +22,8 @@ from candletune.gguf.log import captured
 
 TOKENS = 2048
 """A pass holds at most; enough for a GPU to be busy, and its buffers stay small."""
+TILE = 64
+"""Rows from which llama.cpp's attention on a CPU is another kernel, with other rounding: none is filled up across."""
 _CELLS = 256
 """Sequences are made for multiples of so many tokens."""
 _ABORTED, _ALLOCATION_FAILED = 2, -2
@@ -171,7 +173,9 @@ class Batches:
         for number in sorted(range(len(prompts)), key=lambda n: (shared[n], rest[n], n)):
             group = groups[-1] if groups else []
             # Behind the order, the first of a group is its shortest, and this one is its longest.
-            alike = group and shared[group[0]] == shared[number] and rest[number] < 2 * rest[group[0]]
+            least = rest[group[0]] if group else 0
+            alike = group and shared[group[0]] == shared[number] and rest[number] < 2 * least
+            alike = alike and (least < TILE) == (rest[number] < TILE)
             if alike and len(group) < self._size and (len(group) + 1) * rest[number] <= TOKENS:
                 group.append(number)
             else:
