@@ -228,7 +228,8 @@ def test_the_live_page_shows_whatever_a_journal_holds(made: Made, lines: list[st
     view = live_view(config)
     assert view.comparison is not None
     assert (view.sides["shadow"].accuracy, view.sides["shadow"].interval, view.running) == (None, None, None)
-    assert (view.comparison.effective, view.days_left) == (0.0, 25.0)  # 50 windows of 12 hours side by side
+    # two months; 50 windows of 12 hours side by side would be there after 25 days
+    assert (view.comparison.effective, view.days_left) == (0.0, 60.0 - view.comparison.days)
     journal.write_text("".join(change(line, None, ticker="DOGE") for line in lines[:60:2]))
     view = live_view(config)
     assert (view.rows, view.decided, view.answered) == (30, 0, 30)

@@ -2,12 +2,15 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from candletune.artifacts import Verdict
+from candletune.artifacts.metrics import Interval
 from candletune.config import Config
+from candletune.evaluation.compare import days_to_evidence
 from candletune.evaluation.live import live_view
 from candletune.gguf.catalogue import CatalogueEntry, record
 from candletune.hashes import sha256_path
@@ -100,9 +103,22 @@ def test_broken_state_is_said(made: tuple[Config, RunFolder]) -> None:
 
 def test_days_left_follow_from_the_pace(made: tuple[Config, RunFolder]) -> None:
     view = live_view(made[0])
-    assert view.comparison is not None
+    comparison = view.comparison
+    assert view.comparison is not None and comparison is not None
     assert view.needed == 50
     # 48 hours with a BUY or SELL of the candidate in two of three: 32 calls whose windows of 12 hours overlap
     assert 32 / 12 <= view.comparison.effective <= 48 / 12
     days = view.comparison.days
-    assert view.days_left == pytest.approx(days * (50 / view.comparison.effective - 1))
+    assert view.days_left >= 60 - days
+
+    def left(**changes: Any) -> float:
+        return days_to_evidence(comparison.model_copy(update=changes), made[0])
+
+    known = {"days": 100.0, "effective": 20.0, "days_needed": None}
+    assert left(**known) == pytest.approx(100 * (50 / 20 - 1))
+    assert left(**known | {"effective": 70.0}) == 0
+    assert left(**known | {"effective": 70.0, "days": 20.0}) == 40  # two months
+    better, worse = (Interval(value=value, low=-0.2, high=0.2) for value in (0.05, -0.05))
+    needed = known | {"effective": 70.0, "days_needed": 250.0}
+    assert left(**needed, beyond_chance=better) == 150
+    assert left(**needed, beyond_chance=worse) == 0  # no time is enough for a loss to become a gain

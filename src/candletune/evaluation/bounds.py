@@ -23,6 +23,8 @@ from candletune.evaluation.statistics import Floats, Ratio
 
 MONTH: Final = 30.0
 """Days of a stretch."""
+LEAST_MONTHS: Final = 2
+"""Months below which skill cannot be told from a regime that suits it, so nothing is promoted."""
 FOREVER: Final = 36_500.0
 """Days after which nobody waits for evidence."""
 PERIOD: Final = 10
@@ -105,7 +107,7 @@ class Estimate:
     def reach(self, factor: float) -> float:
         """Half the width that `factor` standard errors of a normal distribution stand for.
 
-        Before the second month nothing is known of regimes, and the rule promotes nothing (`rule.LEAST_MONTHS`).
+        Before the second month nothing is known of regimes, and the rule promotes nothing (`LEAST_MONTHS`).
         """
         tail = _normal_tail(factor)
         windows = _student(tail, self.freedom) * self.windows
@@ -149,7 +151,7 @@ def days_needed(found: Estimate, days: float, planned: float, alpha: float) -> f
         months = _student(tail, int(after // MONTH) - 1) * month
         return max(windows, months) * math.sqrt(days / after) > abs(found.value)
 
-    early, late = 2 * MONTH, FOREVER
+    early, late = LEAST_MONTHS * MONTH, FOREVER
     if short(late):
         return None
     for _ in range(60):

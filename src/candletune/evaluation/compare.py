@@ -9,6 +9,8 @@ import polars as pl
 from candletune.artifacts.metrics import Comparison, Interval
 from candletune.config import Config, EvaluateConfig
 from candletune.evaluation.bounds import (
+    LEAST_MONTHS,
+    MONTH,
     Estimate,
     boundary,
     days_needed,
@@ -92,14 +94,19 @@ def block_length(overlap: int, count: int) -> float:
 
 
 def days_to_evidence(comparison: Comparison, config: Config) -> float:
-    """Days until `evaluate.min_effective` independent signals are there, at the pace so far.
+    """Days until everything that counts time may be there, at the pace and with the gain and noise so far.
 
+    That is `evaluate.min_effective` independent signals, the least months, and a bound above zero where the gain is.
     Before the first signal with an outcome there is no pace; then it is the time of as many windows side by side.
     """
-    wanted = config.evaluate.min_effective
-    if comparison.effective and comparison.days:
-        return max(0.0, comparison.days * (wanted / comparison.effective - 1))
-    return max(0.0, wanted - comparison.effective) * config.horizon.total_seconds() / 86_400
+    wanted, days = config.evaluate.min_effective, comparison.days
+    if comparison.effective and days:
+        signals = days * (wanted / comparison.effective - 1)
+    else:
+        signals = (wanted - comparison.effective) * config.horizon.total_seconds() / 86_400
+    gain = comparison.beyond_chance.value or 0.0
+    bound = 0.0 if comparison.days_needed is None or gain <= 0 else comparison.days_needed - days
+    return max(0.0, signals, LEAST_MONTHS * MONTH - days, bound)
 
 
 def _gain(times: Times, *, silent: bool) -> Estimate | None:

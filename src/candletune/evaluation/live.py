@@ -51,7 +51,7 @@ class LiveView:
         decided: rows with a known outcome.
         answered: rows both models answered.
         needed: independent signals the verdict wants (`evaluate.min_effective`).
-        days_left: days until they are there.
+        days_left: days until they and the months are there, and a bound above zero at the gain so far.
         latest: the last rows, newest first, scored.
     """
 

@@ -7,14 +7,13 @@ from candletune.artifacts.metrics import Comparison, GroupMetrics, Interval, Met
 from candletune.artifacts.verdict import VerdictCriterion, VerdictName
 from candletune.config import EvaluateConfig
 from candletune.evaluation.beaten import must_beat_criteria
+from candletune.evaluation.bounds import LEAST_MONTHS
 
 PROMOTE: VerdictName = "promote"
 KEEP: VerdictName = "keep"
 NOT_ENOUGH: VerdictName = "not enough evidence"
 LEAST_WINDOWS: Final = 4
 """Outcome windows side by side below which no share or rate means anything: two days of 12-hour windows."""
-LEAST_MONTHS: Final = 2
-"""Months below which skill cannot be told from a regime that suits it."""
 NEVER: Final = 0.01
 """A decision is never used when at least this share of it would have been seen."""
 _SURE: Final = 3.0
