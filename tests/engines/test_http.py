@@ -6,10 +6,12 @@ The real server where it is built (`make llama-server`); what it would take anot
 import asyncio
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +275,36 @@ def test_a_key_is_sent_and_never_shown(
     assert "geheim" not in str(refused.value) + "".join(capfd.readouterr())
     with pytest.raises(UsageError, match="sent in the clear; use https"):
         HttpEngine(files / "base.gguf", settings("http://192.0.2.1:80", remote=True))
+
+
+class Other(BaseHTTPRequestHandler):
+    """A server of something else: sends whoever asks to another place."""
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", "http://192.0.2.1/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_neither_a_proxy_nor_a_redirect_is_followed(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(InputError, match="refuses with status 302"):
+            HttpEngine(files / "base.gguf", settings(f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+
+
+def test_a_server_that_never_answers_is_given_up(files: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"{url}: it broke off \(ReadTimeout\); start llama-server there"):
+            HttpEngine(files / "base.gguf", settings(url, timeout=0.2, patience=0.5))
 
 
 # --- servers that are none, made up ---------------------------------------------------------------------------------
