@@ -29,7 +29,6 @@ WEEK = timedelta(days=7)
 SECOND_END = datetime(2025, 6, 28, tzinfo=UTC)
 SMALL = (
     "train.device=cpu",
-    "train.quantization=none",
     "train.max_steps=6",
     "train.learning_rate=5e-3",
     "train.eval_steps=3",

@@ -9,11 +9,13 @@ import pytest
 
 from candletune.artifacts import Certificate, CertificateCriterion, Fidelity
 from candletune.artifacts import VerifySummary as Summary
+from candletune.calibration import Calibration
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS
 from candletune.engines.certify import TrainedAnswers, ask_trained
 from candletune.errors import InputError, UsageError
+from candletune.hashes import sha256_path
 from candletune.stages.fidelity import accuracy_lost, compare
 from candletune.stages.verify import (
     ACCURACY_LOST,
@@ -71,6 +73,18 @@ def test_trained_over_nf4_and_served_over_other_weights_fails_with_the_remedy(ca
 
 
 @pytest.mark.llamacpp
+def test_the_blocks_that_were_trained_over_must_be_those_that_are_served(case: Case) -> None:
+    """The same model in another GGUF is another rounding; what was trained over it cannot be asked any more."""
+    rows, adapter = case.prompts[:3], case.run.adapter
+    case.write_record(storage="gguf", base_gguf_sha256=sha256_path(case.run.base_gguf))
+    found = ask_trained(case.config, adapter, rows, SilentReporter())
+    assert (found.storage, found.probabilities.shape) == ("gguf", (3, 3))
+    case.write_record(storage="gguf", base_gguf_sha256="e" * 64)
+    with pytest.raises(InputError, match=r"trained over random \(eeeeeeee\), but .*base\.gguf is .*base\.serve_type"):
+        ask_trained(case.config, adapter, rows, SilentReporter())
+
+
+@pytest.mark.llamacpp
 def test_only_a_part_of_the_rows_is_answered_in_text(case: Case) -> None:
     case.verify()
     certificate = Certificate.read(case.run.certificate)
@@ -123,6 +137,20 @@ def test_scores_as_trained_and_as_served() -> None:
     low, high = known.interval
     assert low == pytest.approx(known.accuracy_lost - 1.96 * error, rel=1e-3)
     assert high == pytest.approx(known.accuracy_lost + 1.96 * error, rel=1e-3)
+
+
+def test_the_log_loss_is_that_of_calibrated_probabilities() -> None:
+    """Odds that training put into the decision are taken back; the decision and its score stay."""
+    labels = [0, 1, 2, 2]
+    skewed = np.array([[0.2, 0.1, 0.7], [0.1, 0.2, 0.7], [0.05, 0.05, 0.9], [0.05, 0.05, 0.9]])
+    undone = Calibration(offsets=(1.5, 1.5, 0.0))
+    plain = compare(skewed, skewed, labels, "gguf")
+    known = compare(skewed, skewed, labels, "gguf", undone)
+    assert plain is not None and known is not None
+    assert known.trained.balanced_accuracy == plain.trained.balanced_accuracy == pytest.approx(1 / 3)
+    odds = undone.apply(skewed)[range(4), labels]
+    assert known.served.log_loss == pytest.approx(-np.log(odds).mean())
+    assert known.served.log_loss < plain.served.log_loss
 
 
 def test_a_class_without_rows_counts_for_nothing_and_no_row_is_no_comparison() -> None:

@@ -48,7 +48,7 @@ class DecisionScores(Record):
 
     Attributes:
         balanced_accuracy: mean recall of the classes that occur.
-        log_loss: mean negative log probability of the label, in nats.
+        log_loss: mean negative log of the label's calibrated probability, in nats.
     """
 
     balanced_accuracy: float

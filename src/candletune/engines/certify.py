@@ -22,6 +22,7 @@ from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
 
 if TYPE_CHECKING:
+    from candletune.base.find import Base
     from candletune.engines.llama_cpp import LlamaCppEngine
 
 CANDIDATE = "candidate"
@@ -224,11 +225,8 @@ def ask_trained(config: Config, adapter: Path, prompts: Sequence[str], reporter:
     record = AdapterRecord.read_if_there(adapter / AdapterRecord.FILE)
     config = as_trained(config, record)
     base = resolve_base(config, reporter)
-    if record is not None and record.base_sha256 != base.sha256:
-        raise InputError(
-            f"{adapter}: trained over {record.base} ({record.base_sha256[:8]}), but {base.path} is {base.sha256[:8]}; "
-            "set base.model, base.gguf and train.quantization as in training, or train again"
-        )
+    if record is not None:
+        _check_base(adapter, record, base)
     storage = storage_of(config.train.quantization, base.path)
     with closing(TransformersEngine(config, base.path, storage)) as engine:
         ids = [engine.prompt_ids(prompt) for prompt in prompts]
@@ -244,5 +242,19 @@ def as_trained(config: Config, record: AdapterRecord | None) -> Config:
     An earlier candletune recorded nothing: then the configuration's own settings are believed.
     """
     said = {} if record is None else {key: record.train[key] for key in WEIGHT_SETTINGS if key in record.train}
+    if record is not None and record.storage is not None:
+        said["quantization"] = record.storage
     train = TrainConfig.model_validate(config.train.model_dump() | said)
     return config.model_copy(update={"train": train})
+
+
+def _check_base(adapter: Path, record: AdapterRecord, base: "Base") -> None:
+    """The weights that it was trained over must be at hand: the same model, and of a GGUF the same blocks."""
+    trained, found = record.base_sha256, base.sha256
+    if record.storage == "gguf" and record.base_gguf_sha256 and base.gguf_sha256:
+        trained, found = record.base_gguf_sha256, base.gguf_sha256
+    if trained != found:
+        raise InputError(
+            f"{adapter}: trained over {record.base} ({trained[:8]}), but {base.path} is {found[:8]}; set base.model, "
+            "base.gguf and base.serve_type as in training, or train again"
+        )

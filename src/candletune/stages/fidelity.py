@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candletune.artifacts import DecisionScores, Fidelity
+from candletune.calibration import Calibration
 from candletune.decisions import DECISIONS
 
 Floats = NDArray[np.float64]
@@ -15,14 +16,18 @@ Z_95 = 1.959964
 """Half of a 95 % interval, in standard errors."""
 
 
-def compare(trained: Floats, served: Floats, labels: Sequence[int], storage: str) -> Fidelity | None:
+def compare(
+    trained: Floats, served: Floats, labels: Sequence[int], storage: str, calibration: Calibration | None = None
+) -> Fidelity | None:
     """Both models on the same rows; None where a probability is not a number or there is no row.
 
     Args:
-        trained: probabilities of DECISIONS as trained, (n, 3).
+        trained: probabilities of DECISIONS as trained, (n, 3); the decision is the largest.
         served: the same as served.
         labels: index of each row's label, (n,).
         storage: of the frozen weights in training.
+        calibration: the adapter's, for the log loss: how often to act, which training puts into the decision, is no
+            part of what the probabilities mean. None: none.
     """
     if not len(labels) or not (np.isfinite(trained).all() and np.isfinite(served).all()):
         return None
@@ -32,8 +37,8 @@ def compare(trained: Floats, served: Floats, labels: Sequence[int], storage: str
     return Fidelity(
         rows=len(truth),
         storage=storage,
-        trained=scores(trained, truth),
-        served=scores(served, truth),
+        trained=scores(trained, truth, calibration or Calibration()),
+        served=scores(served, truth, calibration or Calibration()),
         accuracy_lost=lost,
         interval=(lost - Z_95 * error, lost + Z_95 * error),
         agreement=float((one == other).mean()),
@@ -41,11 +46,11 @@ def compare(trained: Floats, served: Floats, labels: Sequence[int], storage: str
     )
 
 
-def scores(probabilities: Floats, labels: NDArray[Any]) -> DecisionScores:
-    """Balanced accuracy and log loss of probabilities (n, 3) against labels (n,)."""
+def scores(probabilities: Floats, labels: NDArray[Any], calibration: Calibration) -> DecisionScores:
+    """Balanced accuracy of the decisions and log loss of the calibrated probabilities, (n, 3), against labels (n,)."""
     right = probabilities.argmax(axis=1) == labels
     recalls = [right[labels == k].mean() for k in range(len(DECISIONS)) if (labels == k).any()]
-    told = probabilities[np.arange(len(labels)), labels].clip(1e-9)
+    told = calibration.apply(probabilities)[np.arange(len(labels)), labels].clip(1e-9)
     return DecisionScores(balanced_accuracy=float(np.mean(recalls)), log_loss=float(-np.log(told).mean()))
 
 

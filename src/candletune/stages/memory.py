@@ -13,7 +13,7 @@ REMEDIES: Final = {
     "train": "close other programs, set train.batch_size=1, a lower train.max_sequence_length or a smaller base model",
     "export": "close other programs; a plain LoRA needs the least, merging DoRA and the like the whole base",
     "verify": "close other programs, set a lower engine.gpu_layers, base.gguf to a quantized file, or a lower "
-    "train.vram_gib (the reference is streamed beyond it)",
+    "train.vram_gib (an unquantized model as trained is streamed beyond it)",
     "replay": "close other programs, set a lower engine.gpu_layers or engine.context, or base.gguf to a quantized file",
     "evaluate": "close other programs, or set a lower evaluate.resamples",
 }

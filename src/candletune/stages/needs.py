@@ -195,7 +195,7 @@ def export_needs(config: Config) -> Needs:
 
 
 def verify_needs(config: Config) -> Needs:
-    """The `verify` stage: llama.cpp first, then the Transformers reference, streamed where it does not fit."""
+    """The `verify` stage: llama.cpp first, then the model as trained, which is streamed where it is not quantized."""
     base = known_base(config)
     card, memory, text = _llama_cpp(config, base, with_merged=False)
     if config.verify.reference == "none":
@@ -203,12 +203,17 @@ def verify_needs(config: Config) -> Needs:
     item = 2 if _on_card(config) and config.train.bf16 else 4
     working = _activations(config, base.shape, 32, item, layers=1) / GIB
     layer = max(base.shape.layer_parameters, base.shape.vocabulary * base.shape.hidden) * item / GIB
-    streamed = MARGIN * (working + 2 * layer + (base.packed_gib or 0.0))
+    packed = base.packed_gib or 0.0
+    if base.packed_gib is None and config.train.quantization != "none":
+        tables = base.shape.vocabulary * base.shape.hidden * (1 if base.shape.tied else 2)
+        packed = ((base.shape.parameters - tables) * FOUR_BIT_BYTES + tables * item) / GIB
+    trained = MARGIN * (working + (1 if packed else 2) * layer + packed)
     if _on_card(config):
-        card, memory = max(card, streamed + CUDA_GIB), max(memory, PROCESS_GIB + 2 * layer)
+        card, memory = max(card, trained + CUDA_GIB), max(memory, PROCESS_GIB + 2 * layer)
     else:
-        memory = max(memory, PROCESS_GIB + streamed)
-    why = f"{base.text}; {text}; then the reference, {streamed:.1f} GiB at least, the rest of it streamed"
+        memory = max(memory, PROCESS_GIB + trained)
+    rest = "" if packed else " at least, the rest of it streamed"
+    why = f"{base.text}; {text}; then the model as trained, {trained:.1f} GiB{rest}"
     return Needs("verify", card, memory, 0.1, why)
 
 

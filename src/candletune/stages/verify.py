@@ -25,6 +25,7 @@ from candletune.artifacts import (
 )
 from candletune.config import Config, VerifyConfig
 from candletune.console import Reporter
+from candletune.decide.adapters import adapter_facts
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import base_gguf
 from candletune.engines.certify import DoesNotLoad, ExportAnswers, TrainedAnswers, ask_export, ask_trained
@@ -79,7 +80,8 @@ def verify(config: Config, run: RunFolder, reporter: Reporter) -> VerifySummary:
         criteria = export_criteria(answers, config.verify, template)
         if config.verify.reference != "none":
             trained = ask_trained(config, run.adapter, rows.prompts, reporter)
-            fidelity = compare(trained.probabilities, answers.probabilities, rows.labels, trained.storage)
+            calibration = adapter_facts(exported).calibration
+            fidelity = compare(trained.probabilities, answers.probabilities, rows.labels, trained.storage, calibration)
             criteria += trained_criteria(answers, trained, fidelity, config.verify)
         findings = findings_of(answers, config.verify, fidelity)
         shares, chat = _shares(answers), answers.chat
@@ -279,7 +281,7 @@ def remedy_of(config: Config, criteria: Sequence[CertificateCriterion], base: st
     if failed <= OTHER_WEIGHTS and storage in ("nf4", "fp4"):
         return (
             f"it was trained over {storage.upper()} weights and is served over {base}, which rounds them differently: "
-            "train over the served blocks (train.quantization=auto), or serve an F16 base"
+            "train over the served blocks (train.quantization=auto), or serve F16 (base.serve_type)"
         )
     if failed <= OTHER_WEIGHTS and config.export.kind == "merged":
         return f"{config.export.quantize} changed the model too much: set export.quantize to a finer type, such as Q8_0"
