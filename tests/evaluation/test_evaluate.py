@@ -434,7 +434,7 @@ def test_every_verdict_on_the_same_candles_spends_of_one_budget(tmp_path: Path) 
     assert verdict.spent is not None
     assert verdict.spent.number == 2
     assert verdict.spent.level == pytest.approx(0.05 / 6)
-    assert any("number 2" in note for note in verdict.notes)
+    assert any("This is try 2 on these candles." in note for note in verdict.notes)
     after = Metrics.read(second.shadow_metrics).comparison
     assert after.accuracy_signals == before.accuracy_signals
     assert before.alpha == pytest.approx(0.025)

@@ -59,6 +59,13 @@ def test_verdict_comes_first_in_words(made: Made, html: str) -> None:
         assert criterion["description"].replace("'", "&#39;") in html
 
 
+def test_what_the_verdict_spent_and_when_the_trainings_ended_is_said(html: str) -> None:
+    head = html[html.index("<body>") : html.index("<section")]
+    assert "This is try 1 on these candles." in head
+    for role in ("candidate", "incumbent"):
+        assert f"When the {role}&#39;s training ended is unknown" in head
+
+
 def test_quoted_text_stays_text(html: str) -> None:
     page = without_plotly(html)
     assert "owned" in page

@@ -125,10 +125,9 @@ def level_now(rows: pl.DataFrame, config: Config) -> Level:
 
 def note_of(spent: TrySpent) -> str:
     """What was spent, in a sentence."""
-    others = "the first" if spent.number == 1 else f"number {spent.number}"
     text = (
-        f"Among the verdicts on these candles this is {others}: of the {spent.budget:.3g} that all of them may err "
-        f"together it spends {spent.level:.2g}."
+        f"This is try {spent.number} on these candles. All tries on them together may err with {spent.budget:.1%}, "
+        f"this one with {spent.level:.2%}."
     )
     if spent.try_id.endswith(ANEW):
         text += " A replay of these models was registered, with other rows or for an earlier look than this one."

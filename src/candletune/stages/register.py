@@ -54,7 +54,7 @@ def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:
     first, last = rows["decision_time"][0], rows["decision_time"][-1]
     reporter.say(
         f"registered: {candidate.name} against {incumbent.name}, {len(rows)} decisions, {first:%Y-%m-%d %H:%M} to "
-        f"{last:%Y-%m-%d %H:%M} UTC; try {spent.number} on these candles, which may err with {spent.level:.2g}"
+        f"{last:%Y-%m-%d %H:%M} UTC; try {spent.number} on these candles, which may err with {spent.level:.2%}"
     )
     if config.replay.end is None:
         reporter.warn(
