@@ -241,7 +241,7 @@ def test_no_memory_for_several(
     if not asked_for:
         engine._batches = Batches(engine._new_context, 5, engine._asking)
         monkeypatch.setattr(engine, "config", engine.config.model_copy(update={"batch": 0}))
-    monkeypatch.setattr(engine, "_room_for_context", lambda _: False)
+    monkeypatch.setattr(engine, "_room_for_context", lambda *_: False)
     if asked_for:
         with pytest.raises(OutOfMemory, match=r"5 prompts of \d+ tokens at a time; set engine\.batch=1"):
             engine.score(prompts[:4])

@@ -11,7 +11,16 @@ import pytest
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.engines.llama_cpp import LlamaCppEngine
-from candletune.engines.placement import ALL, GIB, RESERVE, CardLayers, card_layers, layers_that_fit
+from candletune.engines.placement import (
+    ALL,
+    GIB,
+    RESERVE,
+    CardLayers,
+    CardRoom,
+    card_layers,
+    context_fits,
+    layers_that_fit,
+)
 from candletune.errors import OutOfMemory
 from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import Header, TensorEntry
@@ -102,11 +111,28 @@ def test_the_certificate_says_how_many_layers_the_card_has(
 def test_the_setting_and_the_budget_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     header = header_of_8b()
     assert card_layers(header, 12, CELLS, None) == CardLayers(12, 37)
-    monkeypatch.setattr("candletune.engines.placement.free_on_cards", lambda: None)
     assert card_layers(header, -1, CELLS, None).told == 0
-    monkeypatch.setattr("candletune.engines.placement.free_on_cards", lambda: 24 * GIB)
-    assert card_layers(header, -1, CELLS, None).told == ALL
-    assert card_layers(header, -1, CELLS, 4.0) == layers_that_fit(header, CELLS, 4 * GIB)
+    assert card_layers(header, -1, CELLS, 24 * GIB).told == ALL
+    assert card_layers(header, -1, CELLS, 4 * GIB) == layers_that_fit(header, CELLS, 4 * GIB)
+    free: list[int | None] = [24 * GIB]
+    monkeypatch.setattr("candletune.engines.placement.free_on_cards", lambda: free[0])
+    room, capped = CardRoom(None), CardRoom(8.0)
+    assert (room.left, capped.left) == (24 * GIB, 8 * GIB)
+    free[0] = 19 * GIB
+    assert (room.left, capped.left) == (19 * GIB, 3 * GIB), "what the model took counts"
+    free[0] = None
+    assert CardRoom(8.0).left is None
+
+
+def test_a_second_context_fits_or_not() -> None:
+    """Sixteen prompts a pass want their own keys and values; on the layers that are on the card only."""
+    header, everything = header_of_8b(), CardLayers(ALL, 37)
+    batch = 17 * 512
+    assert context_fits(header, everything, batch, 2048, 3 * GIB)
+    assert not context_fits(header, everything, batch, 2048, 1.5 * GIB)
+    assert context_fits(header, CardLayers(4, 37), batch, 2048, 1.5 * GIB)
+    assert context_fits(header, CardLayers(0, 37), batch, 2048, 0.0)
+    assert context_fits(header, everything, batch, 2048, None)
 
 
 def test_the_machine_is_asked() -> None:

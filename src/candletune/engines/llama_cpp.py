@@ -16,7 +16,7 @@ from candletune.decisions import DECISIONS, Decision
 from candletune.engines import EngineKind, Generation, beginning_of
 from candletune.engines.asking import Answer, Asking, decision_probabilities
 from candletune.engines.batches import Batches, RowBatch, decode, set_adapter
-from candletune.engines.placement import PASS_TOKENS, CardLayers, card_layers, key_width
+from candletune.engines.placement import PASS_TOKENS, CardLayers, CardRoom, card_layers, context_fits, key_width
 from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
@@ -87,7 +87,8 @@ class LlamaCppEngine:
 
     def _load(self, base: Path, vram_gib: float | None) -> None:
         llama_cpp.llama_backend_init()
-        self.card = card_layers(self.base, self.config.gpu_layers, self._longest * SLOTS, vram_gib)
+        self._room = CardRoom(vram_gib)
+        self.card = card_layers(self.base, self.config.gpu_layers, self._longest * SLOTS, self._room.left)
         while True:
             try:
                 return self._load_with(base, self.card)
@@ -132,18 +133,21 @@ class LlamaCppEngine:
                     f"{card.text}; lower engine.context or engine.gpu_layers"
                 )
 
-    def _room_for_context(self, tokens: int) -> bool:
-        """Whether main memory holds the keys and values of its layers, in float16; of the card llama.cpp itself says.
+    def _room_for_context(self, tokens: int, at_once: int) -> bool:
+        """Whether main memory and card hold the keys and values of their layers, in float16.
 
-        Linux promises memory that it does not have, and ends the process that then uses it.
+        Linux promises memory that it does not have, and ends the process that then uses it. A number of layers that is
+        set is taken as it is.
         """
+        if self.config.gpu_layers < 0 and not context_fits(self.base, self.card, tokens, at_once, self._room.left):
+            return False
         layers = max(0, self.card.total - 1 - self.card.told)
         needed = 2 * 2 * layers * key_width(self.base) * tokens
         return bool(needed < psutil.virtual_memory().available)
 
     def _new_context(self, sequences: int, tokens: int, at_once: int) -> Any:
         """For so many sequences of so many tokens, and passes of that many; None when there is no memory."""
-        if not self._room_for_context(sequences * tokens):
+        if not self._room_for_context(sequences * tokens, at_once):
             return None
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = sequences * tokens

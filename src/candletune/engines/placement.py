@@ -47,21 +47,54 @@ class CardLayers:
         return CardLayers(max(0, min(self.told, self.total) * 4 // 5), self.total)
 
 
-def card_layers(header: Header, wanted: int, cells: int, vram_gib: float | None) -> CardLayers:
+class CardRoom:
+    """What may be used of the card, counted from before an engine loads anything.
+
+    Args:
+        vram_gib: most that the engine may use; none: what the card has free.
+    """
+
+    def __init__(self, vram_gib: float | None) -> None:
+        self._cap = None if vram_gib is None else vram_gib * GIB
+        self._before = free_on_cards()
+
+    @property
+    def left(self) -> float | None:
+        """Bytes now; None where llama.cpp has no card."""
+        free = free_on_cards()
+        if free is None or self._before is None:
+            return None
+        return free if self._cap is None else min(free, self._cap - (self._before - free))
+
+
+def card_layers(header: Header, wanted: int, cells: int, left: float | None) -> CardLayers:
     """What goes onto the card.
 
     Args:
         header: of the base's GGUF.
         wanted: `engine.gpu_layers`; -1: as many as fit.
         cells: tokens whose keys and values are kept.
-        vram_gib: most that may be used of the card; none: what it has free.
+        left: bytes that may be used on the card; None: there is none.
     """
     if wanted >= 0:
         return CardLayers(wanted, layer_count(header))
-    free = free_on_cards()
-    if free is None:
+    if left is None:
         return CardLayers(0, layer_count(header))
-    return layers_that_fit(header, cells, free if vram_gib is None else min(free, vram_gib * GIB))
+    return layers_that_fit(header, cells, left)
+
+
+def context_fits(header: Header, card: CardLayers, cells: int, at_once: int, left: float | None) -> bool:
+    """Whether the card has room for a context of the layers that are on it.
+
+    Args:
+        header: of the base's GGUF.
+        card: what is on the card.
+        cells: tokens whose keys and values are kept.
+        at_once: tokens of one pass.
+        left: bytes that may be used on the card; None: there is none.
+    """
+    layers = min(card.told, card.total - 1)
+    return left is None or not layers or layers * _cache_bytes(header, cells) + _pass_bytes(header, at_once) <= left
 
 
 def layers_that_fit(header: Header, cells: int, free: float) -> CardLayers:
@@ -74,7 +107,7 @@ def layers_that_fit(header: Header, cells: int, free: float) -> CardLayers:
     """
     blocks, output = _layer_bytes(header, cells)
     total = len(blocks) + 1
-    left = free - RESERVE - _pass_bytes(header)
+    left = free - RESERVE - _pass_bytes(header, PASS_TOKENS)
     if sum(blocks) + output <= left:
         return CardLayers(ALL, total)
     told = 0
@@ -103,8 +136,12 @@ def _layer_bytes(header: Header, cells: int) -> tuple[list[float], float]:
             embedding = entry.nbytes  # stays in main memory, unless it is the output too
     if not any(entry.name == "output.weight" for entry in header.tensors):
         output += embedding
-    cache = 2 * 2 * cells * key_width(header)
-    return [sizes[number] + cache for number in sorted(sizes)], output
+    return [sizes[number] + _cache_bytes(header, cells) for number in sorted(sizes)], output
+
+
+def _cache_bytes(header: Header, cells: int) -> float:
+    """Of a layer's keys and values, in float16."""
+    return 2.0 * 2 * cells * key_width(header)
 
 
 def layer_count(header: Header) -> int:
@@ -125,7 +162,7 @@ def key_width(header: Header) -> int:
     return size("attention.head_count_kv", heads) * size("attention.key_length", hidden // heads)
 
 
-def _pass_bytes(header: Header) -> float:
+def _pass_bytes(header: Header, tokens: int) -> float:
     """Buffers of one pass: its logits and its widest activations, and a layer's matrix that is brought for it."""
     name = header.fields.get("general.architecture")
     largest = max((entry.nbytes for entry in header.tensors if entry.name.startswith("blk.")), default=0)
@@ -133,4 +170,5 @@ def _pass_bytes(header: Header) -> float:
     wide = header.fields.get(f"{name}.feed_forward_length", 0)
     hidden = header.fields.get(f"{name}.embedding_length", 0)
     widths = sum(value for value in (3 * wide, 8 * hidden) if isinstance(value, int))
-    return PASS_TOKENS * 4.0 * (vocabulary + widths) + largest
+    # Logits are kept of the last tokens only.
+    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest
