@@ -45,6 +45,11 @@ class Reporter(Protocol):
         """A progress bar for the duration of the block; `total=None` shows a spinner."""
         yield _SilentTask()
 
+    @contextmanager
+    def working(self, title: str) -> Iterator[None]:
+        """Work that may be long between its tasks: a log file hears that it goes on."""
+        yield
+
 
 class _SilentTask:
     def advance(self, steps: float = 1.0, note: str = "") -> None:
@@ -69,6 +74,10 @@ class SilentReporter:
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Task]:
         yield _SilentTask()
+
+    @contextmanager
+    def working(self, title: str) -> Iterator[None]:
+        yield
 
 
 class _RichTask:
@@ -172,6 +181,7 @@ class RichReporter:
 
     def __init__(self, console: Console | None = None, *, every: float = 30.0, ticks: Ticks | None = None) -> None:
         self.console, self._every, self._ticks = console or Console(stderr=True), every, ticks or Ticks()
+        self._tasks = 0  # open now
 
     def say(self, message: str) -> None:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -200,22 +210,43 @@ class RichReporter:
 
     @contextmanager
     def _lines(self, title: str, total: float | None) -> Iterator[Task]:
-        pace, ended = Pace(title, total, self._ticks.now), threading.Event()
-
-        def tell() -> None:
-            while not self._ticks.wait(ended, self._every):
-                self.say(pace.line())
-
-        teller = threading.Thread(target=tell, name="progress", daemon=True)
+        pace = Pace(title, total, self._ticks.now)
         self.say(f"{title}: started" + (f", {total:g} to do" if total else ""))
-        teller.start()
+        self._tasks += 1
         try:
-            yield _PacedTask(pace)
+            with self._repeated("progress", pace.line):
+                yield _PacedTask(pace)
         except BaseException:
             self.say(f"{title}: stopped after {duration(pace.seconds)}, {pace.done:g} done")
             raise
         else:
             self.say(f"{title}: done, {pace.done:g} in {duration(pace.seconds)}")
+        finally:
+            self._tasks -= 1
+
+    @contextmanager
+    def working(self, title: str) -> Iterator[None]:
+        pace = Pace(title, None, self._ticks.now)
+        if self.console.is_terminal:
+            yield
+            return
+        with self._repeated("working", lambda: None if self._tasks else f"{title}: at work, {duration(pace.seconds)}"):
+            yield
+
+    @contextmanager
+    def _repeated(self, name: str, line: Callable[[], str | None]) -> Iterator[None]:
+        """Say a line (None: nothing) every so many seconds, from a thread of that name."""
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not self._ticks.wait(ended, self._every):
+                if (text := line()) is not None:
+                    self.say(text)
+
+        teller = threading.Thread(target=tell, name=name, daemon=True)
+        teller.start()
+        try:
+            yield
         finally:
             ended.set()
             teller.join()

@@ -4,6 +4,7 @@ import io
 import queue
 import re
 import threading
+from collections import defaultdict
 
 import pytest
 from rich.console import Console
@@ -45,42 +46,45 @@ def test_a_log_file_hears_how_far_a_task_is_though_it_does_not_move() -> None:
         task.advance(2, "loss 0.4")
         assert heard.wait(20)
     assert re.search(r"replay: 2 of 8 \(25%\), .*, about .* left, loss 0\.4\n", log.getvalue())
-    assert threading.active_count() == len([thread for thread in threading.enumerate() if thread.name != "progress"])
+    assert threading.active_count() == len([t for t in threading.enumerate() if t.name not in ("progress", "working")])
 
 
 class FakeTicks(Ticks):
     """A clock that stands until the test lets time pass; the reporter's lines come at that moment."""
 
     def __init__(self) -> None:
-        self.time, self.asked = 0.0, queue.SimpleQueue[float]()
-        self.woken = queue.SimpleQueue[bool]()
+        self.time = 0.0
+        self.asked: dict[str, queue.SimpleQueue[float]] = defaultdict(queue.SimpleQueue)
+        self.woken: dict[str, queue.SimpleQueue[bool]] = defaultdict(queue.SimpleQueue)
 
     def now(self) -> float:
         return self.time
 
     def wait(self, ended: threading.Event, seconds: float) -> bool:
-        self.asked.put(seconds)  # whatever was to be said is said by now
-        return self.woken.get(timeout=20)
+        name = threading.current_thread().name
+        self.asked[name].put(seconds)  # whatever was to be said is said by now
+        return self.woken[name].get(timeout=20)
 
-    def pass_a_line(self) -> None:
-        """Let the reporter's whole wait pass."""
-        self.time += self.asked.get(timeout=20)
-        self.woken.put(False)
+    def pass_by(self, seconds: float, *threads: str, end: bool = False) -> None:
+        """Let time pass, and each of the threads say its line, or with `end` find that it is over."""
+        waits = [self.asked[name].get(timeout=20) for name in threads]
+        assert set(waits) == {30}
+        self.time += seconds
+        for name in threads:
+            self.woken[name].put(end)
+            if not end:
+                self.asked[name].put(self.asked[name].get(timeout=20))  # until the line is said
 
 
 def test_every_thirty_seconds_a_log_file_hears_done_rate_and_time_left() -> None:
     out, ticks = io.StringIO(), FakeTicks()
     with RichReporter(Console(file=out, width=200), ticks=ticks).task("replay", 1000) as task:
         task.resume(400)
-        ticks.pass_a_line()
-        ticks.pass_a_line()
-        assert ticks.asked.get(timeout=20) == 30
+        ticks.pass_by(30, "progress")
+        ticks.pass_by(30, "progress")
         task.advance(100, "loss 0.4")
-        ticks.time += 40
-        ticks.asked.put(30)
-        ticks.pass_a_line()
-        assert ticks.asked.get(timeout=20) == 30
-        ticks.woken.put(True)
+        ticks.pass_by(70, "progress")
+        ticks.pass_by(0, "progress", end=True)
     assert out.getvalue().splitlines() == [
         "replay: started, 1000 to do",
         "replay: 400 of 1000 (40%)",
@@ -88,6 +92,34 @@ def test_every_thirty_seconds_a_log_file_hears_done_rate_and_time_left() -> None
         "replay: 500 of 1000 (50%), 1.3 s each, about 10 min 50 s left, loss 0.4",
         "replay: done, 500 in 2 min 10 s",
     ]
+
+
+def test_work_without_a_task_is_not_silent() -> None:
+    """A stage that counts nothing, before, between and behind its tasks."""
+    out, ticks = io.StringIO(), FakeTicks()
+    reporter = RichReporter(Console(file=out, width=200), ticks=ticks)
+    with reporter.working("evaluate"):
+        ticks.pass_by(30, "working")
+        with reporter.task("baselines", 2) as task:
+            task.advance()
+            ticks.pass_by(30, "working", "progress")
+            ticks.pass_by(0, "progress", end=True)
+        ticks.pass_by(30, "working")
+        ticks.pass_by(0, "working", end=True)
+    assert out.getvalue().splitlines() == [
+        "evaluate: at work, 30 s",
+        "baselines: started, 2 to do",
+        "baselines: 1 of 2 (50%), 30 s each, about 30 s left",
+        "baselines: done, 1 in 30 s",
+        "evaluate: at work, 1 min 30 s",
+    ]
+
+
+def test_on_a_terminal_bars_are_enough() -> None:
+    out = io.StringIO()
+    with RichReporter(Console(file=out, width=200, force_terminal=True), every=0.001).working("evaluate"):
+        assert not [thread for thread in threading.enumerate() if thread.name == "working"]
+    assert out.getvalue() == ""
 
 
 def test_a_resumed_task_does_not_count_what_was_done_before_as_its_own_pace() -> None:

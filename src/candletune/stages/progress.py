@@ -101,6 +101,11 @@ class ProgressReporter:
             yield _KeptTask(self, task, pace)
         self.write(None)
 
+    @contextmanager
+    def working(self, title: str) -> Iterator[None]:
+        with self._reporter.working(title):
+            yield
+
     def write(self, pace: Pace | None) -> None:
         """Write the file now; a disk that refuses must not stop the work, whose own writing will say so."""
         task = {} if pace is None else {key: getattr(pace, key) for key in ("done", "total", "note", "seconds_left")}
@@ -145,6 +150,7 @@ def keep_progress(reporter: Reporter, run: RunFolder, stage: str) -> Iterator[Re
     """A reporter that keeps the progress file for the block; the file goes when the block ends, however it ends."""
     path: Path = run.progress
     try:
-        yield ProgressReporter(reporter, run, stage)
+        with reporter.working(stage):
+            yield ProgressReporter(reporter, run, stage)
     finally:
         remove(path)
