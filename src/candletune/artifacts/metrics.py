@@ -106,7 +106,8 @@ class Comparison(Record):
         signed_return: the candidate's mean return in the called direction as it is.
         flips: relative increase of the flip rate; unknown where the incumbent never flips, or acts in less than a tenth
             of the candidate's calls.
-        net_return: what acting on the candidate earned more, over the whole time, after fees and funding.
+        net_return: what acting on the candidate earned more, over the whole time, after fees and funding; at every look
+            with an error of 2 (1 - `evaluate.confidence`).
         drawdown: maximum drawdown of the capital by side, and of `holding`.
         log_score: mean log probability of the outcome's class, candidate minus incumbent, at every look.
         against: `incumbent`, or `coin` where the incumbent acts so seldom that its accuracy cannot be known.

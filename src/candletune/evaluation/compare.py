@@ -135,12 +135,16 @@ def _flip_increase(times: Times) -> Estimate | None:
 
 
 def _net_return(times: Times, limits: EvaluateConfig) -> Interval:
-    """Over the whole time; each end is missed with a chance of 1 - `confidence`, at one look."""
+    """Over the whole time, at every look.
+
+    With twice the error of the other bounds: returns are noisier than calls, and it decides beside those, not alone.
+    """
     paired = times.sides["shadow"].net - times.sides["active"].net
     found = estimate(Ratio(paired, np.ones_like(paired)), times.grid)
     if found is None:
         return _NOTHING
-    return found.within(one_look(1 - limits.confidence), times=len(paired))
+    factor = boundary(times.days, limits.planned_days, 2 * (1 - limits.confidence))
+    return found.within(factor, times=len(paired))
 
 
 def _effective(gain: Estimate | None, own: dict[str, Estimate | None], *, silent: bool) -> float:

@@ -233,7 +233,8 @@ def _evidence(comparison: Comparison, limits: EvaluateConfig) -> list[VerdictCri
         ),
         _above_zero(
             "net return",
-            "what acting on the candidate earned more than acting on the incumbent, after fees and funding",
+            "what acting on the candidate earned more than acting on the incumbent, after fees and funding; its lower "
+            "bound holds at every look",
             comparison.net_return,
             "share",
         ),
