@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from candletune.artifacts import Metrics, Verdict
+from candletune.artifacts import Certificate, CertificateCriterion, DecisionScores, Fidelity, Metrics, Verdict
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
@@ -117,6 +117,39 @@ def test_missing_parts_are_said_not_faked(tmp_path: Path, made: Made) -> None:
     assert "No baseline was computed" in page
     assert "Forced: part of this replay was seen in training" in page
     assert "nan" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL).lower().split()
+
+
+def test_the_certificate_says_what_serving_costs_and_what_to_do(tmp_path: Path, made: Made) -> None:
+    config, run = made
+    other = RunFolder(tmp_path / "other")
+    for path in (run.scored, run.metrics, run.verdict):
+        target = other.path / path.relative_to(run.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    fidelity = Fidelity(
+        rows=480,
+        storage="nf4",
+        trained=DecisionScores(balanced_accuracy=0.663, log_loss=0.81),
+        served=DecisionScores(balanced_accuracy=0.612, log_loss=0.87),
+        accuracy_lost=0.051,
+        interval=(0.02, 0.082),
+        agreement=0.94,
+        largest_gap=0.4,
+    )
+    Certificate(
+        passed=False,
+        file="gguf/custom-trading-lora.gguf",
+        base="base.gguf",
+        prompts=480,
+        criteria=(CertificateCriterion(name="decisions as trained", value=0.94, limit="at least 0.98", passed=False),),
+        fidelity=fidelity,
+        remedy="train over the served blocks (train.quantization=auto)",
+    ).write(other.certificate)
+    STAGE.work(config, other, SilentReporter())
+    page = other.report.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert "On 480 labelled rows the model as trained reaches a balanced accuracy of 66.3 %" in page
+    assert "61.2 % (0.870) as served; 94.0 % of the decisions are the same" in page
+    assert "What to do:</b> train over the served blocks (train.quantization=auto)." in page
 
 
 def test_missing_evaluation_names_the_file(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from candletune.artifacts import VerifySummary as Summary
 from candletune.calibration import Calibration
 from candletune.config import load_config
 from candletune.console import SilentReporter
+from candletune.decide.models import model_at
+from candletune.decide.predictor import Predictor
 from candletune.decisions import DECISIONS
-from candletune.engines.certify import TrainedAnswers, ask_trained
+from candletune.engines.certify import TrainedAnswers, ask_export, ask_trained
 from candletune.errors import InputError, UsageError
 from candletune.hashes import sha256_path
 from candletune.stages.fidelity import accuracy_lost, compare
@@ -82,6 +84,20 @@ def test_the_blocks_that_were_trained_over_must_be_those_that_are_served(case: C
     case.write_record(storage="gguf", base_gguf_sha256="e" * 64)
     with pytest.raises(InputError, match=r"trained over random \(eeeeeeee\), but .*base\.gguf is .*base\.serve_type"):
         ask_trained(case.config, adapter, rows, SilentReporter())
+
+
+@pytest.mark.llamacpp
+def test_what_is_judged_is_what_the_replay_decides(case: Case) -> None:
+    """The decision that plain answers are compared with is the one that `Predictor` gives to replay and live."""
+    rows, asked = case.prompts[:6], [0, 3, 5]
+    run, config = case.run, case.config
+    answers = ask_export(run.adapter_gguf, run.base_gguf, config, rows, SilentReporter(), asked=asked, merged=False)
+    predictor = Predictor(config, run)
+    predictions = predictor.predict(model_at(run.adapter_gguf), rows, reasons=())
+    predictor.close()
+    judged = [DECISIONS[number] for number in answers.probabilities.argmax(axis=1)]
+    assert [prediction.action for prediction in predictions] == judged
+    assert np.array_equal(answers.judged, answers.probabilities[asked])
 
 
 @pytest.mark.llamacpp
@@ -175,8 +191,9 @@ def test_the_interval_covers_the_loss_as_often_as_it_says() -> None:
 
 
 def criteria_of(known: Fidelity | None, rows: int) -> dict[str, bool]:
-    answers = replace(ANSWERS, ids=[[1]] * rows)
-    trained = TrainedAnswers(surely("B" * rows), [[1]] * rows, "gguf")
+    told = np.full((rows, 3), 1 / 3 if known else np.nan)
+    answers = replace(ANSWERS, ids=[[1]] * rows, probabilities=told)
+    trained = TrainedAnswers(told, [[1]] * rows, "gguf")
     return {one.name: one.passed for one in trained_criteria(answers, trained, known, LIMITS)}
 
 
