@@ -2,10 +2,11 @@
 """Write a base GGUF with the shapes of Ministral-8B and random blocks in llama.cpp's Q4_K_M mixture: 4.6 GiB.
 
 Speed and memory do not depend on the values, so it stands in for weights that are gated: no file has to travel to a
-rented GPU. The scales are numbers of the size that gives weights a spread of about 0.02. No tokenizer is written, so it
-can be trained over tokens from elsewhere, and not served. One tensor is in memory at a time.
+rented GPU. The scales are numbers of the size that gives weights a spread of about 0.02. With the tokenizer of another
+GGUF (padded with unused tokens to Ministral's 131,072) it can be served; without, it can be trained over tokens from
+elsewhere. One tensor is in memory at a time.
 
-Usage: python bench/random_blocks.py FILE.gguf [--layers 36]
+Usage: python bench/random_blocks.py FILE.gguf [--layers 36] [--tokenizer OTHER.gguf]
 """
 
 import argparse
@@ -81,7 +82,21 @@ def norms(layers: int) -> list[str]:
     return ["output_norm.weight", *(f"blk.{layer}.{part}.weight" for layer in range(layers) for part in parts)]
 
 
-def write(path: Path, layers: int) -> None:
+def add_tokenizer(writer: Any, source: Path) -> None:
+    """Copy another file's tokenizer and chat template, padded to the vocabulary."""
+    for name, field in gguf.GGUFReader(source).fields.items():
+        if not name.startswith("tokenizer."):
+            continue
+        value = field.contents()
+        if name == "tokenizer.ggml.tokens":
+            value = [*value, *(f"<unused_{number}>" for number in range(len(value), VOCABULARY))]
+        elif name == "tokenizer.ggml.token_type":
+            value = [*value, *[int(gguf.TokenType.UNUSED)] * (VOCABULARY - len(value))]
+        inner = field.types[-1] if len(field.types) > 1 else None
+        writer.add_key_value(name, value, field.types[0], sub_type=inner)
+
+
+def write(path: Path, layers: int, tokenizer: Path | None = None) -> None:
     """Write the file, a tensor at a time."""
     writer: Any = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(32768)
@@ -96,6 +111,8 @@ def write(path: Path, layers: int) -> None:
     writer.add_rope_freq_base(1e8)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(VOCABULARY)
+    if tokenizer is not None:
+        add_tokenizer(writer, tokenizer)
     for name, kind, rows, columns in matrices(layers):
         weights, size = GGML_QUANT_SIZES[kind]
         row = columns // weights * size
@@ -118,9 +135,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--layers", type=int, default=36)
+    parser.add_argument("--tokenizer", type=Path, help="GGUF whose tokenizer is copied")
     wanted = parser.parse_args()
     began = time.perf_counter()
-    write(wanted.file, wanted.layers)
+    write(wanted.file, wanted.layers, wanted.tokenizer)
     size = wanted.file.stat().st_size / 2**30
     print(f"{wanted.file}: {size:.2f} GiB in {time.perf_counter() - began:.0f} s")
 
