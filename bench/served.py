@@ -40,15 +40,13 @@ def write_bases(folder: Path, source: Path) -> None:
     from candletune.gguf.quantize import file_type
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in BASES:
+    (folder / "Q4_1.gguf").write_bytes(source.read_bytes())
+    for name in ("F16", "Q8_0", "Q4_K_M"):
         settings = llama_cpp.llama_model_quantize_default_params()
         settings.ftype, settings.allow_requantize = file_type(name), True
-        origin = source if name in ("F16", "Q4_1") else folder / "F16.gguf"
-        if name == "Q4_1":
-            (folder / "Q4_1.gguf").write_bytes(source.read_bytes())
-        elif name == "F16" or not (folder / f"{name}.gguf").exists():
-            if llama_cpp.llama_model_quantize(str(origin).encode(), str(folder / f"{name}.gguf").encode(), settings):
-                raise SystemExit(f"llama.cpp could not write {name}")
+        origin = source if name == "F16" else folder / "F16.gguf"
+        if llama_cpp.llama_model_quantize(str(origin).encode(), str(folder / f"{name}.gguf").encode(), settings):
+            raise SystemExit(f"llama.cpp could not write {name}")
     model = load_packed(source, "cpu", torch.float32)
     expand_packed(model, torch.float32)
     model.half().save_pretrained(folder / FLOAT, safe_serialization=True)
@@ -72,7 +70,9 @@ def score_served(base: Path, lora: Path, prompts: list[tuple[int, ...]]) -> np.n
         return np.asarray(engine.score([" ".join(map(str, prompt)) for prompt in prompts]))
 
 
-def train(base: Path, storage: str, market: Any, rate: float, seed: int, target: Path) -> tuple[Any, int]:
+def train(
+    base: Path, storage: str, market: Any, recipe: tuple[float, int], target: Path, wanted: argparse.Namespace
+) -> tuple[Any, int]:
     """Train one adapter, save it, and score the held-out rows as trained: (n, 3), and the steps."""
     from candletune.base.chat import DecisionTokens
     from candletune.config import TrainConfig
@@ -83,10 +83,12 @@ def train(base: Path, storage: str, market: Any, rate: float, seed: int, target:
     from candletune.training.recipe import train_adapter
     from candletune.training.watch import TrainingFiles, Watcher
 
+    rate, seed = recipe
     config = TrainConfig(
         target_modules=ATTENTION,
         learning_rate=rate,
         epochs=1,
+        max_steps=wanted.steps,
         eval_steps=0,
         save_steps=10**6,
         quantization=storage,
@@ -94,7 +96,7 @@ def train(base: Path, storage: str, market: Any, rate: float, seed: int, target:
     )
     rows = examples(market, 20.0)
     tokens = DecisionTokens(tuple(market["prefix"].tolist()), tuple(market["decision_ids"].tolist()))
-    model = load_model(base, config, "cuda", seed)
+    model = load_model(base, config, wanted.device, seed)
     with closing(open_engine(model, EngineSetup(config, rows, 0, print))) as engine:
         with tempfile.TemporaryDirectory() as scratch, SilentReporter().task("training", 1) as task:
             files = TrainingFiles(Path(scratch) / "metrics.jsonl", Path(scratch) / "checkpoints")
@@ -102,7 +104,7 @@ def train(base: Path, storage: str, market: Any, rate: float, seed: int, target:
             watcher = Watcher(engine, nothing, config, files=files, task=task, reporter=quiet)
             result = train_adapter(model, rows, config, watcher=watcher, resume=None, seed=seed)
         model.save_pretrained(target, safe_serialization=True)
-        natural = split(market["natural"], market["natural_lengths"])
+        natural = split(market["natural"], market["natural_lengths"])[: wanted.rows]
         return engine.decision_probabilities(natural, tokens).numpy(), result.steps
 
 
@@ -125,7 +127,7 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
     shape = header_shape(read_header(folder / "F16.gguf"))
-    for seed, rate, market, over in product(wanted.seeds, RATES[::-1], MARKETS, ("NF4", *BASES)):
+    for seed, rate, market, over in product(wanted.seeds, RATES[::-1], wanted.markets, ("NF4", *BASES)):
         if (market, over, rate, seed) in done or time.monotonic() - began > wanted.seconds:
             continue
         data = dict(np.load(wanted.data / f"{market.replace(' ', '_')}.npz"))
@@ -135,8 +137,7 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
         base, storage = (folder / FLOAT, "nf4") if over == "NF4" else (folder / f"{over}.gguf", "gguf")
         with tempfile.TemporaryDirectory() as scratch:
             started = time.monotonic()
-            trained, steps = train(base, storage, data, rate, seed, Path(scratch) / "adapter")
-            trained = trained[:rows]
+            trained, steps = train(base, storage, data, (rate, seed), Path(scratch) / "adapter", wanted)
             lora = Path(scratch) / "lora.gguf"
             write_adapter(
                 read_adapter(Path(scratch) / "adapter", shape), shape, lora, number_format="F32", manifest={}, name="x"
@@ -198,6 +199,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[17, 18, 19])
     parser.add_argument("--rows", type=int, default=1250)
+    parser.add_argument("--steps", type=int, default=0, help="fewer than an epoch, to try it out")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--markets", type=lambda text: text.split(","), default=list(MARKETS))
     parser.add_argument("--seconds", type=float, default=float("inf"))
     wanted = parser.parse_args()
     if wanted.what == "table":

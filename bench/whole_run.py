@@ -10,6 +10,7 @@ Usage: python bench/whole_run.py BASE.gguf [--gib 10] [--out FILE.json] [--set t
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,8 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         """Keep the largest value, in GiB."""
-        command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        card = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        command = ["nvidia-smi", "-i", card, "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
         while not self.ended:
             self.last = float(subprocess.run(command, capture_output=True, text=True).stdout.split()[0]) / 1024
             self.peak = max(self.peak, self.last)
