@@ -53,18 +53,13 @@ def write_bases(folder: Path, source: Path) -> None:
 
 
 def score_served(base: Path, lora: Path, prompts: list[tuple[int, ...]]) -> np.ndarray[Any, Any]:
-    """Decision probabilities (n, 3) by llama.cpp over prompts that are ids already."""
+    """Decision probabilities (n, 3) by llama.cpp; a prompt is ids already, which are written out for the engine."""
     from candletune.config import load_config
     from candletune.engines.llama_cpp import LlamaCppEngine
 
-    class ById(LlamaCppEngine):
-        """Takes ids, written out, for a prompt."""
-
-        def prompt_ids(self, prompt: str) -> list[int]:
-            return [int(word) for word in prompt.split()]
-
     settings = load_config(None, ["engine.threads=4", "engine.context=1024"]).engine
-    with closing(ById(base, settings)) as engine:
+    with closing(LlamaCppEngine(base, settings)) as engine:
+        engine._asking.prompt_ids = lambda prompt: [int(word) for word in prompt.split()]  # type: ignore[method-assign]
         engine.add_adapter("trained", lora)
         engine.use("trained")
         return np.asarray(engine.score([" ".join(map(str, prompt)) for prompt in prompts]))
