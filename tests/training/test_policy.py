@@ -83,8 +83,7 @@ def taught(*more: str) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None,
     true = Calibration(offsets=(-0.8, -0.8, 0.7)).apply(engine.decision_probabilities(natural, TOKENS).numpy())
     drawn = (np.random.default_rng(3).random(400)[:, None] > true.cumsum(axis=1)).sum(axis=1)
     data = PolicyData(examples, EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS), ONE_THIRD, BASE_RATES)
-    with SilentReporter().task("policy") as task:
-        policy, calibration = teach_policy(engine.model, engine, data, config, seed=3, task=task)
+    policy, calibration = teach_policy(engine.model, engine, data, config, seed=3, reporter=SilentReporter())
     return engine, data, policy, calibration
 
 
@@ -131,10 +130,10 @@ def test_few_held_out_rows_give_no_calibration() -> None:
     engine = LinearEngine(LinearModel())
     data = PolicyData([], EvalSet(prompts(20, 2), [2] * 20, TOKENS), ONE_THIRD, BASE_RATES)
     config = load_config(None, ["train.policy_steps=0"]).train
-    with SilentReporter().task("policy") as task:
-        assert teach_policy(engine.model, engine, data, config, seed=3, task=task) == (None, None)
-        nothing = PolicyData([], EvalSet([], [], TOKENS), ONE_THIRD, BASE_RATES)
-        assert teach_policy(engine.model, engine, nothing, config, seed=3, task=task) == (None, None)
+    quiet = SilentReporter()
+    assert teach_policy(engine.model, engine, data, config, seed=3, reporter=quiet) == (None, None)
+    nothing = PolicyData([], EvalSet([], [], TOKENS), ONE_THIRD, BASE_RATES)
+    assert teach_policy(engine.model, engine, nothing, config, seed=3, reporter=quiet) == (None, None)
 
 
 def alike(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:

@@ -27,7 +27,7 @@ from candletune.calibration import (
     prior_offsets,
 )
 from candletune.config import TrainConfig
-from candletune.console import SilentReporter, Task
+from candletune.console import Reporter, SilentReporter, Task
 from candletune.decisions import DECISIONS
 from candletune.files import temporary_folder
 from candletune.training.engine import TrainingEngine
@@ -68,7 +68,7 @@ class PolicyData:
 
 
 def teach_policy(
-    model: Any, engine: TrainingEngine, data: PolicyData, config: TrainConfig, *, seed: int, task: Task
+    model: Any, engine: TrainingEngine, data: PolicyData, config: TrainConfig, *, seed: int, reporter: Reporter
 ) -> tuple[DecisionPolicy | None, ProbabilityCalibration | None]:
     """Teach the wanted share of calls, and fit what gives calibrated probabilities back.
 
@@ -78,7 +78,7 @@ def teach_policy(
         data: see there.
         config: `call_share`, `policy_steps` and the recipe.
         seed: of the examples' order.
-        task: progress, at most `ROUNDS * config.policy_steps`.
+        reporter: progress, a task a round.
 
     Returns:
         The policy (None with `policy_steps` 0 or without held-out rows), and the calibration (None with few rows).
@@ -100,7 +100,8 @@ def teach_policy(
             replace(example, soft=tuple(zip(held_out.tokens.ids, map(float, target), strict=True)))
             for example, target in zip(chosen, Calibration(offsets=offsets).apply(before), strict=True)
         ]
-        steps += _train(model, engine, rows, held_out.tokens, config, seed=seed, task=task)
+        with reporter.task("training: how often to act", config.policy_steps) as task:
+            steps += _train(model, engine, rows, held_out.tokens, config, seed=seed, task=task)
         natural = _asked(engine, held_out.prompts, held_out.tokens)
         if abs(call_share(natural) - wanted) <= TOLERANCE:
             break

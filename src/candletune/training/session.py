@@ -11,7 +11,7 @@ from candletune.runs import RunFolder
 from candletune.training.checkpoints import recipe_fingerprint, resumed
 from candletune.training.engine import EngineSetup
 from candletune.training.engines import load_model, open_engine
-from candletune.training.policy import ROUNDS, PolicyData, teach_policy
+from candletune.training.policy import PolicyData, teach_policy
 from candletune.training.prepare import TrainingData
 from candletune.training.recipe import steps_of, train_adapter
 from candletune.training.watch import TrainingFiles, Watcher
@@ -77,8 +77,7 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
             result = train_adapter(model, examples, config.train, watcher=watcher, resume=resume, seed=config.seed)
         evaluation = watcher.evaluation(result.steps)
         data = PolicyData(examples, job.data.held_out, job.data.class_shares, job.data.base_rates)
-        with reporter.task("training: how often to act", ROUNDS * config.train.policy_steps) as task:
-            policy, calibration = teach_policy(model, engine, data, config.train, seed=config.seed, task=task)
+        policy, calibration = teach_policy(model, engine, data, config.train, seed=config.seed, reporter=reporter)
         return TrainedModel(model, result, evaluation, policy, calibration)
     finally:
         engine.close()
