@@ -20,10 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.tiny_text import pretraining_text
 from candletune.config import EngineConfig, load_config
 from candletune.engines import Engine, beginning_of
-from candletune.engines.http import HttpEngine
 from candletune.engines.llama_cpp import LlamaCppEngine
 from signals import prompts_in
 
@@ -75,10 +73,13 @@ def opened(wanted: argparse.Namespace, **settings: object) -> Iterator[Engine]:
     """llama.cpp over the base with both adapters; over servers with `url`."""
     base = EngineConfig(threads=wanted.threads, gpu_layers=wanted.gpu_layers)
     config = base.model_copy(update=settings)
-    beginning = beginning_of(load_config(None))
-    engine: Engine = (
-        HttpEngine(wanted.base, config) if config.url else LlamaCppEngine(wanted.base, config, beginning=beginning)
-    )
+    engine: Engine
+    if config.url:
+        from candletune.engines.http import HttpEngine
+
+        engine = HttpEngine(wanted.base, config)
+    else:
+        engine = LlamaCppEngine(wanted.base, config, beginning=beginning_of(load_config(None)))
     with closing(engine):
         for path in wanted.adapters:
             if path is not None:
@@ -148,8 +149,12 @@ def main() -> None:
     parser.add_argument("--url", help="a llama-server over the same files; see docs/servers.md")
     wanted = parser.parse_args()
     wanted.adapters = [wanted.adapter, wanted.other]
-    given = wanted.prompts_file
-    prompts = prompts_in(given, wanted.prompts) if given else pretraining_text(load_config(None))[0][: wanted.prompts]
+    if wanted.prompts_file:  # no market is simulated
+        prompts = prompts_in(wanted.prompts_file, wanted.prompts)
+    else:
+        from candletune.base.tiny_text import pretraining_text
+
+        prompts = pretraining_text(load_config(None))[0][: wanted.prompts]
     print(f"{len(prompts)} prompts, {len(wanted.adapters)} adapters, {wanted.threads} threads")
     print(table(figures(wanted, prompts)))
 
