@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +14,12 @@ from filelock import FileLock
 
 from candletune.artifacts import JudgedModel
 from candletune.artifacts.ledger import TryLine
+from candletune.config import Config, load_config
 from candletune.errors import InputError, UsageError
 from candletune.evaluation import ledger as ledger_module
 from candletune.evaluation.budget import alpha_for
 from candletune.evaluation.ledger import Attempt, Ledger
+from candletune.evaluation.tries import CLOSES, closes_of
 
 
 def test_however_many_tries_come_their_levels_stay_within_the_budget() -> None:
@@ -230,3 +234,55 @@ def test_a_ledger_somebody_holds_is_said(ledger: Ledger, monkeypatch: pytest.Mon
     monkeypatch.setattr(ledger_module, "PATIENCE", 0.0)
     with FileLock(ledger.path.with_name("ledger.jsonl.lock")), pytest.raises(UsageError, match="another program"):
         ledger.look(attempt("b"))
+
+
+def real(shared_data: Path, timeframe: str) -> Config:
+    settings = [f"data.timeframe={timeframe}", "data.context_timeframes=['12h', '1d']"]
+    return load_config(None, [f"data.folder='{shared_data}'", *settings])
+
+
+def test_a_market_is_known_again_on_longer_candles_and_in_longer_ranges(shared_data: Path) -> None:
+    start, end = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 6, 1, tzinfo=UTC)
+    hourly = closes_of(real(shared_data, "1h"), ["BTC", "ETH"], start, end)
+    assert closes_of(real(shared_data, "4h"), ["BTC", "ETH"], start, end) == hourly
+    assert len(hourly["BTC"]) == 47  # every second of 93 midnights
+    years = closes_of(real(shared_data, "1h"), ["BTC"], datetime(2020, 1, 1, tzinfo=UTC), end)["BTC"]
+    assert 32 <= len(years) <= CLOSES
+    common = years.keys() & hourly["BTC"].keys()
+    assert common
+    assert all(years[day] == hourly["BTC"][day] for day in common)
+    assert hourly["BTC"] != hourly["ETH"]
+    assert closes_of(real(shared_data, "1h"), ["DOGE"], start, end) == {"DOGE": {}}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from candletune.evaluation.ledger import Ledger
+from test_ledger import attempt
+for name in sys.argv[2]:
+    print(Ledger(Path(sys.argv[1])).look(attempt(name)).number)
+"""
+
+
+def test_processes_that_write_at_once_get_numbers_of_their_own(ledger: Ledger) -> None:
+    """One of them is killed at some moment: what it put on record counts, and the others go on."""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(ledger.path), names],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        for names in ("abcdefgh", "ijklmnop", "qrstuvwx")
+    ]
+    assert started[2].stdout is not None
+    started[2].stdout.readline()
+    started[2].kill()
+    numbers = [int(line) for process in started[:2] for line in process.communicate()[0].split()]
+    started[2].communicate()
+    assert len(set(numbers)) == len(numbers) == 16
+    found = ledger.tries()
+    assert sorted(entry.line.number for entry in found.values()) == list(range(1, len(found) + 1))
+    assert 17 <= len(found) <= 24

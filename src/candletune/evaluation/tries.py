@@ -79,7 +79,7 @@ def closes_of(config: Config, tickers: Iterable[str], start: datetime, end: date
     A ticker without candles has none.
     """
     pairs = {ticker_of(pair): pair for pair in config.data.pairs}
-    days = max(1, (end - start) // timedelta(days=1))
+    days = (end - start) // timedelta(days=1) + 1
     step = 1
     while days / step > CLOSES:
         step *= 2
