@@ -1,5 +1,6 @@
 """One base file: written once from a folder, or given; what trains, is certified and replayed is that very file."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 
 from candletune.artifacts import AdapterRecord, BaseSummary, Certificate
 from candletune.base.find import base_hash, resolve_base
+from candletune.base.packed import PackedEmbedding, PackedLinear
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
+from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.errors import InputError, UsageError
 from candletune.gguf.header import read_header
 from candletune.gguf.quantize import type_name
@@ -67,7 +70,11 @@ def written(base: Path, folder: Path, *more: str) -> tuple[Config, RunFolder, Ba
 @pytest.mark.slow
 def test_from_a_folder_to_the_replay_over_one_quantized_file(random_base: Path, tmp_path: Path) -> None:
     names = ("base", "dataset", "train", "export", "verify", "replay")
-    config, run, _ = through(settings(random_base, tmp_path), *names)
+    config, run = settings(random_base, tmp_path), RunFolder(tmp_path / "run")
+    for name in names:
+        config, run, _ = through(config, name)
+        held = [thing for thing in gc.get_objects() if type(thing) in (PackedLinear, PackedEmbedding, LlamaCppEngine)]
+        assert held == [], f"{name} keeps a model in memory"
     served = sha256_path(run.base_gguf)
     assert type_name(read_header(run.base_gguf).fields["general.file_type"]) == "Q4_K_M"
     record = AdapterRecord.read(run.adapter / AdapterRecord.FILE)
