@@ -74,7 +74,9 @@ def prompts(count: int, seed: int) -> list[tuple[int, ...]]:
     return [tuple(map(int, row)) for row in np.random.default_rng(seed).integers(-150, 150, (count, WIDTH))]
 
 
-def taught(*more: str) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None, ProbabilityCalibration | None]:
+def taught(
+    *more: str, trained_steps: int = 400
+) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None, ProbabilityCalibration | None]:
     """A model after the phase."""
     config = load_config(None, ["train.learning_rate=0.02", "train.optimizer=adamw_torch", *more]).train
     engine = LinearEngine(LinearModel())
@@ -82,7 +84,9 @@ def taught(*more: str) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None,
     natural = prompts(400, 2)
     true = Calibration(offsets=(-0.8, -0.8, 0.7)).apply(engine.decision_probabilities(natural, TOKENS).numpy())
     drawn = (np.random.default_rng(3).random(400)[:, None] > true.cumsum(axis=1)).sum(axis=1)
-    data = PolicyData(examples, EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS), ONE_THIRD, BASE_RATES)
+    data = PolicyData(
+        examples, EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS), ONE_THIRD, BASE_RATES, trained_steps
+    )
     policy, calibration = teach_policy(engine.model, engine, data, config, seed=3, reporter=SilentReporter())
     return engine, data, policy, calibration
 
@@ -126,13 +130,20 @@ def test_without_steps_the_adapter_stays_as_it_was() -> None:
     assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
 
 
+@pytest.mark.parametrize(("trained_steps", "most"), [(2, 2), (45, 40)])
+def test_the_phase_takes_no_longer_than_the_training_did(trained_steps: int, most: int) -> None:
+    policy = taught("train.call_share=0.02", "train.learning_rate=1e-4", trained_steps=trained_steps)[2]
+    assert policy is not None
+    assert policy.steps == most
+
+
 def test_few_held_out_rows_give_no_calibration() -> None:
     engine = LinearEngine(LinearModel())
-    data = PolicyData([], EvalSet(prompts(20, 2), [2] * 20, TOKENS), ONE_THIRD, BASE_RATES)
+    data = PolicyData([], EvalSet(prompts(20, 2), [2] * 20, TOKENS), ONE_THIRD, BASE_RATES, 400)
     config = load_config(None, ["train.policy_steps=0"]).train
     quiet = SilentReporter()
     assert teach_policy(engine.model, engine, data, config, seed=3, reporter=quiet) == (None, None)
-    nothing = PolicyData([], EvalSet([], [], TOKENS), ONE_THIRD, BASE_RATES)
+    nothing = PolicyData([], EvalSet([], [], TOKENS), ONE_THIRD, BASE_RATES, 400)
     assert teach_policy(engine.model, engine, nothing, config, seed=3, reporter=quiet) == (None, None)
 
 

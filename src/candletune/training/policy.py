@@ -55,12 +55,14 @@ class PolicyData:
         held_out: rows at the base rates, with labels.
         trained_shares: class shares of the training examples.
         base_rates: class shares as they occur.
+        trained_steps: of the training; the phase takes no more.
     """
 
     examples: Sequence[TokenizedExample]
     held_out: EvalSet
     trained_shares: Shares
     base_rates: Shares
+    trained_steps: int
 
     def wanted(self, config: TrainConfig) -> float:
         """The share of calls to teach: the configured one, or as often as the labels call."""
@@ -90,12 +92,13 @@ def teach_policy(
     if not config.policy_steps:
         return None, _calibration(natural, held_out.labels, undo)
     wanted = data.wanted(config)
+    config = config.model_copy(update={"policy_steps": min(config.policy_steps, data.trained_steps)})
     order = np.random.default_rng(seed).permutation(len(data.examples))
     chosen = [data.examples[row] for row in order[: config.policy_steps * config.effective_batch]]
     before = _asked(engine, [example.ids[: example.prompt_length] for example in chosen], held_out.tokens)
     shift = call_offset(Calibration(offsets=_three(undo)).apply(natural), wanted)
     offsets, steps = _between(undo, shift), 0
-    for _ in range(ROUNDS):
+    for _ in range(min(ROUNDS, data.trained_steps // config.policy_steps)):
         rows = [
             replace(example, soft=tuple(zip(held_out.tokens.ids, map(float, target), strict=True)))
             for example, target in zip(chosen, Calibration(offsets=offsets).apply(before), strict=True)

@@ -76,7 +76,7 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
             )
             result = train_adapter(model, examples, config.train, watcher=watcher, resume=resume, seed=config.seed)
         evaluation = watcher.evaluation(result.steps)
-        data = PolicyData(examples, job.data.held_out, job.data.class_shares, job.data.base_rates)
+        data = PolicyData(examples, job.data.held_out, job.data.class_shares, job.data.base_rates, result.steps)
         policy, calibration = teach_policy(model, engine, data, config.train, seed=config.seed, reporter=reporter)
         return TrainedModel(model, result, evaluation, policy, calibration)
     finally:
