@@ -277,7 +277,7 @@ class EngineConfig(Table):
     temperature: float = Field(0.0, ge=0, description="0: greedy")
     grammar: bool = Field(True, description="generate under a grammar, so that the format always holds")
     batch: int = Field(
-        0, ge=0, le=64, description="prompts a pass of llama.cpp; 0: 16 where it was built for a GPU, else 1"
+        1, ge=0, le=64, description="prompts a pass of llama.cpp; 0: 16 where it was built for a GPU, else 1"
     )
     url: Annotated[tuple[ServerUrl, ...], BeforeValidator(_listed)] = Field(
         (), description="llama.cpp servers that answer in place of this process, such as http://127.0.0.1:8080"
