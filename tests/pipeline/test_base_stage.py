@@ -42,6 +42,7 @@ def settings(base: Path | None, folder: Path, *more: str) -> Config:
             "train.optimizer=adamw_torch",
             "train.learning_rate=2e-3",
             "train.max_steps=2",
+            "train.policy_steps=1",
             "train.effective_batch=4",
             "verify.prompts=10",
             "verify.min_parsed=0",

@@ -55,6 +55,7 @@ def settings(folder: Path, *more: str) -> Config:
             "train.optimizer=adamw_torch",
             "train.learning_rate=2e-3",
             "train.max_steps=3",
+            "train.policy_steps=1",
             "train.effective_batch=4",
             "verify.prompts=10",
             "engine.threads=1",

@@ -27,6 +27,7 @@ natural_eval = 60
 
 [train]
 max_steps = 6
+policy_steps = 1
 effective_batch = 8
 save_steps = 2
 eval_steps = 0

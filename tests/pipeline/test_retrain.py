@@ -36,6 +36,7 @@ natural_eval = 60
 [train]
 device = "cpu"
 max_steps = 4
+policy_steps = 1
 effective_batch = 8
 save_steps = 2
 eval_steps = 0

@@ -15,6 +15,7 @@ from candletune.stages.pipeline import prepare
 
 QUICK = (
     "train.max_steps=4",
+    "train.policy_steps=1",
     "train.effective_batch=8",
     "train.eval_steps=0",
     "dataset.per_class=40",

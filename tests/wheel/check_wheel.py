@@ -20,6 +20,7 @@ TINY = (
     "dataset.per_class=60",
     "dataset.natural_eval=40",
     "train.max_steps=4",
+    "train.policy_steps=1",
     "replay.limit=30",
     "replay.reasons=4",
     "verify.prompts=10",
