@@ -1,5 +1,6 @@
 """A reference that does not fit is streamed and answers the same; memory that is used up is one line."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
 from candletune.model_shape import read_shape
 from candletune.runs import RunFolder
+from candletune.stages.memory import stage_memory
 from candletune.stages.needs import MINISTRAL_8B
 from candletune.stages.runner import Stage, run_stage
 
@@ -125,6 +127,18 @@ def test_used_up_memory_is_one_line_with_a_remedy(
         run_stage(doing, load_config(None), RunFolder(tmp_path), SilentReporter())
     assert isinstance(caught.value, InputError) and caught.value.exit_code == 3
     assert len(str(caught.value)) < 400
+
+
+def test_a_stage_leaves_no_embedding_with_bitsandbytes() -> None:
+    """The Trainer registers every embedding for 32-bit optimizer states, with a list that outlives all stages."""
+    optim = pytest.importorskip("bitsandbytes.optim")
+    with stage_memory("train"):
+        module = torch.nn.Embedding(4, 4)
+        optim.GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
+        kept = weakref.ref(module)
+        del module
+        assert kept() is not None
+    assert kept() is None
 
 
 def test_other_errors_stay_what_they_are() -> None:

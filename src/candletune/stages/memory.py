@@ -1,8 +1,9 @@
 """A stage's memory: given back at its end, and what to change when it was not enough, in one sentence."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from candletune.base.memory import memory_explained, release
 
@@ -30,4 +31,17 @@ def stage_memory(stage: str) -> Iterator[None]:
         with memory_explained(stage, REMEDIES.get(stage, OTHERWISE)):
             yield
     finally:
+        _forget_modules()
         release()
+
+
+def _forget_modules() -> None:
+    """Take from bitsandbytes the embeddings that Transformers' Trainer registered for 32-bit optimizer states.
+
+    It would hold them, on the card too (1 GiB in bfloat16 at 8B), as long as the process lives.
+    """
+    if "bitsandbytes" in sys.modules:
+        from bitsandbytes import optim
+
+        manager: Any = optim.GlobalOptimManager  # type: ignore[attr-defined]
+        manager.get_instance().module_weight_config_triple.clear()
