@@ -45,7 +45,9 @@ labelled = rows.with_columns(adx=pl.Series(np.array([10.0, 30.0, 60.0])[classes]
 # Nothing else tells the class, so only a baseline that reads the field can be right.
 others = ("rsi", "macd_hist", "ema_gap_pct", "bb_percent", "change_24h")
 blind = labelled.with_columns(pl.lit(1.0).alias(name) for name in others)
-actions = baseline_actions(Task(blind, blind, classes, threshold=0.02, natural=None, seed=1))
+weights = np.ones(len(classes))
+task = Task(blind, blind, classes, weights, threshold=0.02, held_out=blind, natural=None, calls=None, seed=1)
+actions = baseline_actions(task)
 print(json.dumps({
     "key": "adx" in KEY_NAMES,
     "features": [feature.name for feature in FEATURES],
