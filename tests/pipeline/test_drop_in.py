@@ -119,6 +119,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "effective_batch": "8",
             "eval_steps": "0",
             "policy_steps": "4",
+            "call_share": "0.5",  # half and half, so that agreement means something
         },
         "replay": {"limit": "50", "reasons": "0"},
         "engine": {"threads": "1", "max_tokens": "12"},
