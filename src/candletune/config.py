@@ -7,23 +7,25 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from candletune.config_source import explain, gather
-from candletune.config_tables import (
+from candletune.config_serving import (
     SERVER_KEYS,
     AdapterConfig,
-    BaseConfig,
-    DataConfig,
-    DatasetConfig,
     EngineConfig,
     EvaluateConfig,
-    ExportConfig,
-    LabelsConfig,
     LiveConfig,
     NotifyConfig,
-    PromptConfig,
     ReplayConfig,
     RetrainConfig,
     ReviewConfig,
+)
+from candletune.config_source import explain, gather
+from candletune.config_tables import (
+    BaseConfig,
+    DataConfig,
+    DatasetConfig,
+    ExportConfig,
+    LabelsConfig,
+    PromptConfig,
     RunConfig,
     SimulateConfig,
     TrainConfig,

@@ -61,7 +61,7 @@ def test_enough_is_named() -> None:
 def test_a_key_and_a_check_work_as_written(tmp_path: Path) -> None:
     package = tmp_path / "candletune"
     shutil.copytree(ROOT / "src" / "candletune", package, ignore=shutil.ignore_patterns("__pycache__"))
-    tables = package / "config_tables.py"
+    tables = package / "config_serving.py"
     text = tables.read_text(encoding="utf-8")
     tables.write_text(text.replace("    port:", code_of("A configuration key") + "    port:", 1), encoding="utf-8")
     with (package / "preflight" / "data.py").open("a", encoding="utf-8") as file:
