@@ -6,7 +6,7 @@
 A/B tests of a year, hourly decisions on two coins, 12-hour windows that overlap, and models that hold a call for some
 hours. On a simulated market (stochastic volatility, Student's t, two correlated coins) and on BTC and ETH candles, of
 which each test takes a random year. Every way of fooling the rule that we know of is a candidate; the very functions of
-`candletune evaluate` judge it, once after 30 days, once after the year, and at weekly looks.
+`candletune evaluate` judge it, once after 30 days, once after the year, at weekly looks, and as a registered replay.
 
 Writes `decision.json` and prints the tables of docs/evaluation.md.
 """
@@ -37,7 +37,7 @@ HORIZON, MOVE, HOURS = 12, 0.01, 365 * 24
 CHANGE = 1 / 6
 """Chance an hour that a model thinks anew: calls last six hours on average."""
 HOLD, WILD, REGIME_DAYS, TRIES = 0.4, 2 / 3, 25, 10
-MONTH, YEAR = 30, 365
+MONTH, HALF, YEAR = 30, 180, 365
 WEEKS = (*range(28, YEAR, 7), YEAR)
 LIMITS = EvaluateConfig()
 BUDGET = 1 - LIMITS.confidence
@@ -281,7 +281,7 @@ def _bisect(short: Callable[[float], float]) -> float:
 
 
 def null_test(seed: int, source: Source, null: str, skill: float) -> list[bool]:
-    """Promoted after a month, after the year, at any weekly look; and whether both intervals held the truth."""
+    """Promoted after a month, after the year, at any weekly look; whether both intervals held the truth; registered."""
     rng = np.random.default_rng(seed)
     market = source.draw(rng, null)
     candidate = partial(costs, skill=skill) if null == "edge equal to its costs" else NULLS[null]
@@ -294,7 +294,14 @@ def null_test(seed: int, source: Source, null: str, skill: float) -> list[bool]:
         any(item.promoted for item in weekly),
         month.covered,
         weekly[-1].covered,
+        *registered(market, pair),
     ]
+
+
+def registered(market: Market, pair: Pair) -> list[bool]:
+    """Promoted as a registered replay, on a first try's budget, of half a year and of the year."""
+    level = Level(alpha_for(1, BUDGET), one_look=True)
+    return [look(market, pair, days, level).promoted for days in (HALF, YEAR)]
 
 
 def tries_test(seed: int, source: Source, null: str) -> list[bool]:
@@ -313,15 +320,16 @@ def tries_test(seed: int, source: Source, null: str) -> list[bool]:
 
 
 def power_test(seed: int, source: Source, gain: float, skill: float) -> list[bool]:
-    """Promoted after 90, 180 and 365 days on the whole budget, after the year on a first try's, and the coverage."""
+    """Promoted after 90, 180 and 365 days on the whole budget, after the year on a first try; coverage; registered."""
     rng = np.random.default_rng(seed)
     market = source.draw(rng, "")
     pair = better(rng, market, skill)
-    looks = [look(market, pair, days, truth=gain) for days in (90, 180, YEAR)]
+    looks = [look(market, pair, days, truth=gain) for days in (90, HALF, YEAR)]
     return [
         *(item.promoted for item in looks),
         look(market, pair, YEAR, Level(alpha_for(1, BUDGET))).promoted,
         looks[-1].covered,
+        *registered(market, pair),
     ]
 
 
@@ -371,6 +379,13 @@ def tables(found: dict[str, Any]) -> str:
         cells = [f"{value:.0%}" for name in names for value in found[name]["power"][gain][:4]]
         wanted = "" if (share := POWER[float(gain)]) is None else f"{share:.0%}"
         lines.append(f"| {float(gain) * 100:g} points | {' | '.join(cells)} | {wanted} |")
+    heads = "half a year | a year"
+    lines += ["", "| registered, first try | " + " | ".join(f"{name}: {heads}" for name in names) + " |"]
+    lines.append("| --- " * (1 + 2 * len(names)) + "|")
+    for kind in ("nulls", "power"):
+        for cell in found[names[0]][kind]:
+            cells = [f"{value:.1%}" for name in names for value in found[name][kind][cell][5:7]]
+            lines.append(f"| {cell} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

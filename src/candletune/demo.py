@@ -105,7 +105,7 @@ def run_demo(
         reporter.say("incumbent: trained on shuffled labels")
         _train_incumbent(incumbent_config(config), run.candles, reporter)
         reporter.say("candidate: trained on what prices did")
-        outcomes = run_pipeline(config, run, reporter)
+        outcomes = run_pipeline(config, run, reporter, registered=True)
     reporter.say(f"verdict: {outcomes['evaluate'].summary_as(EvaluateSummary).verdict}")
     reporter.say(f"report: {run.report}")
     reporter.say(f"configuration, for any other command's --config: {run.demo_config}")

@@ -178,8 +178,8 @@ def test_days_needed() -> None:
     """As soon as the bound would leave out zero, by the boundary and the months of that day."""
     found = replace(mean_of(moving_sums(np.random.default_rng(2), 720), 11), value=0.5, windows=0.25, freedom=500)
 
-    def needed(**changes: Any) -> float | None:
-        return days_needed(replace(found, **changes), 30.0, 365.0, 0.05)
+    def needed(planned: float | None = 365.0, **changes: Any) -> float | None:
+        return days_needed(replace(found, **changes), 30.0, 0.05, planned)
 
     days = [needed(value=value) for value in (0.5, 0.3, 0.1)]
     assert None not in days
@@ -188,6 +188,7 @@ def test_days_needed() -> None:
     assert days[0] is not None and 150 <= days[0] <= 250
     assert days[2] is not None and days[2] > 365
     assert needed(value=-0.5) == days[0]
+    assert 60 <= (needed(planned=None) or 0.0) < days[0] - 30  # one look needs fewer
     assert (needed(months=1.0) or 0.0) > days[0]
     assert needed(value=1000.0) is not None and (needed(value=1e9) or 0.0) >= 60
     assert (needed(value=0.0), needed(value=1e-9), needed(windows=math.inf)) == (None, None, None)

@@ -252,6 +252,22 @@ def test_the_pipeline_judges_its_replay(made: Made, lines: list[str], monkeypatc
     assert set(journals) == {None}
 
 
+def test_the_pipeline_registers_its_replay_before_it_begins(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run = made
+    done: list[str] = []
+
+    def run_stage(stage: Stage, *_: Any, **__: Any) -> StageOutcome:
+        done.append(stage.name)
+        return StageOutcome(stage.name, StageSummary(), skipped=True, seconds=0.0)
+
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    monkeypatch.setattr(pipeline, "register", lambda *_: done.append("registered"))
+    with run.lock():
+        pipeline.run_pipeline(config, run, SilentReporter(), registered=True)
+    assert done[done.index("replay") - 1] == "registered"
+    assert done.count("registered") == 1
+
+
 def test_broken_lines_are_counted(made: Made, lines: list[str], tmp_path: Path) -> None:
     mixed = [*lines[:10], "{ half\n", *lines[10:], lines[3], lines[599][:40]]
     found, warnings = judge(made, mixed, tmp_path)

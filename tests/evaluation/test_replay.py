@@ -343,7 +343,7 @@ def test_a_registered_replay_is_judged_by_the_bound_of_one_look(
     alone = with_tables(made[0], evaluate={"ledger": tmp_path / "alone.jsonl", "baselines": False}), made[1]
     config = with_tables(made[0], evaluate={"ledger": tmp_path / "ledger.jsonl", "baselines": False})
     reporter = SilentReporter()
-    registered = register(config, made[1], reporter)
+    registered = register(with_tables(config, simulate={"enabled": False}), made[1], reporter)
     assert (registered.number, registered.level) == (1, 0.025)
     assert any("replay.end=2022-" in text for text in reporter.warnings)
     summary = go((config, made[1]), monkeypatch, FakeEngine())[0]
@@ -359,12 +359,14 @@ def test_a_registered_replay_is_judged_by_the_bound_of_one_look(
     assert (narrow.one_look, wide.one_look) == (True, False)
     assert narrow.alpha == wide.alpha == 0.025
     # how much narrower that is, is in test_times: after two months the ends are as far away as they can be
+    assert register(config, made[1], SilentReporter()) == registered  # an interrupted run asks again
+    afresh = with_tables(config, evaluate={"ledger": tmp_path / "fresh.jsonl"})
     with pytest.raises(UsageError, match=r"holds answers of custom-trading-lora.* already; register before the replay"):
-        register(config, made[1], SilentReporter())
+        register(afresh, made[1], SilentReporter())
     other = RunFolder(made[1].path)
     other.journal = made[1].path / "elsewhere" / "log.jsonl"
     with pytest.raises(UsageError, match="was looked at on these candles already"):
-        register(config, other, SilentReporter())
+        register(alone[0], other, SilentReporter())
 
 
 def test_other_rows_than_the_registered_ones_have_no_narrow_bound(

@@ -11,8 +11,21 @@ from candletune.commands import open_session, with_config, without_preflight
 @with_config
 @click.option("--force", is_flag=True, help="Run every stage, up to date or not.")
 @without_preflight
+@click.option(
+    "--register",
+    "registered",
+    is_flag=True,
+    help="Put the replay on record before it begins; its verdict is one look.",
+)
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
-def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflight: bool, require_promote: bool) -> int:
+def run(
+    config_path: Path,
+    assignments: tuple[str, ...],
+    force: bool,
+    no_preflight: bool,
+    registered: bool,
+    require_promote: bool,
+) -> int:
     """Do dataset, train, export, verify, replay, evaluate and report, in order.
 
     What would end a later stage is looked for first and refused at once. A stage whose
@@ -31,7 +44,7 @@ def run(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflig
             pending = pending_stages(config, folder, force=force)
             preflight(config, folder, reporter, pending)
             say_estimates(config, folder, reporter, pending)
-        outcomes = run_pipeline(config, folder, reporter, force=force)
+        outcomes = run_pipeline(config, folder, reporter, force=force, registered=registered)
     verdict = outcomes["evaluate"].summary_as(EvaluateSummary).verdict
     reporter.say(f"verdict: {verdict}")
     reporter.say(f"report: {folder.report}")

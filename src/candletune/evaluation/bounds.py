@@ -135,18 +135,24 @@ def one_look(alpha: float) -> float:
     return -_normal(alpha)
 
 
-def days_needed(found: Estimate, days: float, planned: float, alpha: float) -> float | None:
-    """Days until the bound at every look would leave out zero, if value and noise stay as they are.
+def days_needed(found: Estimate, days: float, alpha: float, planned: float | None) -> float | None:
+    """Days until the bound would leave out zero, if value and noise stay as they are.
 
     The standard error falls with the root of time, and Student's t of the months with their number. None where no time
     is enough, or more than a hundred years.
+
+    Args:
+        found: what was seen.
+        days: in how many days.
+        alpha: one-sided error that the bound may make.
+        planned: planned length in days of a test whose bound holds at every look; None: the bound of one look.
     """
     if found.value == 0 or not math.isfinite(found.windows):
         return None
 
     def short(after: float) -> bool:
         month = found.months if math.isfinite(found.months) else found.windows
-        tail = _normal_tail(boundary(after, planned, alpha))
+        tail = _normal_tail(one_look(alpha) if planned is None else boundary(after, planned, alpha))
         windows = _student(tail, max(1, round(found.freedom * after / days))) * found.windows
         months = _student(tail, int(after // MONTH) - 1) * month
         return max(windows, months) * math.sqrt(days / after) > abs(found.value)

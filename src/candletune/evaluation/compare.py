@@ -78,7 +78,9 @@ def compare_times(
         overlap=times.overlap,
         block=round(block_length(times.overlap, len(times)), 2),
         days=times.days,
-        days_needed=None if beyond is None else days_needed(beyond, times.days, limits.planned_days, level.alpha),
+        days_needed=None
+        if beyond is None
+        else days_needed(beyond, times.days, level.alpha, None if level.one_look else limits.planned_days),
         agreement=agreement,
         coverage=coverage,
         windows=round(times.windows, 1),

@@ -114,6 +114,14 @@ class Ledger:
                 self._append(handle, line)
         return _spent(line, registered)
 
+    def registration(self, attempt: Attempt) -> TrySpent | None:
+        """What was registered for these models, rows and rule; None when nothing was."""
+        known = self.tries().get(attempt.try_id)
+        line = None if known is None else known.registered
+        if line is None or (line.rows, line.end) != (attempt.rows, attempt.end):
+            return None
+        return _spent(line, line)
+
     def register(self, attempt: Attempt) -> TrySpent:
         """Put a try on record before its replay is run, so that its one look may use the narrower bound.
 

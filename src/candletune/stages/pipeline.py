@@ -8,6 +8,7 @@ from candletune.console import Reporter
 from candletune.errors import CheckFailed
 from candletune.runs import RunFolder
 from candletune.stages import STAGES, stage
+from candletune.stages.register import register
 from candletune.stages.runner import StageOutcome, run_stage
 
 
@@ -28,7 +29,13 @@ def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
 
 
 def run_pipeline(
-    config: Config, run: RunFolder, reporter: Reporter, *, force: bool = False, without: Sequence[str] = ()
+    config: Config,
+    run: RunFolder,
+    reporter: Reporter,
+    *,
+    force: bool = False,
+    without: Sequence[str] = (),
+    registered: bool = False,
 ) -> dict[str, StageOutcome]:
     """Run every stage in order; the caller holds the run folder's lock.
 
@@ -40,6 +47,7 @@ def run_pipeline(
         reporter: where they report to.
         force: run them up to date or not.
         without: stages that are left as they are.
+        registered: put the replay on record before it begins, so that its verdict may use the bound of one look.
     """
     config = prepare(config, run, reporter)
     config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": None})})
@@ -47,6 +55,8 @@ def run_pipeline(
     for name in STAGES:
         if name in without:
             continue
+        if registered and name == "replay":
+            register(config, run, reporter)
         outcome = run_stage(stage(name), config, run, reporter, force=force)
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome

@@ -5,8 +5,10 @@ import polars as pl
 from candletune.artifacts import JudgedModel, TrySpent
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.decide import Model
 from candletune.engines import base_gguf
 from candletune.errors import UsageError
+from candletune.evaluation.ledger import Attempt
 from candletune.evaluation.tries import attempt_of, ledger_of
 from candletune.hashes import sha256_path
 from candletune.journal import Problems, Role, read_frame
@@ -18,6 +20,8 @@ from candletune.stages.replay import unseen_rows
 
 def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:
     """Put the models, the decision times and the rule of the next replay on record in the ledger.
+
+    What is on record already stays as it is, so an interrupted run may ask again.
 
     Returns:
         Its number, and the error that its verdict may make, by the bound of a single look.
@@ -31,15 +35,29 @@ def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:
         raise UsageError("--register: only a replay can be registered; leave out --journal and evaluate.journal")
     candidate = candidate_model(run)
     incumbent, _ = compared_incumbent(config, candidate)
-    for path in sorted(run.journal.parent.glob(f"{run.journal.stem}*{run.journal.suffix}")):
-        answered = read_frame(path, problems=Problems())["shadow_adapter"]
-        if (answered == candidate.sha256).any():
-            raise UsageError(
-                f"--register: {path} holds answers of {candidate.name} already; register before the replay"
-            )
     rows, forced = unseen_rows(config, run, candidate, incumbent)
     if forced:
         raise UsageError("--register: replay.force takes rows that a training saw, which proves nothing; leave it out")
+    attempt = _attempt(config, run, rows, candidate, incumbent)
+    if (known := ledger_of(config).registration(attempt)) is not None:
+        reporter.say(f"registered already ({known.registered}): {candidate.name} against {incumbent.name}")
+        return known
+    _refuse_begun(run, candidate)
+    spent = ledger_of(config).register(attempt)
+    first, last = rows["decision_time"][0], rows["decision_time"][-1]
+    reporter.say(
+        f"registered: {candidate.name} against {incumbent.name}, {len(rows)} decisions, {first:%Y-%m-%d %H:%M} to "
+        f"{last:%Y-%m-%d %H:%M} UTC; try {spent.number} on these candles, which may err with {spent.level:.2%}"
+    )
+    if config.replay.end is None and not config.simulate.enabled:
+        reporter.warn(
+            "replay.end is not set: with newer candles the replay would have other rows than the registered ones; set "
+            f"replay.end={last + config.candle:%Y-%m-%dT%H:%M}"
+        )
+    return spent
+
+
+def _attempt(config: Config, run: RunFolder, rows: pl.DataFrame, candidate: Model, incumbent: Model) -> Attempt:
     named = rows.select(
         timestamp="decision_time",
         ticker="asset",
@@ -47,18 +65,16 @@ def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:
         base_sha256=pl.lit(sha256_path(base_gguf(config, run))),
     )
     models = {
-        Role.CANDIDATE: JudgedModel(name=candidate.name, adapter_sha256=candidate.sha256),
-        Role.INCUMBENT: JudgedModel(name=incumbent.name, adapter_sha256=incumbent.sha256),
+        role: JudgedModel(name=model.name, adapter_sha256=model.sha256)
+        for role, model in ((Role.CANDIDATE, candidate), (Role.INCUMBENT, incumbent))
     }
-    spent = ledger_of(config).register(attempt_of(named, models, config, source="replay", run=run.path))
-    first, last = rows["decision_time"][0], rows["decision_time"][-1]
-    reporter.say(
-        f"registered: {candidate.name} against {incumbent.name}, {len(rows)} decisions, {first:%Y-%m-%d %H:%M} to "
-        f"{last:%Y-%m-%d %H:%M} UTC; try {spent.number} on these candles, which may err with {spent.level:.2%}"
-    )
-    if config.replay.end is None:
-        reporter.warn(
-            "replay.end is not set: with newer candles the replay would have other rows than the registered ones; set "
-            f"replay.end={last + config.candle:%Y-%m-%dT%H:%M}"
-        )
-    return spent
+    return attempt_of(named, models, config, source="replay", run=run.path)
+
+
+def _refuse_begun(run: RunFolder, candidate: Model) -> None:
+    for path in sorted(run.journal.parent.glob(f"{run.journal.stem}*{run.journal.suffix}")):
+        answered = read_frame(path, problems=Problems())["shadow_adapter"]
+        if (answered == candidate.sha256).any():
+            raise UsageError(
+                f"--register: {path} holds answers of {candidate.name} already; register before the replay"
+            )
