@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from candletune.artifacts import EvaluateSummary, Metrics, StageSummary, Verdict
-from candletune.artifacts.metrics import Interval
+from candletune.artifacts.metrics import Grounding, Interval, SideGrounding
 from candletune.config import Config, EvaluateConfig
 from candletune.console import SilentReporter
 from candletune.errors import InputError
@@ -416,6 +416,28 @@ def test_notes_say_what_is_missing(made: Made) -> None:
     assert notes(10.0, 0.1, None).startswith(f"{beaten} The reasons are not reviewed by people (40 a model are wanted)")
     alone = "By the plan's three criteria alone: this verdict promotes nothing without --force."
     assert notes(10.0, 0.1, None, "plan") == f"{beaten} {alone}"
+
+
+def test_false_reasons_are_said_whatever_the_verdict(made: Made) -> None:
+    def notes(true: int, interval: tuple[float, float] | None) -> str:
+        side = SideGrounding(
+            reasons=25,
+            checked=25 if interval else 0,
+            true=true,
+            rate=true / 25 if interval else None,
+            interval=interval,
+            claims=60,
+            claims_true=0.5,
+            false=(),
+        )
+        told = Grounding(rows=25, matched=25, active=side.model_copy(update={"true": 6}), shadow=side)
+        return " ".join(
+            notes_of(Metrics.read(made[1].metrics).model_copy(update={"grounding": told}), EvaluateConfig())
+        )
+
+    assert "true in 0 of 25 of them (incumbent: 6 of 25)" in notes(0, (0.0, 0.13))
+    assert "not to be believed" not in notes(24, (0.80, 0.99))
+    assert "not to be believed" not in notes(0, None)
 
 
 def test_no_replay_no_verdict(made: Made, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from candletune.artifacts.metrics import (
     Comparison,
+    Grounding,
     GroupMetrics,
     GroupSide,
     Interval,
     Metrics,
     ReviewSummary,
+    SideGrounding,
     SideMetrics,
 )
 from candletune.artifacts.verdict import VerdictCriterion
@@ -56,6 +58,7 @@ def found(**changes: Any) -> Metrics:
         },
         "tickers": {"BTC": 9, "ETH": 9},
         "reviews": None,
+        "grounding": None,
     }
     for path, new in changes.items():
         target = value
@@ -78,6 +81,7 @@ def found(**changes: Any) -> Metrics:
         comparison=partly(Comparison, **comparison),
         tickers=tickers,
         reviews=value["reviews"],
+        grounding=value["grounding"],
     )
 
 
@@ -90,6 +94,12 @@ def reviews(items: int, grounded: tuple[float, float], sensible: tuple[float, fl
     bounds = {"grounded": grounded, "sensible": sensible, "clear": (-0.9, -0.7)}
     parts = {name: Interval(value=(low + high) / 2, low=low, high=high) for name, (low, high) in bounds.items()}
     return partly(ReviewSummary, items=items, differences=parts)
+
+
+def reasons(true: int, checked: int, interval: tuple[float, float] | None) -> Grounding:
+    """Of the candidate's reasons, so many whose claims are all true."""
+    rate = true / checked if checked else None
+    return partly(Grounding, shadow=partly(SideGrounding, true=true, checked=checked, rate=rate, interval=interval))
 
 
 NOTHING = (None, None, None)
@@ -202,6 +212,11 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "not shown yet: months",
     ),
     "few independent": ({"comparison__effective": 49.0}, NOT_ENOUGH, "effective samples"),
+    "good calls, false reasons": (
+        {"grounding": reasons(0, 25, (0.0, 0.13))},
+        PROMOTE,
+        "holds, for its calls alone: only 0 of 25 of its reasons are true",
+    ),
     "one month": ({"comparison__months": 1}, NOT_ENOUGH, "not shown yet: months"),
 }
 
@@ -273,6 +288,20 @@ def test_a_log_score_is_shown() -> None:
     assert record("log score", comparison__log_score=(0.02, 0.01, 0.03)).passed is True
     assert record("log score", comparison__log_score=NOTHING).passed is None
     assert not record("log score").decides
+
+
+def test_true_reasons_in_the_record() -> None:
+    """Three states; it decides nothing, and a promotion with sound or unknown reasons says no more than before."""
+    for grounding, passed in (
+        (reasons(0, 25, (0.0, 0.13)), False),
+        (reasons(24, 25, (0.80, 0.99)), True),
+        (reasons(0, 0, None), None),
+        (None, None),
+    ):
+        item = record("true reasons", grounding=grounding)
+        assert (item.passed, item.decides, item.limit) == (passed, False, 0.9)
+        assert ("for its calls alone" in judged(found(grounding=grounding))[1]) is (passed is False)
+    assert "replay.reasons" in record("true reasons").description
 
 
 def test_reviews_in_the_record() -> None:

@@ -20,7 +20,7 @@ from candletune.evaluation.budget import Level
 from candletune.evaluation.compare import compare
 from candletune.evaluation.controls import shifted_accuracy
 from candletune.evaluation.metrics import by_group, side_metrics
-from candletune.evaluation.rule import only_decision
+from candletune.evaluation.rule import LEAST_TRUE, only_decision
 from candletune.journal import SIDES
 
 DISAGREEMENTS = 50
@@ -100,6 +100,8 @@ def notes_of(metrics: Metrics, limits: EvaluateConfig) -> tuple[str, ...]:
             f"Held against outcomes of other times, the candidate's calls do as well in {control.p_value:.0%} of "
             "the shifts: its accuracy is what chance gives."
         )
+    if (false := _note_on_reasons(metrics.grounding)) is not None:
+        notes.append(false)
     if limits.criteria == "plan":
         notes.append("By the plan's three criteria alone: this verdict promotes nothing without --force.")
     reviewed = 0 if metrics.reviews is None else metrics.reviews.items
@@ -109,6 +111,21 @@ def notes_of(metrics: Metrics, limits: EvaluateConfig) -> tuple[str, ...]:
             "for nor against; candletune review opens the page for it."
         )
     return tuple(notes)
+
+
+def _note_on_reasons(grounding: Grounding | None) -> str | None:
+    """Said whatever the verdict: reasons that are clearly too often false; None where they are not, or unknown."""
+    if grounding is None or grounding.shadow.interval is None or grounding.shadow.interval[1] >= LEAST_TRUE:
+        return None
+    counts = {
+        side: f"{entry.true} of {entry.checked}"
+        for side, entry in (("candidate", grounding.shadow), ("incumbent", grounding.active))
+    }
+    return (
+        f"The candidate's reasons are not to be believed: every checkable claim is true in {counts['candidate']} of "
+        f"them (incumbent: {counts['incumbent']}). A call does not come from its reason, so the numbers stand; do not "
+        "act on the words."
+    )
 
 
 def _wording(reasons: pl.Series) -> Wording:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from candletune.artifacts.metrics import Comparison, GroupMetrics, Interval, Metrics, ReviewSummary
+from candletune.artifacts.metrics import Comparison, Grounding, GroupMetrics, Interval, Metrics, ReviewSummary
 from candletune.artifacts.verdict import VerdictCriterion, VerdictName
 from candletune.config import EvaluateConfig
 from candletune.evaluation.beaten import must_beat_criteria
@@ -16,6 +16,8 @@ LEAST_WINDOWS: Final = 4
 """Outcome windows side by side below which no share or rate means anything: two days of 12-hour windows."""
 NEVER: Final = 0.01
 """A decision is never used when at least this share of it would have been seen."""
+LEAST_TRUE: Final = 0.9
+"""Share of the reasons that must be true before anyone may lean on them."""
 _SURE: Final = 3.0
 """Decisions worth seeing without one of a class before its share is below 1 in so many: minus log 5 %."""
 
@@ -38,7 +40,7 @@ def criteria_of(metrics: Metrics, limits: EvaluateConfig) -> list[VerdictCriteri
     if not full:
         return plan
     evidence = [*_evidence(metrics.comparison, limits), *must_beat_criteria(metrics.baselines, limits)]
-    return [*plan, _reviewed(metrics.reviews, limits), *evidence]
+    return [*plan, _reviewed(metrics.reviews, limits), *evidence, _true_reasons(metrics.grounding)]
 
 
 def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictName, str]:
@@ -50,7 +52,8 @@ def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictN
     failed = [criterion for criterion in criteria if criterion.decides and criterion.passed is False]
     if not failed:
         unknown = any(criterion.decides and criterion.passed is None for criterion in criteria)
-        return PROMOTE, "every criterion that can be judged holds" if unknown else "every criterion holds"
+        reason = "every criterion that can be judged holds" if unknown else "every criterion holds"
+        return PROMOTE, f"{reason}{_caution(criteria, metrics.grounding)}"
     names = ", ".join(criterion.name for criterion in failed)
     windows = metrics.comparison.windows
     if windows == 0:
@@ -62,6 +65,15 @@ def decide(criteria: list[VerdictCriterion], metrics: Metrics) -> tuple[VerdictN
     if any(criterion.kind == "plan" or _excluded(criterion) for criterion in failed):
         return KEEP, f"not met: {names}"
     return NOT_ENOUGH, f"nothing speaks against the candidate, but not shown yet: {names}"
+
+
+def _caution(criteria: list[VerdictCriterion], grounding: Grounding | None) -> str:
+    """What the headline adds where the calls are good and the reasons beside them are not."""
+    false = any(criterion.name == "true reasons" and criterion.passed is False for criterion in criteria)
+    if grounding is None or not false:
+        return ""
+    side = grounding.shadow
+    return f", for its calls alone: only {side.true} of {side.checked} of its reasons are true"
 
 
 def only_decision(metrics: Metrics) -> str | None:
@@ -317,6 +329,29 @@ def _flip_margin(comparison: Comparison, limits: EvaluateConfig) -> VerdictCrite
         passed=(within or (flips.low is not None and flips.low <= limit)) if known else None,
         kind="evidence",
         unit="share",
+    )
+
+
+def _true_reasons(grounding: Grounding | None) -> VerdictCriterion:
+    """The decision comes from the logits before a word of its reason is written, so a false reason spoils no call.
+
+    It misleads the reader of the call, though: it is shown beside the verdict, and the headline of a promotion says it.
+    """
+    side = None if grounding is None else grounding.shadow
+    bounds = None if side is None else side.interval
+    return VerdictCriterion(
+        name="true reasons",
+        description="share of the candidate's reasons in which every checkable claim is true; fails when its whole "
+        "interval is below the limit. Calls are made without the reason, so it is shown and does not decide"
+        if bounds is not None
+        else "no reason with a checkable claim was written, so nothing is known of them (replay.reasons)",
+        value=None if side is None else side.rate,
+        interval=bounds,
+        limit=LEAST_TRUE,
+        passed=None if bounds is None else bounds[1] >= LEAST_TRUE,
+        kind="evidence",
+        unit="share",
+        decides=False,
     )
 
 
