@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("fetch:fetch", "Bring candles or the Fear & Greed history (optional extra)."),
     **{name: (f"stages:{name}", short) for name, short in STAGES.items()},
     "run": ("run:run", "The whole pipeline, skipping what is up to date."),
+    "compare": ("compare:compare", "Runs side by side, in the terminal and on one page."),
     "retrain": ("retrain:retrain", "Train again on new candles, against the active adapter; for schedulers."),
     "demo": ("demo:demo", "The whole pipeline on a simulated market and a tiny model; no GPU, no network."),
     "signal": ("live:signal", "One JSON context in, one JSON decision out."),

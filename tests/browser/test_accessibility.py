@@ -4,19 +4,9 @@ from typing import Any
 
 import pytest
 
+from axe_issues import issues
+
 pytestmark = pytest.mark.browser
-
-
-def issues(page: Any, axe: str) -> list[str]:
-    """Serious and critical violations, as `rule: element`."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        f"{violation['id']}: {node['html'][:120]}"
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"][:3]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -97,14 +97,16 @@ class AttainableScores(Record):
 
 
 class LoggedStep(Record):
-    """What the report draws of a line in `train/metrics.jsonl`: a step's loss, or an evaluation."""
+    """What is drawn of a line in `train/metrics.jsonl`: a step's loss, or an evaluation."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True)
 
     step: int | None = None
     loss: float | None = None
+    peak_gib: float | None = None
     eval_accuracy: float | None = None
     eval_balanced_accuracy: float | None = None
+    eval_log_loss: float | None = None
 
 
 class BestAdapter(Record):
