@@ -114,7 +114,7 @@ class BaseConfig(Table):
     chat: Literal["auto", "template", "mistral"] = Field(
         "auto", description="auto: the base's chat template, `[INST]..[/INST]` where it has none; or one of the two"
     )
-    cache: Path = Field(Path("~/.cache/candletune"), description="where the tiny base is kept")
+    cache: Path = Field(Path("~/.cache/candletune"), description="where a tiny base for a template of your own is kept")
 
     @model_validator(mode="before")
     @classmethod

@@ -29,13 +29,13 @@ WALK = ROOT / "tests" / "path" / "test_walk.py"
 WALKED_PAGES = ("README.md", "gpu.md")
 NOT_WALKED = {
     "candletune run --config examples/btc_eth_tiny.toml --set data.folder=...": (
-        "the full tiny base takes minutes to pre-train; the walk runs a smaller one, and the example is read above"
+        "150 steps of the tiny base take minutes; the walk runs a smaller one, and the example is read above"
     ),
     "candletune demo --signal 0": "the same minutes; `make wheel-check` runs a demo (tests/wheel/check_wheel.py)",
     "candletune fetch fear-greed --output user_data/fear_greed.csv": (
         "asks another host; tests/market/test_fetch_fear_greed.py has a local one"
     ),
-    "make demo": "the pre-training again; a demo of the installed wheel is in tests/wheel/check_wheel.py",
+    "make demo": "minutes; a demo of the installed wheel is in tests/wheel/check_wheel.py",
     "make test": "runs these tests",
     "apt-get install g++ cmake python3-venv": "changes the machine",
     "python3 -m venv .venv": "an environment, with packages from elsewhere; tests/wheel/test_wheel.py makes one",

@@ -18,6 +18,7 @@ from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.preflight import PreflightFailed, examine, pending_stages, preflight
 from candletune.preflight.findings import CHECKS, Finding, check
+from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
 from candletune.stages import STAGES
 from candletune.stages.pipeline import prepare
@@ -178,6 +179,12 @@ def below_a_file(key: str, name: str) -> Plant:
     return lambda place, _: [f"{key}={place.write('occupied', 'x') / name}"]
 
 
+def own_tiny_below_a_file(place: Place, patch: pytest.MonkeyPatch) -> list[str]:
+    """The packaged tiny base needs no folder; one for a template of one's own is built in `base.cache`."""
+    template = place.write("mine.j2", "Dear model,\n" + load_template().text)
+    return [*below_a_file("base.cache", "cache")(place, patch), f"prompt.template={template}"]
+
+
 def full_disk(_: Place, patch: pytest.MonkeyPatch) -> list[str]:
     usage = namedtuple("usage", "total used free")
     patch.setattr("candletune.preflight.machine.shutil.disk_usage", lambda _: usage(10, 9, 2**20))
@@ -254,7 +261,7 @@ PLANTED: dict[str, tuple[Plant, tuple[str, ...]]] = {
     "sequence too short": (settings("train.max_sequence_length=40"), ("train.max_sequence_length", "40")),
     "run folder below a file": (below_a_file("run.folder", "run"), ("occupied", "choose another")),
     "state below a file": (below_a_file("live.state", "live/active.json"), ("live.state", "occupied")),
-    "base cache below a file": (below_a_file("base.cache", "cache"), ("base.cache", "occupied")),
+    "base cache below a file": (own_tiny_below_a_file, ("base.cache", "occupied")),
     "disk full": (full_disk, ("GiB free", "run.folder")),
     "memory too small": (little_memory, ("GiB", "train")),
     "no llama.cpp": (no_llama, ("llama-cpp-python", "pip install")),

@@ -123,7 +123,7 @@ def main() -> None:
     """The whole check in one scratch folder, which is removed when all went well."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="scratch folder; must not exist")
-    parser.add_argument("--no-demo", action="store_true", help="leave out the demo (it may build the tiny base)")
+    parser.add_argument("--no-demo", action="store_true", help="leave out the demo")
     parser.add_argument("--walk", action="store_true", help="walk the user's path with it, too; needs real candles")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)

@@ -21,6 +21,7 @@ def test_a_wheel_works_alone(tmp_path: Path) -> None:
         assert b"Requires-Dist: torch" in content.read(metadata)
     assert all(name.startswith(("candletune/", "candletune-")) for name in names), "nothing beside the package"
     assert archive.stat().st_size < 20_000_000
+    assert wheel.stat().st_size < 6_000_000, "4.2 MB of it are the tiny base"
     program = install(wheel, tmp_path / "environment")
     use(program, tmp_path / "elsewhere", demo=False)
 

@@ -1,11 +1,14 @@
-"""A tiny local base model: Mistral architecture, Tekken pre-tokenization, built deterministically on this machine.
+"""A tiny local base model: Mistral architecture, Tekken pre-tokenization; it comes with the package.
 
 Random weights, then briefly pre-trained to speak the format with decisions that carry no information: it can read the
-prompt's numbers and knows nothing. The demo, the tests and `base.model = "tiny"` use it; it is cached.
+prompt's numbers and knows nothing. The demo, the tests and `base.model = "tiny"` use it. `tiny_base/` holds it in
+bfloat16 for the packaged prompt template, the same weights on every machine; `bench/tiny_base.py` makes it again. For
+another template one is pre-trained on this machine, once, and cached.
 """
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +16,16 @@ from filelock import FileLock
 
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.errors import CandletuneError
 from candletune.files import atomic_folder, make_folder, remove_folder, write_json
 from candletune.hashes import fingerprint
 from candletune.model_shape import ModelShape
+from candletune.prompts.template import load_template
 
 if TYPE_CHECKING:
     from transformers import MistralForCausalLM, PreTrainedTokenizerFast
 
+PACKAGED = Path(__file__).parent / "tiny_base"
 VERSION = 1
 HIDDEN, LAYERS, HEADS, KV_HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 2, 256, 1024
 STEPS, BATCH, LEARNING_RATE = 300, 32, 2e-3
@@ -49,28 +55,45 @@ TEKKEN_SPLIT = (
 
 
 def ensure_tiny(config: Config, reporter: Reporter) -> Path:
-    """The cached tiny base's folder (Hugging Face format); builds it when it is not there."""
+    """The tiny base's folder (Hugging Face format): the packaged one, or one built once for the user's own template."""
+    if _is_packaged(config):
+        return PACKAGED
     from candletune.base.tiny_text import pretraining_text
 
     prompts, completions = pretraining_text(config)
-    digest = fingerprint(
-        [VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)]
-    )[:16]
+    digest = text_digest(prompts, completions)[:16]
     cache = config.base.cache.expanduser()
     target = cache / f"tiny-{digest}"
     make_folder(cache)
     with FileLock(cache / f".tiny-{digest}.lock"):
         if not (target / "candletune.json").exists():
-            reporter.say("building the tiny base model (once, about four minutes on two cores)")
+            reporter.say("building the tiny base model for your template (once, about four minutes on two cores)")
             with atomic_folder(target) as folder:
                 build(folder, prompts, completions, reporter)
     return target
 
 
 def built_tiny(config: Config) -> Path | None:
-    """The folder of a tiny base that is in the cache already; nothing is built."""
+    """The folder of a tiny base that is on this machine already; nothing is built."""
+    if _is_packaged(config):
+        return PACKAGED
     built = sorted(config.base.cache.expanduser().glob("tiny-*/candletune.json"))
     return built[-1].parent if built else None
+
+
+def text_digest(prompts: Sequence[str], completions: Sequence[str]) -> str:
+    """What a tiny base was made from: its shape, its training, and the texts."""
+    return fingerprint(
+        [VERSION, HIDDEN, LAYERS, FEED_FORWARD, VOCABULARY, STEPS, prompts[0], completions[0], len(prompts)]
+    )
+
+
+def _is_packaged(config: Config) -> bool:
+    """Whether the configured prompt template is the one that the packaged base was pre-trained on."""
+    try:
+        return load_template(config.prompt.template).sha256 == load_template().sha256
+    except CandletuneError:
+        return False  # what is wrong with the template is said where it is used
 
 
 def train_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":

@@ -17,20 +17,20 @@ from candletune.prompts.template import load_template
 EXAMPLES = 3000
 
 
-def pretraining_text(config: Config) -> tuple[list[str], list[str]]:
+def pretraining_text(config: Config, seed: int = 97) -> tuple[list[str], list[str]]:
     """Prompts from a market without signal, and completions whose decision is a coin toss."""
     noise = load_config(None, ["simulate.signal=0.6", "simulate.years=2"])
     template = load_template(config.prompt.template)
     frames = []
     for index, (ticker, price) in enumerate((("BTC", 30_000.0), ("ETH", 2_000.0), ("SOL", 90.0), ("XRP", 0.5))):
-        market = simulate((97, index), hours_of(noise.simulate), noise.simulate.signal)
+        market = simulate((seed, index), hours_of(noise.simulate), noise.simulate.signal)
         start = noise.simulate.start
         assert start is not None  # noqa: S101
-        frame = to_candles(market, start=start, price=price, seed=(97, index))
+        frame = to_candles(market, start=start, price=price, seed=(seed, index))
         frame = frame.with_columns(pl.col("date").cast(pl.Datetime("us", "UTC")))
         rows = market_rows(Candles(frame, {}, Path(ticker), ticker, "1h"), noise.data)
         frames.append(rows.gather_every(max(1, len(rows) * 4 // EXAMPLES)))
-    rng = random.Random(97)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311
     prompts, completions = [], []
     for row in pl.concat(frames).iter_rows(named=True):
         context = context_of(row)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
 
+from candletune.base.tiny import PACKAGED, built_tiny
 from candletune.config import Config
 from candletune.files import try_to_write
 from candletune.preflight.findings import Finding, check
@@ -174,7 +175,7 @@ def disk(config: Config) -> Iterator[Finding]:
 def folders(config: Config) -> Iterator[Finding]:
     """Where files will be written; tried, since permissions lie."""
     wanted = {"run.folder": config.run.folder, "live.state": config.live.state.parent}
-    if config.builds_tiny:
+    if config.builds_tiny and built_tiny(config) != PACKAGED:
         wanted["base.cache"] = config.base.cache
     for key, folder in wanted.items():
         try:

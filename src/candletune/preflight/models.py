@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from candletune.base.check import check_base
+from candletune.base.tiny import PACKAGED, built_tiny
 from candletune.config import Config
 from candletune.gguf.names import LINEAR_LAYERS, OTHER_LINEAR_LAYERS
 from candletune.gguf.quantize import file_type
@@ -15,7 +16,9 @@ def base(config: Config) -> Iterator[Finding]:
     """The base: on this machine and supported, or to be had from the hub."""
     name = config.base.model
     if config.builds_tiny:
-        yield Finding("ok", "base", "tiny: built locally on first use")
+        built = built_tiny(config)
+        where = "comes with candletune" if built == PACKAGED else "built on first use, for your template"
+        yield Finding("ok", "base", f"tiny: {where}")
         return
     base_path = known_base(config).path
     if base_path is None:
