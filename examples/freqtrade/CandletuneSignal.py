@@ -12,6 +12,8 @@ not a recommendation: stoploss and leverage are yours to choose.
 """
 
 import json
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +21,76 @@ import pandas as pd
 from freqtrade.exchange import timeframe_to_minutes
 from freqtrade.strategy import IStrategy
 
-COLUMNS = ["decision_time", "ticker", "ct_action", "ct_confidence"]
+logger = logging.getLogger(__name__)
+EMPTY = {"decision_time": "datetime64[ns, UTC]", "ticker": str, "ct_action": str, "ct_confidence": float}
+COLUMNS = list(EMPTY)
 
 
 def read_signals(path: Path, *, role: str = "active") -> pd.DataFrame:
     """The answered signals of a file, oldest first; the first answer counts where a restart gave a second one.
 
+    A line that cannot be read (cut off by a full disk, NULs after a power cut, no JSON object) is skipped and counted
+    in the frame's `attrs["skipped"]`: one of them must not cost every signal after it.
+
     Args:
         path: the shadow loop's output, or a journal.
         role: whose side of a journal row: `active`, or `shadow` to look at the candidate in a backtest.
     """
-    rows = []
-    with path.open(encoding="utf-8") as lines:
+    rows, skipped = [], 0
+    with path.open("rb") as lines:
         for line in lines:
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 break  # a line that is being written
-            row = json.loads(line)
-            side = row.get(role, row)
-            if side.get("status") != "ok" or row.get("late") or "timestamp" not in row:
-                continue  # late: nobody could have acted on it
-            chances = side.get("probabilities") or {}
-            confidence = side.get("confidence", chances.get(side["action"]))
-            rows.append((row["timestamp"], row["ticker"], side["action"], confidence))
+            if not line.strip():
+                continue
+            try:
+                row = parse_signal(line, role)
+            except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
+                skipped += 1
+                continue
+            if row is not None:
+                rows.append(row)
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame["decision_time"] = pd.to_datetime(frame["decision_time"], utc=True, format="ISO8601").astype(
-        "datetime64[ns, UTC]"
-    )
+    frame["decision_time"] = pd.to_datetime(frame["decision_time"], utc=True).astype("datetime64[ns, UTC]")
     frame["ct_confidence"] = frame["ct_confidence"].astype(float)
-    return frame.drop_duplicates(["decision_time", "ticker"]).sort_values("decision_time", ignore_index=True)
+    frame = frame.drop_duplicates(["decision_time", "ticker"]).sort_values("decision_time", ignore_index=True)
+    frame.attrs["skipped"] = skipped
+    return frame
+
+
+def parse_signal(line: bytes, role: str) -> tuple[pd.Timestamp, str, str, float] | None:
+    """One line's `COLUMNS`; None for an answer that nobody is to act on; an exception for what is no answer."""
+    row = json.loads(line.decode("utf-8"))
+    side = row.get(role, row)
+    if side.get("status") != "ok" or row.get("late") or "timestamp" not in row:
+        return None  # late: nobody could have acted on it
+    if side["action"] not in ("BUY", "SELL", "HOLD") or not isinstance(row["ticker"], str):
+        raise ValueError("no decision")
+    chances = side.get("probabilities") or {}
+    confidence = side.get("confidence", chances.get(side["action"]))
+    time = pd.Timestamp(str(row["timestamp"]))  # a ValueError outside the years 1677 to 2262
+    time = time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+    return time.as_unit("ns"), row["ticker"], side["action"], math.nan if confidence is None else float(confidence)
+
+
+def blindness(signals: pd.DataFrame, *, ticker: str, closed: pd.Timestamp, minutes: int) -> str:
+    """Why nothing can be acted on now, in a sentence; empty while signals come.
+
+    Args:
+        signals: of the file.
+        ticker: the pair's.
+        closed: the close of the newest candle; its signal may still be on its way, the one before it may not.
+        minutes: of a candle.
+    """
+    mine = signals.loc[signals["ticker"] == ticker, "decision_time"]
+    skipped = signals.attrs.get("skipped", 0)
+    more = f" ({skipped} lines of the file cannot be read)" if skipped else ""
+    if mine.empty:
+        return f"candletune: no signal for {ticker} in the file{more}; no entries and no exits until there is one"
+    if closed - mine.max() > pd.Timedelta(minutes=minutes):
+        newest = f"{mine.max():%Y-%m-%d %H:%M}"
+        return f"candletune: the newest signal for {ticker} is of {newest} UTC{more}; blind until there is a newer one"
+    return ""
 
 
 def join_signals(candles: pd.DataFrame, signals: pd.DataFrame, *, ticker: str, minutes: int) -> pd.DataFrame:
@@ -82,14 +126,32 @@ class CandletuneSignal(IStrategy):
     minimal_roi = {"0": 100.0}  # noqa: RUF012 - freqtrade's own form
     stoploss = -0.10
     use_exit_signal = True
+    said_blind: dict[str, pd.Timestamp] = {}  # noqa: RUF012 - one strategy runs in a process
 
     def populate_indicators(self, dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
         """Add `ct_action` and `ct_confidence`."""
         settings = self.config.get("candletune", {})
         path = Path(settings.get("signals", "user_data/candletune/signals.jsonl"))
-        signals = read_signals(path, role=settings.get("role", "active"))
-        ticker = metadata["pair"].split("/")[0]
-        return join_signals(dataframe, signals, ticker=ticker, minutes=timeframe_to_minutes(self.timeframe))
+        ticker, minutes = metadata["pair"].split("/")[0], timeframe_to_minutes(self.timeframe)
+        live = self.dp is not None and self.dp.runmode.value in ("live", "dry_run")
+        try:
+            signals = read_signals(path, role=settings.get("role", "active"))
+        except OSError as error:
+            if not live:  # a backtest without signals would look like a strategy that never trades
+                raise
+            logger.error("candletune: %s", error)
+            signals = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in EMPTY.items()})
+        if live and not dataframe.empty:
+            closed = dataframe["date"].max() + pd.Timedelta(minutes=minutes)
+            self.say_blindness(blindness(signals, ticker=ticker, closed=closed, minutes=minutes), ticker, closed)
+        return join_signals(dataframe, signals, ticker=ticker, minutes=minutes)
+
+    def say_blindness(self, reason: str, ticker: str, closed: pd.Timestamp) -> None:
+        """Once a candle and ticker, in the log and to whoever reads freqtrade's messages."""
+        if reason and self.said_blind.get(ticker) != closed:
+            self.said_blind[ticker] = closed
+            logger.warning(reason)
+            self.dp.send_msg(reason)
 
     def populate_entry_trend(self, dataframe: pd.DataFrame, metadata: dict[str, Any]) -> pd.DataFrame:
         """Enter on BUY (long) and SELL (short, when `can_short` is set)."""

@@ -16,6 +16,7 @@ import json
 import ntpath
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -259,6 +260,22 @@ def truncate(handle: int, size: int) -> None:
     """Cut a file opened by `open_append` to `size` bytes, on disk when it returns."""
     os.ftruncate(handle, size)
     sync(handle)
+
+
+def ends_mid_line(handle: int) -> bool:
+    """Whether a file that is open for appending ends in half a line; True where nobody can tell."""
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return False
+    try:  # the handle itself may only write
+        reader = os.open(f"/dev/fd/{handle}", os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        os.lseek(reader, -1, os.SEEK_END)
+        return os.read(reader, 1) != b"\n"
+    finally:
+        os.close(reader)
 
 
 def append_line(path: Path, text: str) -> None:

@@ -33,7 +33,8 @@ def review_all(made: Made, candidate: int, *, items: int = 12, preference: Prefe
     store = ReviewStore(made[1].reviews)
     scores = {side: dict.fromkeys(QUALITIES, mark) for side, mark in (("active", 3), ("shadow", candidate))}
     for item in load_sample(*made, prompts=False)[:items]:
-        store.save(Review(item=item.key, reviewer="Ada", scores=scores, preference=preference))
+        review = Review(item=item.key, reviewer="Ada", scores=scores, preference=preference)
+        store.save(review, over=store.of("Ada").get(item.key, Review(item.key, "Ada")).version)
 
 
 def judged(made: Made) -> tuple[bool, dict[str, Any], dict[str, Any], list[str]]:

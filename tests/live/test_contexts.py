@@ -7,10 +7,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from click.testing import CliRunner
-from fakes import FakeEngine
+from programs import run_program, settings
 
-import candletune.live.signal as signal_module
 from candletune.commands.live import signal
 from candletune.commands.shadow import shadow
 from candletune.config import Config, load_config
@@ -19,24 +17,12 @@ from candletune.errors import InputError
 from candletune.evaluation.outcomes import join_outcomes
 from candletune.journal import read_frame
 from candletune.live.contexts import ContextReader
-from candletune.live.signal import Trader
 from candletune.market.simulate import simulate, to_candles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOURS = 500
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 GOOD: dict[str, Any] = {"ticker": "BTC", "price_usd": 100.0, "rsi": 40}
-
-
-def settings(tmp_path: Path, *more: str) -> list[str]:
-    return [
-        f"run.folder={tmp_path / 'run'}",
-        f"data.folder={tmp_path / 'data'}",
-        'data.pairs=["BTC/USDT:USDT"]',
-        f"live.state={tmp_path / 'live' / 'active.json'}",
-        f"live.journal={tmp_path / 'log.jsonl'}",
-        *more,
-    ]
 
 
 @pytest.fixture
@@ -126,23 +112,6 @@ def test_old_stamps_are_held_against_the_candles_not_against_the_clock(config: C
     """A recorded week is played back years later."""
     reader, _ = reader_of(config, datetime(2030, 1, 1, tzinfo=UTC))
     assert reader.due(line(timestamp="2024-01-10T10:20:00Z")).timestamp == datetime(2024, 1, 10, 10, tzinfo=UTC)
-
-
-def run_program(
-    command: Any, options: list[str], sent: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> tuple[list[dict[str, Any]], str]:
-    """A command over an engine without a model: its answers and what it said."""
-    gguf = tmp_path / "run" / "gguf"
-    gguf.mkdir(parents=True, exist_ok=True)
-    (gguf / "base.gguf").write_bytes(b"base")
-    (tmp_path / "candletune.toml").touch()
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # SIGTERM stays the test run's own
-    monkeypatch.setattr(signal_module, "Trader", lambda config, **more: Trader(config, engine=FakeEngine(), **more))
-    assignments = [part for value in options if "=" in value for part in ("--set", value)]
-    flags = [value for value in options if "=" not in value]
-    arguments = ["--config", str(tmp_path / "candletune.toml"), *assignments, *flags]
-    done = CliRunner().invoke(command, arguments, input=sent, catch_exceptions=False)
-    return [json.loads(text) for text in done.stdout.splitlines() if text.startswith("{")], done.stderr
 
 
 def test_a_week_of_a_traders_own_stamps_gets_every_outcome(

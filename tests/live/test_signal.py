@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def test_the_program_answers_json_even_when_it_cannot_start(
 ) -> None:
     config = tmp_path / "candletune.toml"
     config.write_text(f'[run]\nfolder = "{tmp_path}"\n[live]\nstate = "{tmp_path / "s.json"}"\n')
-    monkeypatch.setattr(sys, "stdin", StringIO(json.dumps(FULL)))
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(json.dumps(FULL).encode())))
     with pytest.raises(SystemExit) as caught:
         main(["signal", "--config", str(config)])
     out, err = capsys.readouterr()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -53,7 +54,16 @@ class Browser:
         return self.send("GET", path, **given)
 
     def post(self, path: str, data: dict[str, str], **given: Any) -> httpx.Response:
+        if re.fullmatch(r"/review/[1-9]\d*", path) and "version" not in data:
+            data = data | {"version": self.version(path)}
         return self.send("POST", path, data={"token": self.token} | data, **given)
+
+    def version(self, path: str) -> str:
+        """Of the answers that a page shows, as its form has it."""
+        token = self.token
+        found = re.search(r'name="version" value="(\w+)"', self.get(path).text)
+        self.token = token or self.token
+        return found[1] if found else ""
 
     def start(self, name: str, **fields: str) -> httpx.Response:
         self.get("/")
@@ -149,8 +159,8 @@ def test_answers_are_stored_by_model_whatever_the_order(browser: Browser, made: 
     first = item.order("Ada", made[0].seed)[0]
     fields = ANSWERS | {"slot0_clear": "1", "preference": "slot0"}
     answer = browser.post("/review/1", fields, headers={"accept": "application/json"})
-    assert answer.json() == {"saved": True, "complete": True}
     (review,) = stored(made)
+    assert answer.json() == {"saved": True, "complete": True, "version": review.version}
     assert (review.reviewer, review.item, review.preference) == ("Ada", item.key, first)
     assert review.scores[first] == {"grounded": 3, "sensible": 3, "clear": 1}
 
@@ -242,3 +252,36 @@ def test_broken_reviews_line_is_named(made: tuple[Config, RunFolder], tmp_path: 
     path.write_text('{"schema": 1}\n')
     with pytest.raises(InputError, match=r"reviews\.jsonl:1"):
         read_reviews(path)
+
+
+def test_a_stale_tab_erases_nothing(browser: Browser, made: tuple[Config, RunFolder]) -> None:
+    """Two tabs show an item without answers; the one that was left behind knows nothing of the other's."""
+    browser.start("Ada")
+    both = browser.version("/review/1")
+    assert browser.post("/review/1", ANSWERS | {"preference": "slot0", "version": both}).status_code == 303
+    before = stored(made)
+    stale = browser.post("/review/1", {"slot0_clear": "1", "version": both}, headers={"accept": "application/json"})
+    assert (stale.status_code, stored(made)) == (412, before)
+    assert "changed elsewhere" in stale.text
+    assert browser.post("/review/1", {"slot0_clear": "1", "version": ""}).status_code == 412
+    # the same answers again are no conflict, and a page that was reloaded may change them
+    assert browser.post("/review/1", ANSWERS | {"preference": "slot0", "version": both}).status_code == 303
+    assert browser.post("/review/1", ANSWERS | {"preference": "equal"}).status_code == 303
+    assert [review.preference for review in stored(made)] == ["equal"]
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\u2029", "\x85", "\x0b", "\n"])
+def test_a_cookie_that_breaks_lines_stops_nobody(letter: str, browser: Browser, made: tuple[Config, RunFolder]) -> None:
+    browser.start("Ada")
+    browser.post("/review/1", ANSWERS | {"preference": "equal"})
+    browser.cookies.set("candletune_reviewer", quote(f"Ad{letter}a"), domain="127.0.0.1")
+    assert browser.post("/review/1", ANSWERS | {"preference": "slot0", "version": "x"}).status_code == 403
+    # what an earlier candletune wrote for such a name is read, and kept
+    record = stored(made)[0].record() | {"reviewer": f"Ad{letter}a"}
+    path = made[1].file("evaluation", "reviews.jsonl")
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    browser.cookies.clear()
+    browser.start("Grace")
+    assert browser.post("/review/2", ANSWERS | {"preference": "equal"}).status_code == 303
+    assert sorted(review.reviewer for review in stored(made)) == sorted(["Ada", f"Ad{letter}a", "Grace"])

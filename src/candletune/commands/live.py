@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from candletune.config import Config
 
 
-BOM = "\ufeff"
-"""What PowerShell puts before text that it pipes."""
 BASE = (("run.folder", "base.gguf"),)
 """Of these a command that only asks a model needs one when there is no configuration file."""
 
@@ -34,7 +32,8 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     the path of an adapter. Errors are JSON too, with `status`, and the usual exit codes.
     """
     from candletune.errors import CandletuneError
-    from candletune.live.signal import Trader, answer_text, error_answer
+    from candletune.live.lines import MAX_LINE, error_answer, read_lines
+    from candletune.live.signal import Trader, answer_text
 
     try:
         trader = Trader(_load(config_path, assignments, BASE), warn=_warn)
@@ -44,12 +43,12 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
         return error.exit_code
     try:
         if not keep:
-            answer, code = answer_text(trader, sys.stdin.read().removeprefix(BOM))
+            answer, code = answer_text(trader, sys.stdin.buffer.read(MAX_LINE + 1))
             say_json(answer)
             return code
-        for line in sys.stdin:
-            if line.removeprefix(BOM).strip():
-                say_json(answer_text(trader, line.removeprefix(BOM))[0])
+        begin_on_a_fresh_line()
+        for line in read_lines(sys.stdin.buffer):
+            say_json(answer_text(trader, line)[0])
         return 0
     finally:
         trader.close()
@@ -83,6 +82,19 @@ def _tell(config: "Config", event: str, title: str, reason: str) -> None:
 
 def _warn(sentence: str) -> None:
     click.echo(f"warning: {sentence}", err=True)
+
+
+def begin_on_a_fresh_line() -> None:
+    """An earlier process may have been cut off in the middle of a line of the file that answers are appended to."""
+    from candletune.files import ends_mid_line
+
+    try:
+        torn = ends_mid_line(sys.stdout.fileno())
+    except (OSError, ValueError):  # no file behind it
+        return
+    if torn:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
 
 
 def say_json(answer: "Mapping[str, Any]") -> None:

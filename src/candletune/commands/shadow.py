@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from candletune.commands import CANDLES, RUN, open_session, with_config
-from candletune.commands.live import BOM, say_json
+from candletune.commands.live import begin_on_a_fresh_line, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
 
     Active answers appear on standard output as JSON lines, before the candidate is asked.
     """
-    from candletune.errors import UsageError
+    from candletune.errors import InputError, UsageError
     from candletune.live.shadow import open_loop
     from candletune.live.signal import Trader
     from candletune.notify import Event, Notifier
@@ -40,6 +40,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
         raise UsageError("--exchange: the candles of this configuration are simulated; leave it out")
     config, reporter = session.with_candles(), session.reporter
     trader = Trader(config, warn=reporter.warn)
+    begin_on_a_fresh_line()
     loop = open_loop(config, trader, emit=say_json, reporter=reporter)
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     notifier = Notifier(config.notify, reporter.warn)
@@ -49,7 +50,10 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
             _follow_stdin(loop, config)
         else:
             reporter.say(f"{_follow_candles(loop, config, once=once, exchange=exchange)} rows written")
+        if once and loop.unlogged:
+            raise InputError(f"{config.live.journal}: {loop.unlogged} rows could not be logged; see the warnings above")
     finally:
+        loop.close()
         trader.close()
         notifier.close()
 
@@ -74,18 +78,14 @@ def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchang
 
 def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
     """A wrong line is answered with an error and the next one is read, as `signal --serve` does."""
-    from candletune.errors import InputError
     from candletune.live.contexts import ContextReader
-    from candletune.live.signal import error_answer
+    from candletune.live.lines import error_answer, read_lines
 
     reader = ContextReader(config, loop.reporter)
-    for line in iter(sys.stdin.readline, ""):
-        text = line.removeprefix(BOM)
-        if not text.strip():
-            continue
+    for line in read_lines(sys.stdin.buffer):
         try:
-            due = reader.due(text)
-        except InputError as error:
+            due = reader.due(line)
+        except Exception as error:  # the boundary: every line gets an answer, and the next one is read
             say_json(error_answer(error))
             continue
         if not loop.journal.has(due.ticker, due.timestamp):

@@ -10,6 +10,8 @@ from candletune.market.sentiment import NO_HEADLINES, clean_headline
 
 TEXT_LIMIT = 160
 HEADLINES_LIMIT = 3
+SHOWN = 80
+"""Characters of a trader's value in a message."""
 _SEPARATOR = " | "
 
 
@@ -44,6 +46,16 @@ class Key:
         return bool(self.raw_value(value) != self.placeholder)
 
 
+def shown(value: Any) -> str:
+    """A trader's value for a message: as Python writes it, shortened, and only what every encoder takes."""
+    try:
+        text = ascii(value) if isinstance(value, str | int | float | None) else repr(value)
+    except (RecursionError, ValueError):  # nested as deeply as JSON lets it be; a number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
+    text = text.encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def absent(value: Any) -> bool:
     """None, an empty text, or one of the ways to write "not available"."""
     return value is None or (isinstance(value, str) and value.strip().upper() in ("", "N/A", "NA", "NONE"))
@@ -57,7 +69,7 @@ def number_key(
     def clean(key: str, value: Any) -> float | None:
         number = _number(key, value)
         if number is not None and not low <= number <= high:
-            raise InputError(f"context.{key}: expected a number from {low:g} to {high:g}, got {value!r}")
+            raise InputError(f"context.{key}: expected a number from {low:g} to {high:g}, got {shown(value)}")
         return number
 
     example = (low + high) / 2 if math.isfinite(high - low) else 1.0
@@ -70,7 +82,7 @@ def price_key(name: str, column: str) -> Key:
     def clean(key: str, value: Any) -> float:
         number = _number(key, value)
         if number is None or number <= 0:
-            raise InputError(f"context.{key}: expected a positive number, got {value!r}")
+            raise InputError(f"context.{key}: expected a positive number, got {shown(value)}")
         return number
 
     return Key(name, clean, float, column, 64250.5, required=True)
@@ -83,7 +95,7 @@ def flag_key(name: str) -> Key:
         if absent(value):
             return None
         if not isinstance(value, bool):
-            raise InputError(f"context.{key}: expected true or false, got {value!r}")
+            raise InputError(f"context.{key}: expected true or false, got {shown(value)}")
         return value
 
     return Key(name, clean, bool, name, example=True)
@@ -104,7 +116,7 @@ def text_key(
         if absent(value):
             return None
         if not isinstance(value, str):
-            raise InputError(f"context.{key}: expected text, got {value!r}")
+            raise InputError(f"context.{key}: expected text, got {shown(value)}")
         # The separator of timeframe summaries stays; everything else is treated as text from outside.
         return _SEPARATOR.join(clean_headline(part, limit=limit) for part in value.split("|"))
 
@@ -119,7 +131,7 @@ def headlines_key(name: str) -> Key:
             return NO_HEADLINES
         parts = value.split("|") if isinstance(value, str) else value
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-            raise InputError(f"context.{key}: expected text or a list of texts, got {value!r}")
+            raise InputError(f"context.{key}: expected text or a list of texts, got {shown(value)}")
         cleaned = [text for part in parts[:HEADLINES_LIMIT] if (text := clean_headline(part))]
         return _SEPARATOR.join(cleaned) or NO_HEADLINES
 
@@ -134,7 +146,13 @@ def _number(key: str, value: Any) -> float | None:
         try:
             value = float(value.strip().rstrip("%"))
         except ValueError:
-            raise InputError(f"context.{key}: expected a number, got {given!r}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"context.{key}: expected a number, got {given!r}")
-    return float(value)
+            raise InputError(f"context.{key}: expected a number, got {shown(given)}") from None
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond every float
+            number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"context.{key}: expected a number, got {shown(given)}")
+    return number

@@ -3,8 +3,6 @@
 Outcomes are known at candles' closes only. A row stamped with any other moment would never join one.
 """
 
-import json
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,7 +10,10 @@ from typing import Any, Final
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import InputError
+from candletune.fields.keys import shown
+from candletune.live.lines import parse_context, positive_number
 from candletune.live.shadow import Due
+from candletune.live.signal import OVERRIDE
 from candletune.live.watch import newest_candle
 from candletune.market.candles import decision_time, ticker_of
 
@@ -38,15 +39,21 @@ class ContextReader:
         self.read = self.snapped = self.repeated = 0
         self._config, self._reporter, self._clock = config, reporter, clock
 
-    def due(self, line: str) -> Due:
+    def due(self, line: str | bytes) -> Due:
         """The decision of a JSON context; `timestamp` (ISO 8601) is taken from it, or is now.
 
         The row's time is the close of the last candle that had closed by then.
 
         Raises:
-            InputError: the line is no JSON object, lacks what a journal row needs, or has a stamp that cannot be.
+            InputError: the line is no JSON object, lacks what a journal row needs, has a stamp that cannot be, or asks
+                another model than the two that are compared.
         """
-        context = _parsed(line)
+        context = dict(parse_context(line))
+        if context.pop(OVERRIDE, None) not in (None, ""):
+            raise InputError(
+                f"context.{OVERRIDE}: the shadow loop asks the active model and the candidate, no other one; leave it "
+                "out (`candletune signal` takes it)"
+            )
         now = self._clock()
         stamp = context.pop("timestamp", None)
         given = now.replace(microsecond=0) if stamp is None else _moment(stamp)
@@ -76,7 +83,7 @@ class ContextReader:
         known = [ticker_of(pair) for pair in self._config.data.pairs]
         if not isinstance(given, str) or given not in known:
             raise InputError(
-                f"context.ticker: expected {' or '.join(known)}, got {str(given)[:40]!r}; send one of them, or add its "
+                f"context.ticker: expected {' or '.join(known)}, got {shown(given)}; send one of them, or add its "
                 "pair to data.pairs"
             )
         return given
@@ -102,35 +109,19 @@ class ContextReader:
             return None
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    """A trader's own JSON object; what stands under a key is checked when it is cleaned."""
-    try:
-        context = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = str(error)[:120] or "too deeply nested"
-        raise InputError(f"context: not valid JSON ({reason}); send one JSON object a line") from None
-    if not isinstance(context, dict):
-        raise InputError(f"context: expected a JSON object, got {type(context).__name__}")
-    return context
-
-
 def _moment(stamp: Any) -> datetime:
     try:
         at = datetime.fromisoformat(str(stamp))
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InputError(f"context.timestamp: expected ISO 8601, got {str(stamp)[:60]!r}") from None
+        raise InputError(f"context.timestamp: expected ISO 8601, got {shown(stamp)}") from None
 
 
 def _price(given: Any) -> float:
-    usable = isinstance(given, int | float) and not isinstance(given, bool)
-    try:
-        usable = usable and math.isfinite(given) and given > 0
-    except OverflowError:  # an integer beyond every float
-        usable = False
-    if not usable:
-        raise InputError(f"context.price_usd: expected a positive number, got {repr(given)[:40]}")
-    return float(given)
+    number = positive_number(given)
+    if number is None:
+        raise InputError(f"context.price_usd: expected a positive number, got {shown(given)}")
+    return number
 
 
 def _text(at: datetime) -> str:

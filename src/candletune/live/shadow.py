@@ -9,16 +9,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.decide import Model, Prediction
 from candletune.engines import Stopped, base_gguf
-from candletune.errors import CandletuneError
-from candletune.files import remove, write_text
+from candletune.errors import InputError, UsageError
+from candletune.files import make_folder, remove, write_text
 from candletune.hashes import sha256_path
 from candletune.journal import DuplicateRow, Journal, Row, Side
+from candletune.live.lines import told
 from candletune.live.models import candidate_model
 from candletune.live.signal import Trader
 from candletune.runs import RunFolder
@@ -59,6 +63,9 @@ class ShadowLoop:
         reporter: warnings about the candidate.
         fault: told each new kind of fault of the candidate, once; must return at once.
         candidate_seconds: one answer of the candidate takes no longer; 0: until `behind` is true.
+
+    Attributes:
+        unlogged: rows that the disk refused.
     """
 
     def __init__(
@@ -76,6 +83,8 @@ class ShadowLoop:
         self.trader, self.journal, self.candidate = trader, journal, candidate
         self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
         self.fault: Callable[[str], None] = lambda _: None
+        self.unlogged = 0
+        self.lock: FileLock | None = None
         self._said: set[str] = set()
         self._faults: set[str] = set()
         self._asking = journal.path.with_name(journal.path.name + ".asking")
@@ -114,8 +123,17 @@ class ShadowLoop:
                 written += 1
             except DuplicateRow as error:  # another writer was first
                 self.reporter.warn(str(error))
-            remove(self._asking)
+            except InputError as error:  # the disk is full, say: what acts goes on, and the candle is asked again later
+                self.unlogged += 1
+                self.reporter.warn(f"{item.ticker}: a row could not be logged: {error}")
+                self._tell_fault(item.ticker, Side("error", error=f"a row could not be logged: {error}"))
+            self._forget_question()
         return written
+
+    def close(self) -> None:
+        """Let another loop have the journal."""
+        if self.lock is not None:
+            self.lock.release()
 
     def _tell_fault(self, ticker: str, shadow: Side) -> None:
         kind = f"{shadow.status}: {shadow.error or 'the answer does not parse'}"
@@ -123,15 +141,22 @@ class ShadowLoop:
             self._faults.add(kind)
             self.fault(f"{ticker}: {kind}")
 
+    def _forget_question(self) -> None:
+        try:
+            remove(self._asking)
+        except (InputError, OSError) as error:
+            self.reporter.warn(str(error))
+
     def answer(self, item: Due) -> None:
         """Hand out the active answer alone: nothing is asked of the candidate, and nothing is logged."""
         self._answer(item, logged=False)
 
     def _answer(self, item: Due, *, logged: bool = True) -> tuple[Prediction, Side]:
         try:
-            active = self.trader.predict(item.context)
-        except CandletuneError as error:
-            active = Prediction("error", "", error=" ".join(str(error).split()))
+            # The one that acts, whatever the context asks for: a row's side names a model and means it.
+            active = self.trader.predict(item.context, model=self.trader.active)
+        except Exception as error:  # the boundary: whatever one question does, the next ones are answered
+            active = Prediction("error", "", error=told(error))
         where: dict[str, str | float | bool] = {
             "timestamp": item.timestamp.astimezone(UTC).isoformat(),
             "ticker": item.ticker,
@@ -152,20 +177,20 @@ class ShadowLoop:
         if note == self._killer:
             self.reporter.warn(f"candidate: the process ended while it was asked about {note}; not asked again")
             return Side("error", error="the process ended while the candidate was asked")
-        write_text(self._asking, note)
         limit = time.monotonic() + self.candidate_seconds
 
         def stop() -> bool:
             return time.monotonic() >= limit or behind()
 
         try:
+            write_text(self._asking, note)
             return self.trader.predict(item.context, model=self.candidate(), stop=stop).side()
         except Stopped:
             if behind():
                 return Side("error", error="stopped: the next decision is due, or the program ends")
             return Side("error", error=f"stopped: longer than live.candidate_seconds = {self.candidate_seconds:g}")
         except Exception as error:  # the boundary: whatever it is, it stays on the candidate's side
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            text = told(f"{type(error).__name__}: {error}")[:300]
             if text not in self._said:
                 self._said.add(text)
                 self.reporter.warn(f"candidate: {text}")
@@ -173,14 +198,20 @@ class ShadowLoop:
 
 
 def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter) -> ShadowLoop:
-    """The loop over the configured base, journal and the run's candidate."""
+    """The loop over the configured base, journal and the run's candidate; `close` gives the journal back.
+
+    Raises:
+        UsageError: another loop has the journal.
+        InputError: the base or the journal cannot be used.
+    """
+    lock = hold_journal(config.live.journal)
     base = sha256_path(base_gguf(config, RunFolder(config.run.folder)))
     journal = Journal(config.live.journal)
     if journal.problems:
         reporter.warn(
             f"{config.live.journal}: {journal.problems.torn} torn lines were set aside in {journal.torn_path}"
         )
-    return ShadowLoop(
+    loop = ShadowLoop(
         trader,
         journal,
         candidate=lambda: candidate_model(RunFolder(config.run.folder)),
@@ -189,3 +220,27 @@ def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter)
         reporter=reporter,
         candidate_seconds=config.live.candidate_seconds,
     )
+    loop.lock = lock
+    return loop
+
+
+def hold_journal(path: Path) -> FileLock:
+    """A lock that one loop at a time has, from its start to its end, however it ends.
+
+    Two would both hand out answers, and each would take the other's question to its candidate for one that killed it.
+
+    Raises:
+        UsageError: another loop has it.
+        InputError: no lock can be had there.
+    """
+    make_folder(path.parent)
+    lock = FileLock(path.with_name(path.name + ".loop"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"{path}: another `candletune shadow` writes to this journal; stop it, or name another one (live.journal)"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{lock.lock_file}: cannot be locked ({error.strerror}); check its folder") from None
+    return lock

@@ -1,6 +1,5 @@
 """The signal: a JSON context in, a JSON answer out. Which model is asked is settled here, the decision in `decide`."""
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,6 +10,8 @@ from candletune.config import Config
 from candletune.decide import BARE_BASE, Answer, Model, Prediction, Predictor, bare_base, model_at
 from candletune.engines import Engine, open_engine
 from candletune.errors import CandletuneError, InputError
+from candletune.fields.keys import shown
+from candletune.live.lines import error_answer, parse_context
 from candletune.live.models import active_model, candidate_model, named_model
 from candletune.prompts.context import clean_context, ignored_keys, missing_keys, untrained_sources
 from candletune.runs import RunFolder
@@ -134,7 +135,7 @@ class Trader:
         if value is None or value == "":
             return None
         if not isinstance(value, str):
-            raise InputError(f"context.{OVERRIDE}: expected a path or a name, got {value!r}")
+            raise InputError(f"context.{OVERRIDE}: expected a path or a name, got {shown(value)}")
         active = self.active
         if value in (active.name, "active"):
             return active
@@ -165,18 +166,11 @@ class Trader:
         return model
 
 
-def error_answer(error: CandletuneError | str) -> Answer:
-    """The Signal contract's object for a request that could not be answered."""
-    return Prediction("error", "", error=" ".join(str(error).split())).answer()
-
-
 def answer_text(trader: Trader, text: str | bytes) -> tuple[Answer, int]:
-    """Answer a JSON text; the second value is the exit code (0, or the error's)."""
+    """Answer a JSON text, whatever is in it; the second value is the exit code (0, or the error's)."""
     try:
-        try:
-            context = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"context: not valid JSON ({error}); send one JSON object") from None
-        return trader.predict(context).answer(), 0
+        return trader.predict(parse_context(text)).answer(), 0
     except CandletuneError as error:
         return error_answer(error), error.exit_code
+    except Exception as error:  # the boundary: one request must not end those that come after it
+        return error_answer(error), CandletuneError.exit_code

@@ -47,7 +47,11 @@ def clean_context(given: Mapping[str, Any]) -> Context:
     for key in KEYS:
         if key.required and given.get(key.name) in (None, ""):
             raise InputError(f"context.{key.name}: missing; send it with every request")
-    return {key.name: key.clean(key.name, given.get(key.name)) for key in KEYS}
+    context = {key.name: key.clean(key.name, given.get(key.name)) for key in KEYS}
+    for key in KEYS:
+        if key.required and context[key.name] in (None, ""):  # a text of nothing but control characters
+            raise InputError(f"context.{key.name}: says nothing; send it with every request")
+    return context
 
 
 def display_fields(context: Mapping[str, Any]) -> Context:

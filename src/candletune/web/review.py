@@ -13,7 +13,7 @@ from candletune import __version__
 from candletune.config import Config
 from candletune.errors import CandletuneError, InputError
 from candletune.evaluation.live import live_view
-from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, blank
+from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, StaleReview, blank
 from candletune.evaluation.review.sample import Item, load_sample
 from candletune.evaluation.review.tally import tally
 from candletune.report.page import TEMPLATES, render
@@ -64,8 +64,14 @@ class ReviewApp:
 
 
 def reviewer_of(request: Request) -> str:
-    """The reviewer's name from the cookie, or ``."""
-    return unquote(request.cookies.get(COOKIE, ""))[:40]
+    """The reviewer's name from the cookie, or `` when there is none, or one that `/review/start` would not have set."""
+    name = unquote(request.cookies.get(COOKIE, ""))
+    return name if is_name(name) else ""
+
+
+def is_name(name: str) -> bool:
+    """Whether a reviewer may be called so: one line, 1 to 40 characters that can be seen."""
+    return 0 < len(name) <= 40 and name.isprintable() and name == " ".join(name.split())
 
 
 def create_app(config: Config, run: RunFolder, *, port: int) -> Guard:
@@ -116,7 +122,8 @@ def _add_common(app: FastAPI, review_app: ReviewApp) -> None:
 
     @app.exception_handler(CandletuneError)
     def known(request: Request, error: CandletuneError) -> HTMLResponse:
-        return review_app.page("problem.html.j2", request, status=409, problem=str(error))
+        status = 412 if isinstance(error, StaleReview) else 409
+        return review_app.page("problem.html.j2", request, status=status, problem=str(error))
 
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
@@ -150,7 +157,8 @@ def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
             return RedirectResponse("/", 303)
         item = _item(review_app, number)
         mine = review_app.store.of(name)
-        view = _review_view(item, mine.get(item.key, blank(item, name)), item.order(name, review_app.config.seed))
+        review = mine.get(item.key, blank(item, name))
+        view = _review_view(item, review, item.order(name, review_app.config.seed))
         keys = {item.key for item in review_app.items}
         return review_app.page(
             "review.html.j2",
@@ -164,6 +172,7 @@ def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
             scale=SCALE,
             slots=view.slots,
             preference=view.preference,
+            version_shown=review.version,
         )
 
     @app.post("/review/{number}")
@@ -173,7 +182,7 @@ def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
             raise HTTPException(403, "say who you are first, on the start page")
         answers = _save(review_app, _item(review_app, number), name, fields, shown=request.cookies.get(SHOWN) == "yes")
         if request.headers.get("accept") == "application/json":
-            return JSONResponse({"saved": True, "complete": answers.complete})
+            return JSONResponse({"saved": True, "complete": answers.complete, "version": answers.version})
         following = number + 1 if number < len(review_app.items) else None
         if not answers.complete:
             following = number
@@ -204,7 +213,7 @@ def _add_live(app: FastAPI, review_app: ReviewApp) -> None:
 
 def _reviewer_name(fields: dict[str, str]) -> str:
     name = " ".join(fields.get("reviewer", "").split())
-    if not 0 < len(name) <= 40 or not name.isprintable():
+    if not is_name(name):
         raise HTTPException(422, "a reviewer's name has 1 to 40 printable characters")
     return name
 
@@ -226,7 +235,7 @@ def _save(review_app: ReviewApp, item: Item, name: str, fields: dict[str, str], 
         timestamp=item.timestamp,
         decision_shown=shown or bool(before and before.decision_shown),
     )
-    review_app.store.save(answers)
+    review_app.store.save(answers, over=fields.get("version") or Review(item.key, name).version)
     return answers
 
 

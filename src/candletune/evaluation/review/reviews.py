@@ -14,15 +14,20 @@ from typing import Any, Final, Literal, TypedDict
 
 from filelock import FileLock
 
-from candletune.errors import InputError
+from candletune.errors import CheckFailed, InputError
 from candletune.evaluation.review.sample import Item
 from candletune.files import make_folder, write_text
+from candletune.hashes import sha256_bytes
 from candletune.journal import SIDES
 
 QUALITIES: Final = ("grounded", "sensible", "clear")
 SCALE: Final = {1: "no", 2: "partly", 3: "yes"}
 Preference = Literal["active", "shadow", "equal"]
 PREFERENCES: Final = ("active", "shadow", "equal")
+
+
+class StaleReview(CheckFailed):
+    """The answers on disk are not those that the page was made from."""
 
 
 class ReviewRecord(TypedDict):
@@ -65,6 +70,12 @@ class Review:
         return self.preference is not None and all(
             quality in self.scores.get(side, {}) for side in SIDES for quality in QUALITIES
         )
+
+    @property
+    def version(self) -> str:
+        """Which answers these are: equal for equal answers, whenever they were saved."""
+        answers = {side: dict(self.scores.get(side, {})) for side in SIDES}
+        return sha256_bytes(json.dumps([answers, self.preference], sort_keys=True).encode())[:16]
 
     def record(self) -> ReviewRecord:
         """The JSON line."""
@@ -136,19 +147,35 @@ class ReviewStore:
         """One reviewer's reviews by item."""
         return {review.item: review for review in self.all() if review.reviewer == reviewer}
 
-    def save(self, review: Review) -> None:
-        """Put `review` in place of the same reviewer's earlier one; on disk when this returns."""
+    def save(self, review: Review, *, over: str) -> None:
+        """Put `review` in place of the same reviewer's earlier one; on disk when this returns.
+
+        Args:
+            review: the answers.
+            over: `version` of the answers that the reviewer saw while giving these, a blank review's at first.
+
+        Raises:
+            StaleReview: other answers were saved since; nothing is written.
+            InputError: a line of the file is broken.
+        """
         make_folder(self.path.parent)
         with self._thread, FileLock(self.path.with_name(f".{self.path.name}.lock")):
-            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-            kept = [line for line in lines if line.strip() and not _same(line, review)]
-            kept.append(json.dumps(review.record(), ensure_ascii=False, separators=(",", ":")))
+            # Lines end at line feeds only: a text may hold other characters that Python takes for the end of one.
+            lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
+            before = Review(review.item, review.reviewer)
+            kept = []
+            for line, stored in zip(filter(str.strip, lines), self.all(), strict=True):
+                if (stored.item, stored.reviewer) == (review.item, review.reviewer):
+                    before = stored
+                else:
+                    kept.append(line)
+            if before.version not in (over, review.version):
+                raise StaleReview(
+                    "these answers were changed elsewhere (another tab?) since this page was loaded, and were not "
+                    "replaced; reload the page"
+                )
+            kept.append(json.dumps(review.record(), ensure_ascii=True, separators=(",", ":")))
             write_text(self.path, "\n".join(kept) + "\n")
-
-
-def _same(line: str, review: Review) -> bool:
-    value = json.loads(line)
-    return bool(value["item"] == review.item and value["reviewer"] == review.reviewer)
 
 
 def blank(item: Item, reviewer: str) -> Review:

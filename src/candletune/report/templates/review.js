@@ -19,13 +19,15 @@
     state.classList.toggle("bad", bad);
   };
   const save = () => {
-    const body = new URLSearchParams(new FormData(form));
     const mine = ++latest;
     say("Saving…");
     queue = queue.then(async () => {
       try {
+        const body = new URLSearchParams(new FormData(form)); // here: it names the answers that the last save left
         const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" }, keepalive: true });
+        if (answer.status === 412) return say("Not saved: changed in another tab. Reload this page.", true);
         if (!answer.ok) throw new Error(`status ${answer.status}`);
+        form.elements.version.value = (await answer.json()).version;
         if (mine === latest) say("Saved"); // an older answer's success says nothing about a newer one
       } catch (error) {
         say(`Not saved (${error.message}). Is candletune review still running?`, true);
