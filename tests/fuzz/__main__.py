@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fuzz.driver import Found, names, new_seed, run, run_case, say
+from fuzz.driver import MEMORY_DISK, Found, names, new_seed, run, run_case, say
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
 
 def alone(name: str, seed: int, given: argparse.Namespace) -> int:
     """One target, here. What a crash leaves is the folder with the case that was under way."""
-    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
     work = folder / "work"
     work.mkdir()
     say(f"{name}: seed {seed}, in {folder}")

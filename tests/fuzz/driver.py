@@ -51,8 +51,10 @@ T = TypeVar("T")
 Check = Callable[[T], str]
 HERE = Path(__file__).parent
 LONGEST_ERROR = 600
-STUCK = 60.0
-"""Seconds after which a case that hasn't returned ends the process with its stack."""
+STUCK = 120.0
+"""Seconds after which a hundred cases that haven't returned end the process with its stack."""
+MEMORY_DISK = Path("/dev/shm")  # noqa: S108
+"""Where files cost least, on systems that have it."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +122,27 @@ def run(name: str, seed: int, folder: Path, *, cases: int | None = None, seconds
     limit = made.cases if cases is None and seconds is None else cases
     end = None if seconds is None else time.monotonic() + seconds
     outcomes: Counter[str] = Counter()
-    with made.opened(folder) as check:
-        for number in range(20):  # imports and caches fill; what grows after that counts
-            _one(made, check, seed, number, name, folder)
-        start, number = highest_memory(), 0
-        while (limit is None or number < limit) and (end is None or time.monotonic() < end):
-            outcomes[_one(made, check, seed, number, name, folder)] += 1
-            number += 1
-            if number % 100 == 0 or number == limit:
-                _check_memory(made, start, f"{name}: seed {seed}, up to case {number - 1}")
+    with made.opened(folder) as check, (folder / "under_way.txt").open("wb", buffering=0) as note:
+
+        def one(number: int) -> str:
+            if number % 100 == 0:
+                faulthandler.dump_traceback_later(STUCK, exit=True)
+            again = f"`python -m fuzz {name} --seed {seed} --case {number}`"
+            note.seek(0)
+            note.write(again.encode())
+            return _one(made, check, case_of(made, seed, number), again)
+
+        try:
+            for number in range(20):  # imports and caches fill; what grows after that counts
+                one(number)
+            start, number = highest_memory(), 0
+            while (limit is None or number < limit) and (end is None or time.monotonic() < end):
+                outcomes[one(number)] += 1
+                number += 1
+                if number % 100 == 0 or number == limit:
+                    _check_memory(made, start, f"{name}: seed {seed}, up to case {number - 1}")
+        finally:
+            faulthandler.cancel_dump_traceback_later()
     return outcomes
 
 
@@ -136,7 +150,7 @@ def run_case(name: str, seed: int, number: int, folder: Path) -> str:
     """One case on its own."""
     made = target(name)
     with made.opened(folder) as check:
-        return _one(made, check, seed, number, name, folder)
+        return _one(made, check, case_of(made, seed, number), f"seed {seed}, case {number}")
 
 
 def _check_memory(made: Target[Any], start: float, where: str) -> None:
@@ -145,11 +159,7 @@ def _check_memory(made: Target[Any], start: float, where: str) -> None:
         raise Found(f"{where}: {grown:.0f} MiB over the start, {made.mebibytes:g} is the most")
 
 
-def _one(made: Target[T], check: Check[T], seed: int, number: int, name: str, folder: Path) -> str:
-    again = f"`python -m fuzz {name} --seed {seed} --case {number}`"
-    (folder / "under_way.txt").write_text(again, encoding="utf-8")
-    case = case_of(made, seed, number)
-    faulthandler.dump_traceback_later(STUCK, exit=True)
+def _one(made: Target[T], check: Check[T], case: T, again: str) -> str:
     begun = time.process_time()
     try:
         word = check(case)
@@ -160,8 +170,6 @@ def _one(made: Target[T], check: Check[T], seed: int, number: int, name: str, fo
         word = "refused"
     except Exception as error:
         raise Found(f"{again}: {type(error).__name__}: {str(error)[:2000]}") from error
-    finally:
-        faulthandler.cancel_dump_traceback_later()
     spent = time.process_time() - begun
     if spent > made.seconds:
         raise Found(f"{again}: {spent:.1f} seconds of processor time, {made.seconds:g} is the most")

@@ -50,14 +50,14 @@ def _facts(path: Path, _changed: int) -> AdapterFacts:
     manifest = read_header(path).manifest
     try:
         calibration = _calibration(manifest)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         why = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: its class shares or calibration are unusable ({why}); export it again") from None
     try:
         train_end = _time(manifest.train_end)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(
-            f"{path}: its train_end {manifest.train_end!r} is no time; export it again, or leave it out"
+            f"{path}: its train_end {str(manifest.train_end)[:60]!r} is no time; export it again, or leave it out"
         ) from None
     return AdapterFacts(
         calibration,
