@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 EXTRAS ?= dev,serve,tensorboard,exchange,notify
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
@@ -14,17 +15,17 @@ help:  ## this list
 
 setup: $(READY)  ## install candletune and its tools into .venv
 
-$(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than 3.11; name another one with PYTHON=python3.12"; exit 2; }
-	@command -v cmake >/dev/null && command -v c++ >/dev/null || \
-	  { echo "error: llama.cpp is built from source and needs cmake and a C++ compiler: apt-get install cmake g++"; exit 2; }
-	$(PYTHON) -m venv $(VENV) || { echo "error: no venv module: apt-get install python3-venv"; exit 2; }
-	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) $(BIN)/python -m pip install -q --disable-pip-version-check \
-	  -c constraints.txt -e ".[$(EXTRAS)]"
+# Of its own: a demo needs none of the development tools. What has them has all that a demo needs.
+$(DEMO_READY): pyproject.toml constraints.txt
+	@if [ $(READY) -nt pyproject.toml ] && [ $(READY) -nt constraints.txt ]; then :; \
+	  else $(PYTHON) tools/install.py $(VENV) ""; fi
 	@touch $@
 
-demo: $(READY)  ## the whole pipeline on a simulated market and a tiny model
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) tools/install.py $(VENV) "$(EXTRAS)"
+	@touch $@
+
+demo: $(DEMO_READY)  ## the whole pipeline on a simulated market and a tiny model
 	OMP_NUM_THREADS=$$(nproc) $(BIN)/candletune demo
 
 test: lint types unit  ## everything CI checks
