@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "signal": ("live:signal", "One JSON context in, one JSON decision out."),
     "serve": ("live:serve", "The same over HTTP on loopback."),
     "shadow": ("shadow:shadow", "The incumbent acts, the candidate is only logged."),
-    "journal": ("journal:journal", "Bring an A/B log of your own into a form that evaluate judges."),
+    "journal": ("journal:journal", "Import an A/B log of your own; check and repair a journal."),
     "review": ("review:review", "Blind review of the reasonings, on a local page."),
     "template": ("template:template", "Show, check or make a prompt template."),
     "status": ("status:status", "Runs, adapters, certificates and which one is active."),

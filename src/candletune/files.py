@@ -18,13 +18,16 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from filelock import BaseFileLock
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from candletune import disk as system
+from candletune.disk import Facts
 from candletune.errors import InputError
 
 T = TypeVar("T")
@@ -59,22 +62,23 @@ def long_path(path: Path, room: int = 0) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it.
+    """Make a folder and those above it; on disk when it returns.
 
     Raises:
         InputError: the system refuses; names the folder.
     """
     try:
-        missing = [folder for folder in (path, *path.parents) if not long_path(folder).is_dir()]
+        missing = [folder for folder in (path, *path.parents) if not system.disk.is_folder(long_path(folder))]
         for folder in reversed(missing):
-            long_path(folder).mkdir(exist_ok=True)
+            system.disk.make_folder(long_path(folder))
+            sync_folder(folder.parent)
     except OSError as error:  # no permission, a file in the way, a read-only or full disk, /proc
         raise InputError(f"{path}: cannot be made a folder ({error.strerror}); choose another one") from None
 
 
 def sync(handle: int) -> None:
     """Wait until what was written through `handle` is on disk; Windows wants a handle that may write."""
-    os.fsync(handle)
+    system.disk.sync(handle)
 
 
 def sync_file(path: Path) -> None:
@@ -90,14 +94,17 @@ def sync_folder(path: Path) -> None:
     """Wait until a folder's entries are on disk; Windows keeps them in order by itself and refuses to be asked."""
     if WINDOWS:
         return
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = system.disk.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that one may write into and not list
+        return
     try:
         sync(handle)
     except OSError as error:  # some network and FUSE file systems have no such call
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
-        os.close(handle)
+        close(handle)
 
 
 def move(source: Path, target: Path) -> None:
@@ -208,6 +215,12 @@ def _take_place(new: Path, target: Path) -> None:
     shutil.rmtree(long_path(old), ignore_errors=True)
 
 
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file piece by piece, for one that `atomic_path` yielded."""
+    with long_path(path).open("wb") as stream:
+        stream.writelines(pieces)
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write bytes atomically."""
     with atomic_path(target) as temporary:
@@ -241,25 +254,71 @@ def read_json(path: Path) -> Any:
 
 
 def open_append(path: Path) -> int:
-    """A handle to read, append to and cut a file; made when missing. The caller closes it with `os.close`."""
-    return os.open(long_path(path), os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o644)
+    """A handle to read, append to and cut a file; made when missing, on disk then. The caller gives it to `close`."""
+    flags = os.O_RDWR | os.O_APPEND
+    try:
+        return system.disk.open(long_path(path), flags)
+    except FileNotFoundError:
+        handle = system.disk.open(long_path(path), flags | os.O_CREAT)
+    try:
+        sync(handle)
+        sync_folder(path.parent)  # without it a power cut takes the file, whatever was synced into it
+    except BaseException:
+        close(handle)
+        raise
+    return handle
+
+
+def close(handle: int) -> None:
+    """Give a handle back; what was to be on disk is there already, so a refusal means nothing."""
+    with suppress(OSError):
+        system.disk.close(handle)
+
+
+def facts(handle: int) -> Facts:
+    """Size and identity of an open file."""
+    return system.disk.facts(handle)
+
+
+def read_at(handle: int, size: int, offset: int) -> bytes:
+    """`size` bytes from `offset` on; fewer at the file's end only."""
+    parts = []
+    while size and (part := system.disk.read(handle, size, offset)):
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return b"".join(parts)
 
 
 def append(handle: int, data: bytes) -> None:
-    """One write at the file's end, on disk when it returns.
+    """Write at the file's end, on disk when it returns.
 
     Raises:
-        OSError: the disk took less than all; what was taken is still there.
+        OSError: the disk did not take all; what it took may still be there.
     """
-    if os.write(handle, data) != len(data):
-        raise OSError("short write; is the disk full?")
+    while data:
+        taken = system.disk.write(handle, data)
+        if taken <= 0:
+            raise OSError(errno.ENOSPC, "nothing was taken; is the disk full?")
+        data = data[taken:]
     sync(handle)
 
 
 def truncate(handle: int, size: int) -> None:
     """Cut a file opened by `open_append` to `size` bytes, on disk when it returns."""
-    os.ftruncate(handle, size)
+    system.disk.truncate(handle, size)
     sync(handle)
+
+
+@contextmanager
+def locked(lock: BaseFileLock) -> Iterator[None]:
+    """Hold a lock that several processes share."""
+    system.disk.lock(lock)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what was done under it is done
+            system.disk.unlock(lock)
 
 
 def ends_mid_line(handle: int) -> bool:
@@ -281,11 +340,13 @@ def ends_mid_line(handle: int) -> bool:
 def append_line(path: Path, text: str) -> None:
     """Append a line for which a lost one after a power cut is no harm (metrics, logs): not synced."""
     make_folder(path.parent)
-    handle = open_append(path)
+    handle = system.disk.open(long_path(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        os.write(handle, text.encode() + b"\n")
+        data = text.encode() + b"\n"
+        while data:
+            data = data[system.disk.write(handle, data) :]
     finally:
-        os.close(handle)
+        close(handle)
 
 
 def _patiently(action: Callable[[], T], path: Path, verb: str) -> T:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+import zlib
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from candletune.journal import (
     read_frame,
     read_rows,
 )
+from candletune.journal.rows import sealed
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 ACTIVE = Side("ok", "BUY", "RSI 28.3 – oversold", {"BUY": 0.5, "SELL": 0.2, "HOLD": 0.3}, 12.5, None)
@@ -45,8 +47,11 @@ def path(tmp_path: Path) -> Path:
 def test_a_row_is_one_line_of_the_documented_form(path: Path) -> None:
     Journal(path).append(row(1, late=True))
     assert path.read_bytes().endswith(b"\n")
-    assert json.loads(path.read_text()) == {
-        "schema": 1,
+    line = path.read_bytes().rstrip(b"\n")
+    body = line[: line.index(b',"crc32"')]
+    assert json.loads(line) == {
+        "crc32": f"{zlib.crc32(body):08x}",
+        "schema": 2,
         "timestamp": "2025-01-01T01:00:00Z",
         "ticker": "BTC",
         "price": 100.5,
@@ -183,14 +188,33 @@ def test_a_writer_already_open_sets_another_writers_torn_end_aside(path: Path) -
     assert len(list(read_rows(path))) == 2
 
 
+def old(line: Row, **changes: Any) -> bytes:
+    """A row as candletune wrote it before there were checksums."""
+    value = json.loads(line.line()) | {"schema": 1} | changes
+    del value["crc32"]
+    return json.dumps(value).encode() + b"\n"
+
+
 def broken_lines() -> dict[str, bytes]:
-    good = json.loads(row(9).line())
+    good = json.loads(old(row(9)))
+    side = good["active"]
     return {
         "not json": b"{\n",
         "zeros": b"\0\0\0\n",
         "empty": b"\n",
         "a list": b"[]\n",
         "no schema": b"{}\n",
+        "60,000 brackets": b"[" * 60_000 + b"\n",
+        "a price of 400 digits": json.dumps(good | {"price": 10**400}).encode() + b"\n",
+        "a number of 5,000 digits": old(row(9)).replace(b"100.5", b"1" + b"0" * 5_000),
+        "a year before all others": old(row(9), timestamp="0001-01-01T00:00:00+14:00"),
+        "half a character": old(row(9), ticker="\ud800"),
+        "half a character in a reason": old(row(9), active=side | {"reasoning": "\ud800"}),
+        "no UTF-8": old(row(9)).replace(b"BTC", b"B\xffC"),
+        "a latency in words": old(row(9), active=side | {"latency_ms": "slow"}),
+        "chances that are a list": old(row(9), active=side | {"probabilities": [1]}),
+        "late in words": old(row(9), late="yes"),
+        "the schema's checksum is missing": old(row(9), schema=2),
         "no ticker": json.dumps(good | {"ticker": None}).encode() + b"\n",
         "no time": json.dumps(good | {"timestamp": 5}).encode() + b"\n",
         "naive time": json.dumps(good | {"timestamp": "2025-01-01T01:00:00"}).encode() + b"\n",
@@ -237,18 +261,20 @@ def test_only_broken_lines_give_an_empty_frame(path: Path) -> None:
 
 def test_another_schema_is_refused_by_line(path: Path) -> None:
     Journal(path).append(row(1))
-    path.write_bytes(path.read_bytes() + row(2).line().replace(b'"schema":1', b'"schema":2'))
+    later = json.loads(row(2).line()) | {"schema": 3}
+    del later["crc32"]
+    path.write_bytes(path.read_bytes() + sealed(json.dumps(later).encode()) + b"\n")
     for read in (
         lambda p, problems: list(read_rows(p, problems=problems)),
         lambda p, problems: read_frame(p, problems=problems),
     ):
-        with pytest.raises(InputError, match=r":2: schema 2, expected 1"):
+        with pytest.raises(InputError, match=r":2: schema 3, expected at most 2"):
             read(path, Problems())
 
 
 def test_unknown_keys_of_a_later_writer_do_not_disturb(path: Path) -> None:
     path.parent.mkdir()
-    path.write_bytes(json.dumps(json.loads(row(1).line()) | {"extra": {"a": 1}}).encode() + b"\n")
+    path.write_bytes(old(row(1), extra={"a": 1}))
     assert len(read_frame(path)) == 1
     assert Journal(path).has("BTC", START + timedelta(hours=1))
 
@@ -288,7 +314,9 @@ def test_a_failed_append_leaves_the_file_as_it_was(path: Path, monkeypatch: pyte
     write = os.write
 
     def full_disk(handle: int, data: bytes) -> int:
-        return write(handle, data[:40])
+        if len(data) < 300:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data[:300])
 
     def refused(handle: int, data: bytes) -> int:
         raise OSError(errno.EIO, "input/output error")
@@ -312,20 +340,106 @@ def test_a_replaced_file_is_learned_anew(path: Path) -> None:
     journal.append(row(1))
 
 
+def test_a_flipped_bit_anywhere_is_found(path: Path) -> None:
+    """Also inside a number, where the JSON stays good."""
+    Journal(path).append_many([row(1), row(2), row(3)])
+    good = path.read_bytes()
+    lines = good.split(b"\n")
+    first, length = len(lines[0]) + 1, len(lines[1])
+    want = ["2025-01-01T01:00:00Z", "2025-01-01T03:00:00Z"]
+    for place in range(first, first + length):
+        for bit in (0, 3, 7) if place % 5 else range(8):
+            data = bytearray(good)
+            data[place] ^= 1 << bit
+            path.write_bytes(data)
+            problems = Problems()
+            assert [r["timestamp"] for r in read_rows(path, problems=problems)] == want, (place, bit)
+            assert problems.broken == (2 if data[place] == ord("\n") else 1)
+    frame = read_frame(path, problems=problems)
+    assert frame["timestamp"].dt.hour().to_list() == [1, 3]
+    path.write_bytes(good.replace(b'"price":100.5', b'"price":100.4', 1))
+    with pytest.raises(InputError, match=r":1: not a journal row \(its checksum says.*`candletune journal repair`"):
+        read_frame(path)
+    assert len(read_frame(path, problems=Problems())) == 2
+    assert Journal(path).problems.broken == 1
+
+
+def test_rows_from_before_there_were_checksums_are_read_and_counted(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(old(row(1)) + old(row(2)))
+    Journal(path).append(row(3))
+    by_line, by_frame = Problems(), Problems()
+    assert len(list(read_rows(path, problems=by_line))) == len(read_frame(path, problems=by_frame)) == 3
+    assert by_line == by_frame == Problems(unchecked=2)
+    assert not by_line
+    with pytest.raises(DuplicateRow):
+        Journal(path).append(row(1))
+    assert len(read_frame(path)) == 3
+
+
+def test_lines_that_an_editor_of_windows_saved(path: Path) -> None:
+    Journal(path).append_many([row(1), row(2)])
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(read_frame(path)) == len(list(read_rows(path))) == 2
+
+
+def test_a_file_that_was_cut_and_has_grown_again_is_learned_anew(path: Path) -> None:
+    """Before, its size alone was looked at, and a row that another writer had added was taken twice."""
+    journal = Journal(path)
+    journal.append_many([row(1), row(2), row(3)])
+    path.write_bytes(row(1).line() + row(7).line() + row(8).line())
+    with pytest.raises(DuplicateRow):
+        journal.append(row(7))
+    journal.append(row(2))
+    assert sorted(r["timestamp"][11:13] for r in read_rows(path)) == ["01", "02", "07", "08"]
+
+
+def test_a_torn_end_stays_while_its_side_file_does_not_fit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Journal(path).append(row(1))
+    torn = row(2).line()[:100]
+    with path.open("ab") as stream:
+        stream.write(torn)
+    before, write = path.read_bytes(), os.write
+
+    def full(handle: int, data: bytes) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data[:30])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(InputError, match=r"cannot be opened \(No space left on device\); check its folder"):
+        Journal(path)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    journal = Journal(path)
+    assert json.loads(journal.torn_path.read_bytes().split(b"\n")[-2])["bytes"].encode() == torn
+    journal.append(row(2))
+    assert len(read_frame(path)) == 2
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(InputError, match=r"log\.jsonl: the journal cannot be opened \(Permission denied\)"):
+        Journal(tmp_path / "log.jsonl")
+
+
 def test_locks_are_freed_when_opening_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(path)
     with monkeypatch.context() as patch:
         patch.setattr(journal._lock, "acquire", lambda **_: (_ for _ in ()).throw(OSError("no locks")))
-        with pytest.raises(OSError, match="no locks"):
+        with pytest.raises(InputError, match="no locks"):
             journal.append(row(1))
     with monkeypatch.context() as patch:
         open_file = os.open
         patch.setattr(os, "open", lambda name, *rest: open_file("/no/such" if name == path else name, *rest))
-        with pytest.raises(OSError, match="No such file"):
+        with pytest.raises(InputError, match="No such file"):
             journal.append(row(1))
     with monkeypatch.context() as patch:
         patch.setattr(journal, "_catch_up", lambda _: (_ for _ in ()).throw(OSError("no look")))
-        with pytest.raises(OSError, match="no look"):
+        with pytest.raises(InputError, match="no look"):
             journal.append(row(1))
     journal.append(row(1))
 

@@ -1,4 +1,4 @@
-"""`journal import`: somebody else's A/B log becomes a journal that `evaluate --journal` judges."""
+"""`journal`: import somebody else's A/B log; look through a journal, and repair it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,13 +10,14 @@ from candletune.commands import open_session, with_config
 if TYPE_CHECKING:
     from candletune.artifacts.journal_import import JournalImport
     from candletune.console import Reporter
+    from candletune.journal.repair import Examination
 
 _SHOWN = 20
 
 
 @click.group(epilog="Example: candletune journal import ab_test_log.jsonl --output imported.jsonl --timezone UTC")
 def journal() -> None:
-    """Bring an A/B log of your own into the form that `evaluate --journal` judges."""
+    """Import an A/B log of your own, look through a journal, repair one."""
 
 
 @journal.command(
@@ -62,6 +63,58 @@ def import_command(
         now=datetime.now(UTC),
     )
     _report(import_log(source, output, settings), source, output, session.reporter)
+
+
+@journal.command(
+    epilog="Example: candletune journal check   or   candletune journal check runs/btc/replay/ab_test_log.jsonl"
+)
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@with_config
+def check(path: Path | None, config_path: Path, assignments: tuple[str, ...]) -> None:
+    """Read every row of a journal (live.journal by default) and compare it with its checksum.
+
+    Writes nothing. Exit code 4 when a line is broken, unfinished, or a second row of its candle.
+    """
+    from candletune.errors import CheckFailed
+    from candletune.journal.repair import examine
+
+    path, reporter = _journal_of(path, config_path, assignments)
+    found = examine(path)
+    _show(path, found, reporter)
+    if found.faults:
+        raise CheckFailed(f"{path}: {found.headline}; `candletune journal repair {path}` takes those lines out")
+    reporter.say(f"{path}: {found.headline}")
+
+
+@journal.command(epilog="Example: candletune journal repair   or   candletune journal repair old/ab_test_log.jsonl")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@with_config
+def repair(path: Path | None, config_path: Path, assignments: tuple[str, ...]) -> None:
+    """Take the lines that are no rows out of a journal (live.journal by default).
+
+    The file as it was is kept beside it first; good rows stay byte for byte. A running loop waits, and goes on.
+    """
+    from candletune.journal.repair import repair as repaired
+
+    path, reporter = _journal_of(path, config_path, assignments)
+    found, kept = repaired(path)
+    _show(path, found, reporter)
+    if kept is None:
+        reporter.say(f"{path}: {found.headline}; nothing to repair")
+    else:
+        reporter.say(f"{path}: {found.rows} rows kept, {len(found.faults)} lines taken out; as it was: {kept}")
+
+
+def _journal_of(path: Path | None, config_path: Path, assignments: tuple[str, ...]) -> "tuple[Path, Reporter]":
+    session = open_session(config_path, assignments, needs=() if path else (("live.journal",),))
+    return path or session.config.live.journal, session.reporter
+
+
+def _show(path: Path, found: "Examination", reporter: "Reporter") -> None:
+    for fault in found.faults[:_SHOWN]:
+        reporter.warn(f"{path}:{fault.line}: {fault.kind}: {fault.why}")
+    if len(found.faults) > _SHOWN:
+        reporter.warn(f"{path}: {len(found.faults) - _SHOWN} more lines")
 
 
 def _pair(text: str) -> tuple[str, str]:

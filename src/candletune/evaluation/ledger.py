@@ -5,7 +5,6 @@ that came later, is the same try: its bound holds at all times at once. Whatever
 another one, and gets a smaller part of the budget (`budget.alpha_for`).
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from candletune.artifacts.ledger import LEDGER_LINE, SaidLine, TryLine
 from candletune.artifacts.verdict import Source, TrySpent, VerdictName
 from candletune.errors import InputError, UsageError
 from candletune.evaluation.budget import alpha_for
-from candletune.files import append, make_folder, open_append, truncate
+from candletune.files import append, close, facts, make_folder, open_append, truncate
 from candletune.hashes import fingerprint
 
 ANEW = "+"
@@ -191,7 +190,7 @@ class Ledger:
                         truncate(handle, whole)
                     yield handle, tries
                 finally:
-                    os.close(handle)
+                    close(handle)
         except Timeout:
             raise UsageError(f"{self.path}: another program writes to it; try again") from None
 
@@ -201,10 +200,10 @@ class Ledger:
         try:
             append(side, torn + b"\n")
         finally:
-            os.close(side)
+            close(side)
 
     def _append(self, handle: int, line: TryLine | SaidLine) -> None:
-        size = os.fstat(handle).st_size
+        size = facts(handle).size
         try:
             append(handle, line.model_dump_json().encode() + b"\n")
         except OSError as error:

@@ -1,17 +1,28 @@
 """Reading a journal: a stream of rows or a whole frame, without a lock, and never half a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import polars as pl
 
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
-from candletune.journal.rows import SCHEMA, SIDES, STATUSES, Problems, RowRecord, check_row, format_time
+from candletune.journal.rows import (
+    SCHEMA,
+    SIDES,
+    STATUSES,
+    OtherSchema,
+    Problems,
+    RowRecord,
+    format_time,
+    has_seal,
+    parse_line,
+    parse_time,
+)
 
 _BLOCK = 16 << 20
 _SIDE = {
@@ -90,25 +101,21 @@ class _Block:
         offset = self.offset
         for number, line in enumerate(self.data.split(b"\n")[:-1], self.first_line):
             try:
-                value = self._parse(line, offset)
+                row, checked = self._parse(line, offset)
+            except OtherSchema as error:
+                raise InputError(f"{self.path}:{number}: {error}; read it with the candletune that wrote it") from None
             except ValueError as error:
                 self._broken(number, error, problems)
                 continue
             finally:
                 offset += len(line) + 1
-            if isinstance(value, dict) and value.get("schema", SCHEMA) != SCHEMA:
-                raise InputError(
-                    f"{self.path}:{number}: schema {value['schema']!r}, expected {SCHEMA}; read it with the candletune "
-                    "that wrote it"
-                )
-            try:
-                yield check_row(value)
-            except ValueError as error:
-                self._broken(number, error, problems)
+            if problems is not None:
+                problems.unchecked += not checked
+            yield row
 
-    def _parse(self, line: bytes, offset: int) -> Any:
+    def _parse(self, line: bytes, offset: int) -> tuple[RowRecord, bool]:
         try:
-            return json.loads(line)
+            return parse_line(line)
         except ValueError:
             # One read may catch the head of a torn line and the tail of the row that replaced it.
             with self.path.open("rb") as stream:
@@ -116,22 +123,29 @@ class _Block:
                 again = stream.read(len(line))
             if again == line:
                 raise
-            return json.loads(again)
+            return parse_line(again)
 
     def frame(self, problems: Problems | None) -> pl.DataFrame:
-        """All rows at once; line by line only where that fails, to name the line or count it."""
+        """All rows at once where every one has a checksum that holds; else line by line, to name or count them."""
+        if self._all_checked():
+            try:
+                frame = _parse_block(self.data)
+            except pl.exceptions.PolarsError:
+                frame = None
+            if frame is not None and _sound(frame) and len(frame) == self.data.count(b"\n"):
+                return frame
+        return _parse_block("".join(json.dumps(_known(row)) + "\n" for row in self.rows(problems)).encode())
+
+    def _all_checked(self) -> bool:
         try:
-            frame = _parse_block(self.data)
-        except pl.exceptions.PolarsError:
-            frame = None
-        if frame is not None and _sound(frame) and len(frame) == self.data.count(b"\n"):
-            return frame
-        return _parse_block("".join(json.dumps(row) + "\n" for row in self.rows(problems)).encode())
+            return all(has_seal(line) for line in self.data.split(b"\n")[:-1])
+        except ValueError:
+            return False
 
     def _broken(self, number: int, error: ValueError, problems: Problems | None) -> None:
         note = f"{self.path}:{number}: not a journal row ({error})"
         if problems is None:
-            raise InputError(f"{note}; move that line out of the file")
+            raise InputError(f"{note}; `candletune journal repair` takes such lines out, and keeps a copy")
         problems.add("broken", note)
 
 
@@ -142,7 +156,12 @@ def _blocks(path: Path, problems: Problems | None) -> Iterator[_Block]:
         raise InputError(f"{path}: journal cannot be read ({error.strerror}); check the path") from None
     with stream:
         offset, line = 0, 1
-        while block := read_block(stream, offset):
+
+        def read(size: int, at: int) -> bytes:
+            stream.seek(at)
+            return stream.read(size)
+
+        while block := read_block(read, offset):
             yield _Block(path, offset, line, block)
             offset += len(block)
             line += block.count(b"\n")
@@ -151,15 +170,14 @@ def _blocks(path: Path, problems: Problems | None) -> Iterator[_Block]:
             problems.add("torn", f"{path}:{line}: unfinished last line")
 
 
-def read_block(stream: BinaryIO, offset: int) -> bytes:
-    """Whole lines from `offset`, about `_BLOCK` bytes; empty at the end.
+def read_block(read: Callable[[int, int], bytes], offset: int) -> bytes:
+    """Whole lines from `offset`, about `_BLOCK` bytes; empty at the end. `read` takes a size and an offset.
 
     The part after the last newline is read again next time, never kept: a writer may have replaced it by then.
     """
     size = _BLOCK
     while True:
-        stream.seek(offset)
-        data = stream.read(size)
+        data = read(size, offset)
         cut = data.rfind(b"\n") + 1
         if cut or len(data) < size:
             return data[:cut]
@@ -169,6 +187,15 @@ def read_block(stream: BinaryIO, offset: int) -> bytes:
 def _parse_block(data: bytes) -> pl.DataFrame:
     frame = pl.read_ndjson(BytesIO(data), schema=_ROW) if data else pl.DataFrame(schema=_ROW)
     return frame.with_columns(pl.col("timestamp").str.to_datetime("%+", time_unit="us", time_zone="UTC"))
+
+
+def _known(row: RowRecord) -> dict[str, Any]:
+    """A row's keys that the frame has, its time in the one form that Polars reads."""
+    known: dict[str, Any] = {name: row.get(name) for name in _ROW}
+    for side in SIDES:
+        values: Mapping[str, Any] = known[side]
+        known[side] = {name: values.get(name) for name in _SIDE}
+    return known | {"timestamp": format_time(parse_time(row["timestamp"]))}
 
 
 def _sound(frame: pl.DataFrame) -> bool:
