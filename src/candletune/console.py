@@ -125,7 +125,9 @@ class Pace:
         return None if not self.total or made <= 0 else self.seconds * max(0.0, self.total - self.done) / made
 
     def line(self) -> str:
-        """Done, rate and time left, in one line."""
+        """Done, rate and time left, in one line; where nothing can be counted yet, how long it has been at work."""
+        if not self.total and not self.done:
+            return f"{self.title}: at work, {duration(self.seconds)}"
         of = f" of {self.total:g} ({self.done / self.total:.0%})" if self.total else ""
         parts = [f"{self.done:g}{of}"]
         if self.done > self._before and self.seconds > 0:
@@ -217,10 +219,13 @@ class RichReporter:
             with self._repeated("progress", pace.line):
                 yield _PacedTask(pace)
         except BaseException:
-            self.say(f"{title}: stopped after {duration(pace.seconds)}, {pace.done:g} done")
+            self.say(
+                f"{title}: stopped after {duration(pace.seconds)}" + (f", {pace.done:g} done" if pace.done else "")
+            )
             raise
         else:
-            self.say(f"{title}: done, {pace.done:g} in {duration(pace.seconds)}")
+            counted = f", {pace.done:g}" if pace.done else ""
+            self.say(f"{title}: done{counted} in {duration(pace.seconds)}")
         finally:
             self._tasks -= 1
 

@@ -151,7 +151,9 @@ def test_pace() -> None:
     pace.advance(0, "")
     assert pace.seconds_left == 12
     assert pace.line() == "x: 4 of 10 (40%), 2 s each, about 12 s left, note"
-    assert Pace("y", None, clock=lambda: now[0]).line() == "y: 0"
+    uncounted = Pace("y", None, clock=lambda: now[0])
+    now[0] += 7
+    assert uncounted.line() == "y: at work, 7 s"
 
 
 @pytest.mark.parametrize(

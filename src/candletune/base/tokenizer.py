@@ -63,6 +63,25 @@ def load_tokenizer(base: Path) -> Tokenizer:
         raise InputError(f"{base}: its tokenizer cannot be loaded ({' '.join(str(error).split())[:100]})") from None
 
 
+def served_tokenizer(config: Config, base: Path) -> Tokenizer:
+    """The tokenizer that training and certificate use: the served GGUF's, whatever the weights are trained over.
+
+    llama.cpp's splitting rules are not always the authors': words with combining marks (Devanagari, Thai) are other
+    pieces under Tekken. What is asked is what is trained.
+
+    Args:
+        config: names the base, and the run folder that the `base` stage wrote it into.
+        base: folder or GGUF that is trained over, for runs that have no GGUF.
+
+    Raises:
+        InputError: see `load_tokenizer`.
+    """
+    from candletune.base.find import base_gguf
+
+    served = base_gguf(config, RunFolder(config.run.folder))
+    return load_tokenizer(served if served.is_file() else base)
+
+
 def chat_at_hand(config: Config) -> ChatFormat | None:
     """The chat format of the configured base, where that is on this machine already; nothing is fetched or built."""
     from candletune.base.find import base_gguf

@@ -228,7 +228,7 @@ def ask_trained(config: Config, adapter: Path, prompts: Sequence[str], reporter:
     if record is not None:
         _check_base(adapter, record, base)
     storage = storage_of(config.train.quantization, base.path)
-    with closing(TransformersEngine(config, base.path, storage)) as engine:
+    with closing(TransformersEngine(config, base.path, storage, served_ids=True)) as engine:
         ids = [engine.prompt_ids(prompt) for prompt in prompts]
         engine.add_adapter(CANDIDATE, adapter)
         engine.use(CANDIDATE)

@@ -30,11 +30,14 @@ class TransformersEngine:
             a GGUF packed, a folder unquantized. Unquantized layers of a folder that the card (`train.vram_gib`, or what
             is free) does not hold wait in main memory, and what that does not hold in the base's own files; every pass
             brings them.
+        served_ids: ask with the served GGUF's tokenizer, as training does, not with the base's own.
     """
 
-    def __init__(self, config: Config, base: Path, quantization: str | None = None) -> None:
+    def __init__(
+        self, config: Config, base: Path, quantization: str | None = None, *, served_ids: bool = False
+    ) -> None:
         from candletune.base.load import compute_type, load_base, pick_device
-        from candletune.base.tokenizer import load_tokenizer
+        from candletune.base.tokenizer import load_tokenizer, served_tokenizer
 
         if "unsloth" in sys.modules:
             raise UsageError(
@@ -42,7 +45,7 @@ class TransformersEngine:
                 "command again: it goes on after training"
             )
         self.device = pick_device(config.train.device)
-        self.tokenizer = load_tokenizer(base)
+        self.tokenizer = served_tokenizer(config, base) if served_ids else load_tokenizer(base)
         self.chat = self.tokenizer.chat(config.base.chat)
         self.tokens = decision_tokens(self.tokenizer.encode)
         end = self.tokenizer.encode(self.chat.end)

@@ -29,14 +29,14 @@ class LlamaVocabulary:
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
-        self.bos = self._optional(llama_cpp.llama_vocab_bos(handle))
-        self.eos = self._optional(llama_cpp.llama_vocab_eos(handle))
+        self.bos = self._mark(llama_cpp.llama_vocab_bos(handle))
+        self.eos = self._mark(llama_cpp.llama_vocab_eos(handle))
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(handle))
         self.size = int(llama_cpp.llama_vocab_n_tokens(handle))
 
-    @staticmethod
-    def _optional(token: int) -> int | None:
-        return None if token == llama_cpp.LLAMA_TOKEN_NULL else int(token)
+    def _mark(self, token: int) -> int | None:
+        """None where there is none: of a file that names no BOS (Qwen's), llama.cpp says id 11, which is its comma."""
+        return int(token) if token != llama_cpp.LLAMA_TOKEN_NULL and self.controls(token) else None
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text: control tokens parsed, nothing added.

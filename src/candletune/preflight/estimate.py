@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter, duration
 from candletune.dataset.period import find_test_period
@@ -67,7 +68,7 @@ def say_estimates(config: Config, run: RunFolder, reporter: Reporter, stages: Se
     """Measure, and say each stage's time."""
     if not set(stages) & set(MEASURED):
         return
-    with reporter.task("preflight: a few steps, timed"):
+    with reporter.task("preflight: a few steps, timed"), quiet():
         made = estimates(config, run, stages)
     reporter.say("estimated times (rough: from a few steps on this machine as it is now)")
     for estimate in made:

@@ -5,10 +5,8 @@ import polars as pl
 from candletune.artifacts import JudgedModel, TrySpent
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.decide import Model
 from candletune.engines import base_gguf
 from candletune.errors import UsageError
-from candletune.evaluation.ledger import Attempt
 from candletune.evaluation.tries import attempt_of, ledger_of
 from candletune.hashes import sha256_path
 from candletune.journal import Problems, Role, read_frame
@@ -38,11 +36,15 @@ def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:
     rows, forced = unseen_rows(config, run, candidate, incumbent)
     if forced:
         raise UsageError("--register: replay.force takes rows that a training saw, which proves nothing; leave it out")
-    attempt = _attempt(config, run, rows, candidate, incumbent)
+    models = {
+        role: JudgedModel(name=model.name, adapter_sha256=model.sha256)
+        for role, model in ((Role.CANDIDATE, candidate), (Role.INCUMBENT, incumbent))
+    }
+    attempt = attempt_of(_asked(config, run, rows), models, config, source="replay", run=run.path)
     if (known := ledger_of(config).registration(attempt)) is not None:
         reporter.say(f"registered already ({known.registered}): {candidate.name} against {incumbent.name}")
         return known
-    _refuse_begun(run, candidate)
+    _refuse_begun(run, candidate.name, candidate.sha256)
     spent = ledger_of(config).register(attempt)
     first, last = rows["decision_time"][0], rows["decision_time"][-1]
     reporter.say(
@@ -57,24 +59,18 @@ def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:
     return spent
 
 
-def _attempt(config: Config, run: RunFolder, rows: pl.DataFrame, candidate: Model, incumbent: Model) -> Attempt:
-    named = rows.select(
+def _asked(config: Config, run: RunFolder, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows as a journal will have them, but for the answers."""
+    return rows.select(
         timestamp="decision_time",
         ticker="asset",
         template_sha256=pl.lit(load_template(config.prompt.template).sha256),
         base_sha256=pl.lit(sha256_path(base_gguf(config, run))),
     )
-    models = {
-        role: JudgedModel(name=model.name, adapter_sha256=model.sha256)
-        for role, model in ((Role.CANDIDATE, candidate), (Role.INCUMBENT, incumbent))
-    }
-    return attempt_of(named, models, config, source="replay", run=run.path)
 
 
-def _refuse_begun(run: RunFolder, candidate: Model) -> None:
+def _refuse_begun(run: RunFolder, name: str, sha256: str | None) -> None:
     for path in sorted(run.journal.parent.glob(f"{run.journal.stem}*{run.journal.suffix}")):
         answered = read_frame(path, problems=Problems())["shadow_adapter"]
-        if (answered == candidate.sha256).any():
-            raise UsageError(
-                f"--register: {path} holds answers of {candidate.name} already; register before the replay"
-            )
+        if (answered == sha256).any():
+            raise UsageError(f"--register: {path} holds answers of {name} already; register before the replay")

@@ -8,7 +8,7 @@ import polars as pl
 
 from candletune.artifacts import DatasetManifest
 from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, encode_prompt
-from candletune.base.tokenizer import Tokenizer, load_tokenizer
+from candletune.base.tokenizer import Tokenizer, served_tokenizer
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset import read_examples
@@ -48,7 +48,7 @@ class TrainingData:
 
 
 def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter) -> TrainingData:
-    """Tokenize a run's dataset with the base's own tokenizer and chat format.
+    """Tokenize a run's dataset with the served base's tokenizer and chat format.
 
     Args:
         config: chat format, lengths, weights, soft targets.
@@ -59,7 +59,7 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     Raises:
         InputError: no examples, or one that is too long without headlines too.
     """
-    tokenizer = load_tokenizer(base)
+    tokenizer = served_tokenizer(config, base)
     chat = tokenizer.chat(config.base.chat)
     tokens = decision_tokens(tokenizer.encode)
     data = read_examples(run)
