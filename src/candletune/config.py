@@ -32,6 +32,7 @@ from candletune.config_tables import (
     VerifyConfig,
 )
 from candletune.config_types import Table, is_loopback, timeframe_minutes
+from candletune.config_walk import WalkConfig
 from candletune.errors import UsageError
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Table",
     "TrainConfig",
     "VerifyConfig",
+    "WalkConfig",
     "load_config",
     "timeframe_minutes",
 ]
@@ -82,6 +84,7 @@ class Config(Table):
     live: LiveConfig = LiveConfig()
     review: ReviewConfig = ReviewConfig()
     retrain: RetrainConfig = RetrainConfig()
+    walk: WalkConfig = WalkConfig()
     notify: NotifyConfig = NotifyConfig()
 
     # Plain properties over a cached parse: pydantic's `model_copy` would carry a `cached_property` over to a copy

@@ -74,6 +74,8 @@ class RunFolder:
         progress: what a stage at work is doing.
         history: what retraining keeps of earlier trainings, a folder each.
         demo_config: the demo's configuration, for every other command.
+        walk: the folder of `candletune walk`: a run folder for all periods together, and one for each below it.
+        walk_periods: of a walk's folder: the periods and what each came to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,6 +117,8 @@ class RunFolder:
         self.progress = path / "progress.json"
         self.history = path / "history"
         self.demo_config = path / "candletune.toml"
+        self.walk = path / "walk"
+        self.walk_periods = path / "walk.json"
 
     def file(self, *parts: str) -> Path:
         """A path inside the run folder; nothing is created."""

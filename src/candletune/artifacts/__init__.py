@@ -35,6 +35,7 @@ from candletune.artifacts.summaries import (
     VerifySummary,
 )
 from candletune.artifacts.verdict import JudgedModel, TrainingEnds, TrySpent, Verdict, VerdictCriterion
+from candletune.artifacts.walk import FoldState, PeriodSide, Walk, WalkPeriod
 
 ARTIFACTS: tuple[type[Artifact], ...] = (
     AdapterRecord,
@@ -46,6 +47,7 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
     Metrics,
     RunManifest,
     Verdict,
+    Walk,
 )
 """Every file with a schema of its own; add a new one here."""
 
@@ -71,12 +73,14 @@ __all__ = [
     "EvaluateSummary",
     "ExportSummary",
     "Fidelity",
+    "FoldState",
     "JournalImport",
     "JudgedModel",
     "LiveState",
     "LoggedStep",
     "Metrics",
     "ModelManifest",
+    "PeriodSide",
     "ProbabilityCalibration",
     "Record",
     "ReplaySummary",
@@ -94,4 +98,6 @@ __all__ = [
     "Verdict",
     "VerdictCriterion",
     "VerifySummary",
+    "Walk",
+    "WalkPeriod",
 ]

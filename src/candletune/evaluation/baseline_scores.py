@@ -31,22 +31,48 @@ def measure_baselines(
         scored: see `outcomes.score_rows`, in time order.
         comparison: of the two models on these rows: how their windows overlap.
     """
+    rows = comparable_rows(config, scored)
+    if rows.is_empty():
+        return {}
+    actions = baseline_actions(task_of(config, run, rows))
+    if config.evaluate.journal is None and run.untuned.exists():
+        actions[UNTUNED] = untuned_actions(rows, pl.read_parquet(run.untuned))
+    overlap = comparison.overlap
+    return compare_baselines(rows, actions, config.evaluate, block=comparison.block, seed=config.seed, overlap=overlap)
+
+
+def comparable_rows(config: Config, scored: pl.DataFrame) -> pl.DataFrame:
+    """The scored rows that have an outcome and indicators, with these; what else a row carries is kept.
+
+    Args:
+        config: names candles.
+        scored: see `outcomes.score_rows`, in time order.
+    """
     known = scored.filter(pl.col("forward_return").is_not_null())
     numbers = pl.concat([indicator_rows(load_pair(config, pair)) for pair in config.data.pairs])
-    rows = known.select("timestamp", "ticker", "forward_return", "past_return", "shadow_acts", "shadow_correct").join(
+    kept = ("timestamp", "ticker", "forward_return", "past_return", "shadow_acts", "shadow_correct", "period")
+    return known.select(name for name in kept if name in known.columns).join(
         numbers,
         left_on=("timestamp", "ticker"),
         right_on=("decision_time", "asset"),
         how="inner",
         maintain_order="left",
     )
-    if rows.is_empty():
-        return {}
+
+
+def task_of(config: Config, run: RunFolder, rows: pl.DataFrame) -> Task:
+    """What a baseline decides from: the run's examples, and rows to be decided.
+
+    Args:
+        config: names threshold, seed and how often a candidate is taught to call.
+        run: holds the dataset.
+        rows: with the fields' candle columns and `close`.
+    """
     train = read_examples(run).meta.filter(pl.col("split") == "train")
     classes = train["label"].cast(pl.String).replace_strict(CLASS_INDEX, return_dtype=pl.Int64)
     manifest = DatasetManifest.read(run.dataset_manifest)
     natural = shares_of(manifest.natural_prior)
-    task = Task(
+    return Task(
         rows,
         train,
         classes.to_numpy(),
@@ -57,11 +83,6 @@ def measure_baselines(
         calls=_calls(config, natural),
         seed=config.seed,
     )
-    actions = baseline_actions(task)
-    if config.evaluate.journal is None and run.untuned.exists():
-        actions[UNTUNED] = _untuned_actions(rows, pl.read_parquet(run.untuned))
-    overlap = comparison.overlap
-    return compare_baselines(rows, actions, config.evaluate, block=comparison.block, seed=config.seed, overlap=overlap)
 
 
 def _calls(config: Config, natural: Sequence[float] | None) -> float | None:
@@ -83,6 +104,7 @@ def stands_for(train: pl.DataFrame, months: Mapping[str, CandidateRows]) -> NDAr
     return np.array([months[key[0]].rows * months[key[0]].share(key[1]) / drawn[key] for key in keys])
 
 
-def _untuned_actions(rows: pl.DataFrame, answers: pl.DataFrame) -> Ints:
+def untuned_actions(rows: pl.DataFrame, answers: pl.DataFrame) -> Ints:
+    """The bare base's decisions on the rows it was asked about; SILENT on the others."""
     actions = rows.join(answers, on=("timestamp", "ticker"), how="left", maintain_order="left")["action"]
     return actions.replace_strict(CLASS_INDEX, return_dtype=pl.Int64).fill_null(SILENT).to_numpy()

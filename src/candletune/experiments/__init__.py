@@ -1,1 +1,1 @@
-"""More than one training: comparing runs, and choosing among settings on the eval split."""
+"""More than one training: walking forward, comparing runs, and choosing among settings on the eval split."""

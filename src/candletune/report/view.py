@@ -10,6 +10,7 @@ from candletune.evaluation.outcomes import ScoredRow
 from candletune.report import sections
 from candletune.report.figures import Figure
 from candletune.report.methods import Method
+from candletune.report.periods import PeriodRow
 from candletune.report.provenance import Provenance
 from candletune.report.verdict import VerdictView
 
@@ -42,6 +43,7 @@ class ReportContent:
         tickers: of the scored rows.
         figures: name -> figure; None: nothing to draw.
         made: stages, versions, hashes and settings.
+        periods: of a walk; empty where one training was replayed.
     """
 
     title: str
@@ -70,3 +72,4 @@ class ReportContent:
     tickers: list[str]
     figures: Mapping[str, Figure]
     made: Provenance
+    periods: list[PeriodRow]

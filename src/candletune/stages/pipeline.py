@@ -60,7 +60,16 @@ def run_pipeline(
         outcome = run_stage(stage(name), config, run, reporter, force=force)
         show(outcome, run, reporter)
         outcomes[outcome.name] = outcome
-        if isinstance(outcome.summary, VerifySummary) and not outcome.summary.passed:
-            advice = outcome.summary.remedy or "export again"
-            raise CheckFailed(f"{run.certificate}: verification failed, so nothing is replayed; {advice}")
+        refuse_unverified(outcome, run)
     return outcomes
+
+
+def refuse_unverified(outcome: StageOutcome, run: RunFolder) -> None:
+    """Stop behind a verification that failed.
+
+    Raises:
+        CheckFailed: it did.
+    """
+    if isinstance(outcome.summary, VerifySummary) and not outcome.summary.passed:
+        advice = outcome.summary.remedy or "export again"
+        raise CheckFailed(f"{run.certificate}: verification failed, so nothing is replayed; {advice}")

@@ -81,13 +81,18 @@ def classify(model: Any, task: Task) -> Ints:
         model: see `probabilities`.
         task: see there.
     """
+    return answers(model, task)[0]
+
+
+def answers(model: Any, task: Task) -> tuple[Ints, Floats]:
+    """The same decisions, (n,), and the probabilities behind them, (n, 3), at the base rates where it is weighed."""
     asked, held_out = probabilities(model, task)
     if not task.weighs:
         decisions: Ints = asked.argmax(axis=1)
-        return decisions
+        return decisions, asked
     shift = call_offset(held_out, task.calls or 0.0)
     called: Ints = Calibration(offsets=(shift, shift, 0.0)).apply(asked).argmax(axis=1)
-    return called
+    return called, asked
 
 
 def probabilities(model: Any, task: Task) -> tuple[Floats, Floats]:
