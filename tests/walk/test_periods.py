@@ -102,7 +102,7 @@ def test_what_gives_no_walk_is_refused(history: Path, settings: tuple[str, ...],
 
 
 def test_periods_of_a_month_are_independent_stretches_and_shorter_ones_go_together() -> None:
-    days = np.arange(0.0, 120.0, 10.0) * 86_400
+    days = np.arange(0.0, 120.0, 10.0, dtype=np.float64) * 86_400
     quarters = [edge * 86_400 for edge in (0.0, 60.0, 120.0)]
     assert stretches(days, quarters).tolist() == [0] * 6 + [1] * 6
     fortnights = [edge * 86_400 for edge in (0.0, 14.0, 28.0, 42.0, 56.0, 70.0, 84.0, 98.0, 120.0)]

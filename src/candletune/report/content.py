@@ -4,10 +4,9 @@ from candletune.artifacts import Certificate, DatasetManifest, Metrics, ReviewSu
 from candletune.config import Config
 from candletune.evaluation.review.tally import reviewed
 from candletune.evaluation.source import Evaluation, evaluation_files, read_evaluation
-from candletune.report import sections
+from candletune.report import periods, sections
 from candletune.report.charts import charts
 from candletune.report.methods import method_sentence, methods_of
-from candletune.report.periods import period_rows
 from candletune.report.provenance import attainable_scores, provenance
 from candletune.report.text import NAMES
 from candletune.report.verdict import verdict_view
@@ -54,7 +53,7 @@ def report_content(config: Config, run: RunFolder) -> ReportContent:
         tickers=sorted(scored["ticker"].unique().to_list()),
         figures=charts(config, run, evaluated, methods),
         made=provenance(run),
-        periods=period_rows(run),
+        periods=periods.period_rows(run),
     )
 
 

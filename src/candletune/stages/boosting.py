@@ -5,77 +5,21 @@ is built on many trainings (`candletune walk`) can be tried before a GPU is spen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
-from candletune.artifacts import DatasetManifest, JudgedModel, ReplaySummary, TrainingEnds
+from candletune.artifacts import DatasetManifest, ReplaySummary, TrainingEnds
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import candle_files, held_out_rows
-from candletune.decisions import DECISIONS
-from candletune.evaluation.baseline_scores import task_of
-from candletune.evaluation.baselines.base import HOLD, answers
-from candletune.evaluation.baselines.gradient_boosting import model
+from candletune.evaluation.stand_in import BASE, NOBODY, Fitted, silent
 from candletune.files import write_bytes
-from candletune.hashes import fingerprint, sha256_path
-from candletune.journal import Row, Side
+from candletune.journal import Row
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
-
-NAME: Final = "gradient boosting"
-BASE: Final = fingerprint(NAME)
-"""Stands in journals where a base's hash does."""
-NOBODY: Final = JudgedModel(name="always HOLD", adapter_sha256=fingerprint("always HOLD"))
-"""The incumbent where none is fitted: it never acts, so the candidate is held against a coin at the same hours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """Gradient boosting on a run's dataset.
-
-    Attributes:
-        run: holds the dataset.
-        name: as tables show it.
-    """
-
-    run: RunFolder
-    name: str = NAME
-
-    def judged(self, config: Config) -> JudgedModel:
-        """Its name, and a hash of everything that a fit depends on."""
-        manifest = DatasetManifest.read(self.run.dataset_manifest)
-        facts = [
-            NAME,
-            model(config.seed).get_params(),
-            sha256_path(self.run.meta),
-            sha256_path(self.run.natural_eval),
-            dict(manifest.natural_prior),
-            {name: getattr(config.train, name) for name in ("policy_steps", "call_share")},
-            config.labels.threshold,
-        ]
-        return JudgedModel(name=self.name, adapter_sha256=fingerprint(facts))
-
-    def train_end(self) -> str:
-        """When the last outcome that it learned from was known, ISO 8601."""
-        return DatasetManifest.read(self.run.dataset_manifest).train_end.isoformat()
-
-    def sides(self, config: Config, rows: pl.DataFrame) -> list[Side]:
-        """Its answer to every market row; fitted anew, which gives the same."""
-        digest = self.judged(config).adapter_sha256
-        actions, chances = answers(model(config.seed), task_of(config, self.run, rows))
-        return [
-            Side("ok", DECISIONS[action], probabilities=dict(zip(DECISIONS, row, strict=True)), adapter_sha256=digest)
-            for action, row in zip(actions, chances.tolist(), strict=True)
-        ]
-
-
-def _silent(count: int) -> list[Side]:
-    return [Side("ok", DECISIONS[HOLD], adapter_sha256=NOBODY.adapter_sha256)] * count
 
 
 def boosting_rows(config: Config, run: RunFolder) -> tuple[pl.DataFrame, bool]:
@@ -96,7 +40,7 @@ def replay(incumbent: Fitted | None, config: Config, run: RunFolder, reporter: R
     rows, forced = boosting_rows(config, run)
     candidate = Fitted(run)
     shadow = candidate.sides(config, rows)
-    active = _silent(len(rows)) if incumbent is None else incumbent.sides(config, rows)
+    active = silent(len(rows)) if incumbent is None else incumbent.sides(config, rows)
     template = load_template(config.prompt.template).sha256
     lines = [
         Row(

@@ -7,11 +7,12 @@ from typing import Final, Literal
 from candletune.artifacts import ReplaySummary
 from candletune.config import Config
 from candletune.console import Reporter
+from candletune.evaluation.stand_in import Fitted
 from candletune.experiments.walk.candles import cut_candles
 from candletune.experiments.walk.periods import Period
 from candletune.runs import RunFolder
 from candletune.stages import stage
-from candletune.stages.boosting import Fitted, boosting_stage
+from candletune.stages.boosting import boosting_stage
 from candletune.stages.pipeline import refuse_unverified, show
 from candletune.stages.runner import Stage, run_stage
 

@@ -8,12 +8,13 @@ from candletune.artifacts import JudgedModel
 from candletune.decide import Model
 from candletune.engines import base_gguf
 from candletune.errors import InputError
+from candletune.evaluation.stand_in import BASE, NOBODY, Fitted
 from candletune.experiments.walk.folds import Fold
 from candletune.hashes import fingerprint, sha256_path
 from candletune.journal import Role
 from candletune.live.models import candidate_model, compared_incumbent
 from candletune.prompts.template import load_template
-from candletune.stages.boosting import BASE, NOBODY, Fitted, boosting_rows
+from candletune.stages.boosting import boosting_rows
 from candletune.stages.replay import unseen_rows
 
 Models = dict[Role, JudgedModel]
