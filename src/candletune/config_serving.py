@@ -101,6 +101,10 @@ class LiveConfig(Table):
     host: str = Field("127.0.0.1", description="address `serve` and `review` bind to; loopback only")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8377, description="port of `serve`")
     queue: Positive = Field(64, description="requests waiting at most")
+    adapters: Path | None = Field(None, description="folder whose LoRA GGUFs a request to `serve` may name")
+    stuck_seconds: float = Field(
+        300.0, gt=0, description="seconds over one answer after which /health of `serve` says 503, for a restart"
+    )
 
 
 class ReviewConfig(Table):

@@ -76,7 +76,7 @@ def test_shadow_stdin_answers_every_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_no_code_foresaw_is_an_answer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trader = Trader(load_config(None, settings(tmp_path)), engine=FakeEngine())
-    monkeypatch.setattr(trader, "predict", lambda *_: (_ for _ in ()).throw(KeyError("\ud800 surprise")))
+    monkeypatch.setattr(trader, "predict", lambda *_, **__: (_ for _ in ()).throw(KeyError("\ud800 surprise")))
     answer, code = answer_text(trader, json.dumps(GOOD))
     assert (code, answer["status"]) == (1, "error")
     assert "internal error: KeyError" in str(answer.get("error"))

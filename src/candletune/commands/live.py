@@ -28,8 +28,9 @@ def _load(config_path: Path, assignments: tuple[str, ...], needs: "Sequence[Sequ
 def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     """Read one JSON context on standard input, answer one JSON object on standard output.
 
-    `_lora_override` in the context asks another model once: `candidate`, `base`, the versioned name of an export, or
-    the path of an adapter. Errors are JSON too, with `status`, and the usual exit codes.
+    `_lora_override` in the context asks another model once: `candidate`, `base`, the versioned name of an export, the
+    name of a file in `live.adapters`, or the path of an adapter. Errors are JSON too, with `status`, and the usual
+    exit codes.
     """
     from candletune.errors import CandletuneError
     from candletune.live.lines import MAX_LINE, error_answer, read_lines
@@ -69,7 +70,7 @@ def serve(config_path: Path, assignments: tuple[str, ...], port: int | None) -> 
     number = bound.getsockname()[1]
     trader = Trader(config, warn=_warn)
     click.echo(f"serving {trader.active.name} on http://{config.live.host}:{number}/signal", err=True)
-    serve_forever(trader, bound, queue=config.live.queue)
+    serve_forever(trader, bound, queue=config.live.queue, stuck_seconds=config.live.stuck_seconds)
 
 
 def _tell(config: "Config", event: str, title: str, reason: str) -> None:

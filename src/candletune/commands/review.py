@@ -17,9 +17,8 @@ def review(
 ) -> None:
     """Serve the blind review, its result and the live view on this machine only; Ctrl-C stops it."""
     try:
-        import uvicorn
-
         from candletune.web.review import create_app
+        from candletune.web.server import run_app
     except ImportError as error:
         from candletune.errors import UsageError
 
@@ -40,8 +39,7 @@ def review(
         reporter.say(f"review, result and live view: {address}  (Ctrl-C stops; every answer is saved at once)")
         if browser:
             click.launch(address)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False))
-        server.run(sockets=[socket])
+        run_app(app, socket)
 
 
 def _check_something_to_show(session: Session) -> None:

@@ -12,8 +12,8 @@ from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.fields.keys import shown
 from candletune.live.lines import parse_context, positive_number
+from candletune.live.overrides import OVERRIDE
 from candletune.live.shadow import Due
-from candletune.live.signal import OVERRIDE
 from candletune.live.watch import newest_candle
 from candletune.market.candles import decision_time, ticker_of
 

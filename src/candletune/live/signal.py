@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from candletune.config import Config
-from candletune.decide import BARE_BASE, Answer, Model, Prediction, Predictor, bare_base, model_at
+from candletune.decide import Answer, Model, Prediction, Predictor
 from candletune.engines import Engine, open_engine
 from candletune.errors import CandletuneError, InputError
-from candletune.fields.keys import shown
 from candletune.live.lines import error_answer, parse_context
-from candletune.live.models import active_model, candidate_model, named_model
+from candletune.live.models import active_model
+from candletune.live.overrides import OVERRIDE, Overrides
 from candletune.prompts.context import clean_context, ignored_keys, missing_keys, untrained_sources
 from candletune.runs import RunFolder
 
-OVERRIDE = "_lora_override"
 MAX_WARNED = 100
 """Different warnings that are said; the answers carry all of them."""
-MAX_OVERRIDES = 4
-"""Models that requests may bring into memory beside the active one and the candidate."""
 
 
 class Trader:
@@ -54,7 +51,7 @@ class Trader:
         self._lock = threading.RLock()
         self._predictor = Predictor(config, run, engine=opened)
         self.template_sha256 = self._predictor.template.sha256
-        self._overrides: set[str | None] = set()
+        self._overrides = Overrides(config, self._predictor)
         self._state_version = self._version_of_state()
         self._active = active_model(config)
         self._predictor.load(self._active)
@@ -77,6 +74,7 @@ class Trader:
         model: Model | None = None,
         reason: bool = True,
         stop: Callable[[], bool] | None = None,
+        names_only: bool = False,
     ) -> Prediction:
         """Decide and say why.
 
@@ -85,6 +83,7 @@ class Trader:
             model: asks this one instead, whatever `_lora_override` says.
             reason: False leaves the reason out (`reasoning` is empty), which takes a fraction of the time.
             stop: asked often while the model works; once true, the work ends.
+            names_only: `_lora_override` may not be a path.
 
         Raises:
             Stopped: `stop` said so. The next question is answered as if this one had never been asked.
@@ -99,7 +98,7 @@ class Trader:
         known = clean_context(given)
         prompt = self._predictor.template.render(known)
         with self._lock:
-            chosen = model or self._override(override) or self.active
+            chosen = model or self._overrides.find(override, self.active, names_only=names_only) or self.active
             (prediction,) = self._predictor.predict(chosen, [prompt], reasons=None if reason else (), stop=stop)
             return replace(prediction, warnings=self._warnings(given, known, chosen))
 
@@ -130,46 +129,20 @@ class Trader:
             return None
         return state.st_mtime_ns, state.st_ino
 
-    def _override(self, value: Any) -> Model | None:
-        """The model a request names: `active`, `candidate`, `base`, a versioned name, or the path of an adapter."""
-        if value is None or value == "":
-            return None
-        if not isinstance(value, str):
-            raise InputError(f"context.{OVERRIDE}: expected a path or a name, got {shown(value)}")
-        active = self.active
-        if value in (active.name, "active"):
-            return active
-        if value in ("base", BARE_BASE):
-            return bare_base()
-        if value == "candidate":
-            return candidate_model(RunFolder(self._config.run.folder))
-        return self._brought_in(named_model(self._config, value) or self._adapter_at(value))
 
-    def _adapter_at(self, value: str) -> Model:
-        try:
-            return model_at(Path(value).expanduser())
-        except (InputError, OSError, ValueError, RuntimeError):
-            raise InputError(
-                f"context.{OVERRIDE}: {value[:200]!r} is neither a file nor a known model "
-                f"({self._active.name}, candidate, base, or the name of an exported version); nothing was asked"
-            ) from None
+def answer_text(
+    trader: Trader, text: str | bytes, *, stop: Callable[[], bool] | None = None, names_only: bool = False
+) -> tuple[Answer, int]:
+    """Answer a JSON text, whatever is in it; the second value is the exit code (0, or the error's).
 
-    def _brought_in(self, model: Model) -> Model:
-        """The model, loaded; only so many may be added to those in memory."""
-        if not self._predictor.is_loaded(model):
-            if len(self._overrides) >= MAX_OVERRIDES:
-                raise InputError(
-                    f"context.{OVERRIDE}: {MAX_OVERRIDES} models were brought in already; restart to load more"
-                )
-            self._predictor.load(model)
-            self._overrides.add(model.sha256)
-        return model
-
-
-def answer_text(trader: Trader, text: str | bytes) -> tuple[Answer, int]:
-    """Answer a JSON text, whatever is in it; the second value is the exit code (0, or the error's)."""
+    Args:
+        trader: who is asked.
+        text: a context.
+        stop: see `Trader.predict`.
+        names_only: see `Trader.predict`; whoever answers others sets it.
+    """
     try:
-        return trader.predict(parse_context(text)).answer(), 0
+        return trader.predict(parse_context(text), stop=stop, names_only=names_only).answer(), 0
     except CandletuneError as error:
         return error_answer(error), error.exit_code
     except Exception as error:  # the boundary: one request must not end those that come after it

@@ -64,6 +64,36 @@ class Token:
         return secrets.compare_digest(self.value.encode(), given.encode())
 
 
+async def read_body(receive: Receive) -> bytes | None:
+    """What was sent, up to a little more than `MAX_BODY`, whatever was announced; None where the client went away."""
+    body = bytearray()
+    while len(body) <= MAX_BODY:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return bytes(body[: MAX_BODY + 1])
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Gives the body that was read, then what comes after it."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return left.pop() if left else await receive()
+
+    return receive_again
+
+
+async def _refuse(send: Send, status: int, text: str) -> None:
+    """Answer and close: what is still on its way isn't read."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
 class Guard:
     """ASGI middleware that answers foreign requests itself, before any route sees them."""
 
@@ -79,11 +109,17 @@ class Guard:
             return
         problem = self._problem(scope)
         if problem is not None:
-            status, text = problem
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": text.encode()})
+            await _refuse(send, *problem)
             return
+
+        if scope["method"] not in SAFE_METHODS:
+            body = await read_body(receive)
+            if body is None:  # the client is gone
+                return
+            if len(body) > MAX_BODY:
+                await _refuse(send, 413, f"at most {MAX_BODY} bytes\n")
+                return
+            receive = _again(body, receive)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -112,8 +148,8 @@ class Guard:
         if headers.get("sec-fetch-site", ["same-origin"]) != ["same-origin"]:
             return 403, "cross-site request refused\n"
         length = headers.get("content-length", ["missing"])[0]
-        if not length.isdecimal():
-            return 411, "Content-Length is needed\n"
+        if not length.isdecimal() or "transfer-encoding" in headers:  # of the two, the body follows the second
+            return 411, "Content-Length is needed, and no Transfer-Encoding\n"
         if int(length) > MAX_BODY:
             return 413, f"at most {MAX_BODY} bytes\n"
         return None

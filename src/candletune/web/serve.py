@@ -1,15 +1,15 @@
 """`serve`: the signal over HTTP on loopback. One worker asks the model; a bounded queue waits before it."""
 
 import asyncio
+import os
 import signal
 import socket
+import sys
 import time
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypedDict
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,16 +17,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from candletune.decide import Answer
+from candletune.decide import Answer, Model
 from candletune.errors import InputError
 from candletune.live.signal import Trader, answer_text
 from candletune.web.guard import Guard, allowed_hosts
+from candletune.web.server import Bounds, run_app
+from candletune.web.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 STATUS = {0: 200, 2: 422, 3: 422, 4: 409}
 """HTTP status by exit code; anything else is 500."""
+READY_SECONDS = 5.0
+"""Longest wait of `/ready` for the model's turn."""
+GIVE_UP = 1.0
+"""Seconds, at the end, for a worker that was told to stop; llama.cpp asks every few milliseconds."""
 LATENCIES = 4096
 """Requests whose latency is remembered."""
 
@@ -40,31 +46,75 @@ class TurnedAway(TypedDict):
 
 
 class RequestQueue(Collector):
-    """Takes requests in turn. At most `limit` wait; the next is turned away at once."""
+    """Takes requests in turn. At most `limit` wait; the next is turned away at once.
 
-    def __init__(self, trader: Trader, limit: int) -> None:
-        self.trader, self.limit = trader, limit
+    Attributes:
+        waiting: requests waiting or at work.
+        dropped: connections that were closed, by reason.
+    """
+
+    def __init__(self, trader: Trader, limit: int, stuck_seconds: float = 300.0) -> None:
+        """`stuck_seconds` over one answer are too many: see `stuck`."""
+        self.trader, self.limit, self.stuck_seconds = trader, limit, stuck_seconds
         self.waiting = 0
         self.counts: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self.seconds: deque[float] = deque(maxlen=LATENCIES)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._worker = Worker("model")
+        self._end: float | None = None
+        self._looking: asyncio.Task[Model] | None = None
+        self._active: Model | None = None
 
     async def ask(self, body: bytes) -> tuple[int, Answer | TurnedAway]:
         """HTTP status and answer."""
-        if self.waiting >= self.limit:
-            self.counts["turned_away"] += 1
+        if self.waiting >= self.limit or self._end is not None:
             busy = f"{self.limit} requests wait already; try again"
-            return 503, TurnedAway(status="error", action=None, error=busy)
+            return self._turned_away(busy if self._end is None else "the server ends; try again")
         self.waiting += 1
         start = time.perf_counter()
         try:
-            loop = asyncio.get_running_loop()
-            answer, code = await loop.run_in_executor(self._worker, answer_text, self.trader, body)
+            answer, code = await self._worker.do(
+                lambda: answer_text(self.trader, body, stop=self._over, names_only=True)
+            )
         finally:
             self.waiting -= 1
             self.seconds.append(time.perf_counter() - start)
+        if answer["status"] == "error" and self._over():
+            return self._turned_away("the server ends; try again")
         self.counts[str(answer["status"])] += 1
         return STATUS.get(code, 500), answer
+
+    def _turned_away(self, why: str) -> tuple[int, TurnedAway]:
+        self.counts["turned_away"] += 1
+        return 503, TurnedAway(status="error", action=None, error=why)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether one answer takes longer than any should: the model, a disk or a driver hangs."""
+        return self._worker.busy_seconds > self.stuck_seconds
+
+    async def active(self) -> Model:
+        """Who acts, looked up in turn; the last one known while many wait.
+
+        Raises:
+            InputError: nobody can act.
+            TimeoutError: the model has not had a turn yet.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._worker.do(lambda: self.trader.active))
+        try:
+            self._active = await asyncio.wait_for(asyncio.shield(self._looking), READY_SECONDS)
+        except TimeoutError:
+            if self._active is None:
+                raise
+        return self._active
+
+    def end(self, seconds: float) -> None:
+        """Take nothing more; what is not answered in so many seconds won't be."""
+        self._end = time.monotonic() + seconds
+
+    def _over(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
 
     def collect(self) -> "Iterator[Metric]":
         """Requests by status, queue length, latency quantiles of the last requests; asked by `metrics`' registry."""
@@ -72,6 +122,11 @@ class RequestQueue(Collector):
         for name, count in sorted(self.counts.items()):
             requests.add_metric([name], count)
         yield requests
+        dropped = CounterMetricFamily("candletune_connections_dropped", "connections closed, by why", labels=["reason"])
+        for name, count in sorted(self.dropped.items()):
+            dropped.add_metric([name], count)
+        yield dropped
+        yield GaugeMetricFamily("candletune_worker_busy_seconds", "at one answer", value=self._worker.busy_seconds)
         yield GaugeMetricFamily("candletune_queue_length", "requests waiting or at work", value=self.waiting)
         seconds = sorted(self.seconds)
         if seconds:
@@ -87,20 +142,22 @@ class RequestQueue(Collector):
         registry.register(self)
         return generate_latest(registry).decode()
 
-    def close(self) -> None:
-        """Finish what was begun, then free the model."""
-        self._worker.shutdown(wait=True)
+    def close(self) -> bool:
+        """Free the model; False where the worker doesn't come back, and it must stay."""
+        self.end(0)
+        if not self._worker.close(GIVE_UP):
+            return False
         self.trader.close()
+        return True
 
 
-def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
+def build_app(requests: RequestQueue, *, port: int) -> Guard:
     """The ASGI app: POST /signal, GET /health, /ready and /metrics."""
-    requests = RequestQueue(trader, queue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> "AsyncIterator[None]":
         yield
-        requests.close()
+        requests.end(0)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -111,14 +168,17 @@ def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
 
     @app.get("/health")
     async def health() -> JSONResponse:
+        if requests.stuck:
+            error = f"one answer has taken longer than live.stuck_seconds = {requests.stuck_seconds:g}; restart"
+            return JSONResponse({"status": "stuck", "error": error}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     @app.get("/ready")
-    def ready() -> JSONResponse:  # not async: it may wait for the model's turn, which the event loop must not
+    async def ready() -> JSONResponse:
         try:
-            active = trader.active
-        except InputError as error:
-            return JSONResponse({"status": "error", "error": str(error)}, status_code=503)
+            active = await requests.active()
+        except (InputError, TimeoutError) as error:
+            return JSONResponse({"status": "error", "error": str(error) or "the model is busy"}, status_code=503)
         return JSONResponse({"status": "ok", "model": active.name, "adapter_sha256": active.sha256})
 
     @app.get("/metrics")
@@ -128,11 +188,24 @@ def build_app(trader: Trader, *, queue: int, port: int) -> Guard:
     return Guard(app, allowed_hosts(port))
 
 
-def serve_forever(trader: Trader, bound: socket.socket, *, queue: int) -> None:
-    """Serve on a bound socket until SIGTERM or Ctrl-C; requests under way are answered first."""
+def serve_forever(
+    trader: Trader, bound: socket.socket, *, queue: int, stuck_seconds: float = 300.0, bounds: Bounds | None = None
+) -> None:
+    """Serve on a bound socket until SIGTERM or Ctrl-C; requests under way have a few seconds to be answered.
+
+    The end takes less than five seconds, also with a worker that hangs: then the process ends without asking it.
+    """
     # uvicorn raises the signal again once it has shut down; having shut down in order, that is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    app = build_app(trader, queue=queue, port=bound.getsockname()[1])
-    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
-    uvicorn.Server(settings).run(sockets=[bound])
+    limits = bounds or Bounds()
+    requests = RequestQueue(trader, queue, stuck_seconds)
+    app = build_app(requests, port=bound.getsockname()[1])
+    # A little before the connections are closed, so that who waits still hears it.
+    ending = lambda: requests.end(limits.end_seconds - 0.5)  # noqa: E731
+    run_app(app, bound, bounds=limits, dropped=requests.dropped, ending=ending)
+    if not requests.close():
+        sys.stdout.flush()
+        sys.stderr.write("error: the model did not stop; the process ends without it\n")
+        sys.stderr.flush()
+        os._exit(1)
