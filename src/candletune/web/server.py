@@ -9,7 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -142,7 +142,7 @@ def run_app(
         ending: called when the end begins.
     """
     limits = bounds or Bounds()
-    shared: dict[str, Any] = {"bounds": limits, "owing": {}, "dropped": Counter() if dropped is None else dropped}
+    shared: dict[str, object] = {"bounds": limits, "owing": {}, "dropped": Counter() if dropped is None else dropped}
     settings = uvicorn.Config(
         app,
         http=type("Connection", (BoundedProtocol,), shared),
