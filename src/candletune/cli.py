@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "review": ("review:review", "Blind review of the reasonings, on a local page."),
     "template": ("template:template", "Show, check or make a prompt template."),
     "status": ("status:status", "Runs, adapters, certificates and which one is active."),
+    "drift": ("drift:drift", "Whether the promoted model is still what it was judged to be."),
     "promote": ("live:promote", "Make the candidate active (needs a verdict of promote)."),
     "rollback": ("live:rollback", "Go back to the adapter that was active before."),
 }

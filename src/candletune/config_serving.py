@@ -97,6 +97,10 @@ class LiveConfig(Table):
     candidate_seconds: float = Field(
         0, ge=0, description="longest time for one answer of the candidate; 0: until the next candle has closed"
     )
+    auto_rollback: bool = Field(
+        False, description="roll back when a promoted model got worse and the one that it replaced did better since"
+    )
+    false_alarms: Share = Field(0.05, description="chance of a false alarm of the drift monitor within a year")
     any_template: bool = Field(False, description="accept an adapter trained with another prompt template")
     host: str = Field("127.0.0.1", description="address `serve` and `review` bind to; loopback only")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8377, description="port of `serve`")

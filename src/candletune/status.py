@@ -5,12 +5,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from candletune.artifacts import Certificate, Record, StageEntry, TrySpent, Verdict
+from candletune.artifacts import Certificate, DriftReport, Record, StageEntry, TrySpent, Verdict
 from candletune.config import Config
 from candletune.errors import CandletuneError
 from candletune.evaluation.tries import ledger_of
 from candletune.gguf.catalogue import read_catalogue
 from candletune.hashes import sha256_path
+from candletune.live.drift import read_report
 from candletune.live.models import active_model
 from candletune.report.text import NAMES, moment, number, percent, short_hash
 from candletune.runs import RunFolder
@@ -132,6 +133,12 @@ class JournalProblem(Record):
     problem: str
 
 
+class DriftProblem(Record):
+    """Why the drift monitor's last look cannot be read."""
+
+    problem: str
+
+
 class RunStatus(Record):
     """All of it; a part that has not happened yet is None, a part that is broken says so."""
 
@@ -145,6 +152,7 @@ class RunStatus(Record):
     ledger: LedgerStatus | LedgerProblem
     active: ActiveStatus | ActiveProblem
     journal: JournalStatus | JournalProblem | None
+    drift: DriftReport | DriftProblem | None
 
 
 def status_of(config: Config, run: RunFolder) -> RunStatus:
@@ -161,6 +169,7 @@ def status_of(config: Config, run: RunFolder) -> RunStatus:
         ledger=_ledger(config),
         active=_active(config),
         journal=_journal(config),
+        drift=_drift(config),
     )
 
 
@@ -251,6 +260,13 @@ def _journal(config: Config) -> JournalStatus | JournalProblem | None:
     )
 
 
+def _drift(config: Config) -> DriftReport | DriftProblem | None:
+    try:
+        return read_report(config)
+    except CandletuneError as error:
+        return DriftProblem(problem=str(error))
+
+
 def print_status(status: RunStatus, console: "Console | None" = None) -> None:
     """Print a run's status, on standard output."""
     from rich.console import Console
@@ -299,6 +315,8 @@ def _lines(status: RunStatus) -> list[tuple[str, str]]:
     lines.append(("acts now", _who(status.active)))
     if status.journal is not None:
         lines.append(("shadow", _shadow(status.journal)))
+    if status.drift is not None:
+        lines.append(("drift", _drifted(status.drift)))
     return lines
 
 
@@ -332,3 +350,14 @@ def _shadow(journal: JournalStatus | JournalProblem) -> str:
         f"{number(journal.rows)} cycles to {moment(journal.last)} UTC; right so far: {accuracy}; agreement "
         f"{percent(journal.agreement)}; evidence {number(journal.effective, 0)} of {journal.needed}{left}"
     )
+
+
+def _drifted(drift: DriftReport | DriftProblem) -> str:
+    if isinstance(drift, DriftProblem):
+        return f"unreadable: {drift.problem}"
+    note = f"; {drift.note}" if drift.note else ""
+    alarms = "; ".join(f"ALARM since {watch.alarm}: {watch.name}, {watch.seen}" for watch in drift.alarms)
+    if alarms:
+        return f"{alarms}; `candletune drift` shows more{note}"
+    highest = max((watch.height for watch in drift.watched), default=0.0)
+    return f"none in {number(drift.days)} days, evidence {percent(highest, 0)} of an alarm's{note}"

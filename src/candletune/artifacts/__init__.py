@@ -13,7 +13,15 @@ from candletune.artifacts.certificate import (
     DecisionScores,
     Fidelity,
 )
-from candletune.artifacts.dataset import CandidateRows, CandleFile, DatasetAudit, DatasetDescription, DatasetManifest
+from candletune.artifacts.dataset import (
+    CandidateRows,
+    CandleFile,
+    DatasetAudit,
+    DatasetDescription,
+    DatasetManifest,
+    FieldRange,
+)
+from candletune.artifacts.drift import DriftLevel, DriftReference, DriftReport, DriftWatch, InputCount, InputLog
 from candletune.artifacts.journal_import import JournalImport
 from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics, ReviewSummary
@@ -42,6 +50,9 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
     Certificate,
     DatasetAudit,
     DatasetManifest,
+    DriftReference,
+    DriftReport,
+    InputLog,
     JournalImport,
     LiveState,
     Metrics,
@@ -69,11 +80,18 @@ __all__ = [
     "DatasetSummary",
     "DecisionPolicy",
     "DecisionScores",
+    "DriftLevel",
+    "DriftReference",
+    "DriftReport",
+    "DriftWatch",
     "EvalFigures",
     "EvaluateSummary",
     "ExportSummary",
     "Fidelity",
+    "FieldRange",
     "FoldState",
+    "InputCount",
+    "InputLog",
     "JournalImport",
     "JudgedModel",
     "LiveState",

@@ -128,6 +128,21 @@ class DatasetAudit(DatasetDescription, Artifact):
     jsonl_sha256: str
 
 
+class FieldRange(Record):
+    """What the train examples of one ticker had under a context key.
+
+    Attributes:
+        rows: examples.
+        missing: share of them that had no value, or nothing but its neutral placeholder.
+        low, high: all but one in a thousand of the numbers lie between them; None where it holds no numbers.
+    """
+
+    rows: int
+    missing: float
+    low: float | None = None
+    high: float | None = None
+
+
 class DatasetFacts(Record):
     """How a dataset was made, but for the long tables.
 
@@ -153,6 +168,7 @@ class DatasetFacts(Record):
         test_share: share of the candles kept out.
         context_sources: context file -> share of the train examples it told something about; None in a file of an
             earlier candletune.
+        inputs: ticker -> context key -> what the train examples had; empty in a file of an earlier candletune.
         jsonl_sha256: hash of the examples' file.
     """
 
@@ -176,6 +192,7 @@ class DatasetFacts(Record):
     candles_until: Moment | None = None
     test_share: float | None = None
     context_sources: Mapping[str, float] | None = None
+    inputs: Mapping[str, Mapping[str, FieldRange]] = {}
     jsonl_sha256: str
 
 

@@ -29,6 +29,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     Active answers appear on standard output as JSON lines, before the candidate is asked.
     """
     from candletune.errors import InputError, UsageError
+    from candletune.live.monitor import DriftMonitor
     from candletune.live.shadow import open_loop
     from candletune.live.signal import Trader
     from candletune.notify import Event, Notifier
@@ -45,6 +46,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     notifier = Notifier(config.notify, reporter.warn)
     loop.fault = lambda text: notifier.tell(Event.FAULT, "fault of the candidate", text)
+    loop.after = DriftMonitor(config, reporter, notifier.tell).after
     try:
         if from_stdin:
             _follow_stdin(loop, config)

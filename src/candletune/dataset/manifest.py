@@ -14,6 +14,7 @@ from candletune.dataset.period import TestPeriod
 from candletune.dataset.sampling import Sample, Survey, class_shares
 from candletune.decisions import DECISIONS
 from candletune.prompts.context import context_of, context_sources
+from candletune.prompts.ranges import ranges_of
 from candletune.prompts.template import Template
 from candletune.splits import TRAIN
 
@@ -76,6 +77,10 @@ def describe(config: Config, made: Made) -> DatasetManifest:
         candles_until=made.period.end,
         test_share=round(made.period.share, 4),
         context_sources=context_sources(map(context_of, train.iter_rows(named=True))),
+        inputs={
+            ticker: ranges_of(map(context_of, rows.iter_rows(named=True)))
+            for (ticker,), rows in sorted(train.group_by(pl.col("asset").cast(pl.String)))
+        },
         audit=describe_dataset(config, meta, made.prompts),
         jsonl_sha256=made.jsonl_sha256,
     )

@@ -41,6 +41,18 @@ def candidate_model(run: RunFolder) -> Model:
     return model_at(path, versioned_name(path), kind="merged" if merged else "adapter")
 
 
+def shadowed_model(config: Config, run: RunFolder) -> Model:
+    """Who answers in the shadow: the candidate; once that one acts itself, the model that it replaced.
+
+    Raises:
+        InputError: see `candidate_model`; or the replaced model's file is missing.
+    """
+    candidate, state = candidate_model(run), read_state(config)
+    if state is None or not state.previous or candidate.sha256 != state.active.adapter_sha256:
+        return candidate
+    return model_on_record(config.live.state, state.previous[-1])
+
+
 def active_model(config: Config) -> Model:
     """The model that acts now, its file checked against the recorded hash.
 

@@ -22,6 +22,7 @@ from candletune.files import copy, make_folder, remove
 from candletune.gguf.catalogue import versioned_name
 from candletune.hashes import sha256_path
 from candletune.live.models import KEPT, candidate_model, configured_incumbent, model_on_record, read_state
+from candletune.live.reference import keep_reference
 from candletune.live.verdicts import check_verdict
 from candletune.runs import RunFolder
 
@@ -63,6 +64,7 @@ def promote(config: Config, *, force: str | None = None) -> Model:
         kept = _keep(path, candidate)
         acting = _record(path, kept)
         replaced = _record(path, _keep(path, active), since=state.active.since)
+        keep_reference(config, run, kept, active)
         change = _change("promote", replaced, acting, reason, forced=force is not None)
         state.model_copy(
             update={
@@ -87,11 +89,16 @@ def check_loads(config: Config, run: RunFolder, candidate: Model) -> None:
         predictor.close()
 
 
-def rollback(config: Config, *, reason: str = "") -> Model:
+def rollback(config: Config, *, reason: str = "", only: str | None = None) -> Model:
     """Go back to the model that acted before the last promotion.
 
+    Args:
+        config: names the state file.
+        reason: kept in the history.
+        only: hash of the model that must act now; none: whichever does.
+
     Raises:
-        UsageError: nothing was promoted.
+        UsageError: nothing was promoted, or another model than `only` acts.
         InputError: the earlier model is missing or was changed.
     """
     path = config.live.state
@@ -99,6 +106,8 @@ def rollback(config: Config, *, reason: str = "") -> Model:
         state = read_state(config)
         if state is None or not state.previous:
             raise UsageError(f"{path}: nothing to roll back to; no promotion is on record")
+        if only is not None and state.active.adapter_sha256 != only:
+            raise UsageError(f"{path}: {state.active.name} acts by now; nothing was rolled back")
         earlier = model_on_record(path, state.previous[-1])
         change = _change("rollback", state.active, state.previous[-1], reason, forced=False)
         state.model_copy(

@@ -23,7 +23,7 @@ from candletune.files import make_folder, remove, write_text
 from candletune.hashes import sha256_path
 from candletune.journal import DuplicateRow, Journal, Row, Side
 from candletune.live.lines import told
-from candletune.live.models import candidate_model
+from candletune.live.models import shadowed_model
 from candletune.live.signal import Trader
 from candletune.runs import RunFolder
 
@@ -62,6 +62,7 @@ class ShadowLoop:
         emit: receives each active answer as soon as it exists.
         reporter: warnings about the candidate.
         fault: told each new kind of fault of the candidate, once; must return at once.
+        after: told behind each cycle which decisions it answered.
         candidate_seconds: one answer of the candidate takes no longer; 0: until `behind` is true.
 
     Attributes:
@@ -83,6 +84,7 @@ class ShadowLoop:
         self.trader, self.journal, self.candidate = trader, journal, candidate
         self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
         self.fault: Callable[[str], None] = lambda _: None
+        self.after: Callable[[Sequence[Due]], None] = lambda _: None
         self.unlogged = 0
         self.lock: FileLock | None = None
         self._said: set[str] = set()
@@ -128,6 +130,7 @@ class ShadowLoop:
                 self.reporter.warn(f"{item.ticker}: a row could not be logged: {error}")
                 self._tell_fault(item.ticker, Side("error", error=f"a row could not be logged: {error}"))
             self._forget_question()
+        self.after(fresh)
         return written
 
     def close(self) -> None:
@@ -214,7 +217,7 @@ def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter)
     loop = ShadowLoop(
         trader,
         journal,
-        candidate=lambda: candidate_model(RunFolder(config.run.folder)),
+        candidate=lambda: shadowed_model(config, RunFolder(config.run.folder)),
         base_sha256=base,
         emit=emit,
         reporter=reporter,

@@ -16,6 +16,7 @@ from candletune.evaluation.live import live_view
 from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, StaleReview, blank
 from candletune.evaluation.review.sample import Item, load_sample
 from candletune.evaluation.review.tally import tally
+from candletune.live.drift import read_report
 from candletune.report.page import TEMPLATES, render
 from candletune.runs import RunFolder
 from candletune.web.guard import REPORT_POLICY, Guard, Token, allowed_hosts
@@ -202,13 +203,22 @@ def _add_results(app: FastAPI, review_app: ReviewApp) -> None:
 def _add_live(app: FastAPI, review_app: ReviewApp) -> None:
     @app.get("/live")
     def live(request: Request) -> HTMLResponse:
-        view = live_view(review_app.config)
-        return review_app.page("live.html.j2", request, view=view, chart=live_chart(view.running))
+        return _live_page(review_app, request, "live.html.j2")
 
     @app.get("/live/fragment")
     def fragment(request: Request) -> HTMLResponse:
-        view = live_view(review_app.config)
-        return review_app.page("live_body.html.j2", request, view=view, chart=live_chart(view.running))
+        return _live_page(review_app, request, "live_body.html.j2")
+
+
+def _live_page(review_app: ReviewApp, request: Request, template: str) -> HTMLResponse:
+    view = live_view(review_app.config)
+    drift, problem = None, ""
+    try:
+        drift = read_report(review_app.config)
+    except CandletuneError as error:
+        problem = str(error)
+    chart = live_chart(view.running)
+    return review_app.page(template, request, view=view, chart=chart, drift=drift, drift_problem=problem)
 
 
 def _reviewer_name(fields: dict[str, str]) -> str:
