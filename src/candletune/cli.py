@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("fetch:fetch", "Bring candles or the Fear & Greed history (optional extra)."),
     **{name: (f"stages:{name}", short) for name, short in STAGES.items()},
     "run": ("run:run", "The whole pipeline, skipping what is up to date."),
+    "sweep": ("sweep:sweep", "Try settings on the eval split, and name one winner."),
     "compare": ("compare:compare", "Runs side by side, in the terminal and on one page."),
     "retrain": ("retrain:retrain", "Train again on new candles, against the active adapter; for schedulers."),
     "walk": ("walk:walk", "A training before each period of the history, one verdict over all."),

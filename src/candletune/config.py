@@ -19,6 +19,7 @@ from candletune.config_serving import (
     ReviewConfig,
 )
 from candletune.config_source import explain, gather
+from candletune.config_sweep import SweepConfig
 from candletune.config_tables import (
     BaseConfig,
     DataConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "ReviewConfig",
     "RunConfig",
     "SimulateConfig",
+    "SweepConfig",
     "Table",
     "TrainConfig",
     "VerifyConfig",
@@ -85,6 +87,7 @@ class Config(Table):
     review: ReviewConfig = ReviewConfig()
     retrain: RetrainConfig = RetrainConfig()
     walk: WalkConfig = WalkConfig()
+    sweep: SweepConfig = SweepConfig()
     notify: NotifyConfig = NotifyConfig()
 
     # Plain properties over a cached parse: pydantic's `model_copy` would carry a `cached_property` over to a copy

@@ -153,6 +153,15 @@ def value_of(config: BaseModel, key: str) -> Any:
     return value
 
 
+def placed(model: type[BaseModel], key: str, value: Any, folder: Path) -> Any:
+    """A key's value as a file in that folder would give it: a relative path becomes absolute, an empty one none.
+
+    Raises:
+        UsageError: it is no path where one is wanted.
+    """
+    return _local(value, dict(leaves(model)).get(key), key, folder, key)
+
+
 def holds(field: FieldInfo, kind: type) -> bool:
     """Whether a field's values are of that kind (or None)."""
     annotation = field.annotation

@@ -42,6 +42,7 @@ from candletune.artifacts.summaries import (
     TrainSummary,
     VerifySummary,
 )
+from candletune.artifacts.sweep import Sweep, Trial
 from candletune.artifacts.verdict import JudgedModel, TrainingEnds, TrySpent, Verdict, VerdictCriterion
 from candletune.artifacts.walk import FoldState, PeriodSide, Walk, WalkPeriod
 
@@ -57,6 +58,7 @@ ARTIFACTS: tuple[type[Artifact], ...] = (
     LiveState,
     Metrics,
     RunManifest,
+    Sweep,
     Verdict,
     Walk,
 )
@@ -109,9 +111,11 @@ __all__ = [
     "StageEntry",
     "StageSummary",
     "StateChange",
+    "Sweep",
     "TrainSummary",
     "TrainingEnds",
     "TrainingResult",
+    "Trial",
     "TrySpent",
     "Verdict",
     "VerdictCriterion",

@@ -61,5 +61,29 @@ class SaidLine(Record):
     reason: str
 
 
-LedgerLine = Annotated[TryLine | SaidLine, Field(discriminator="event")]
-LEDGER_LINE: TypeAdapter[TryLine | SaidLine] = TypeAdapter(LedgerLine)
+class SweepLine(Record):
+    """A sweep named a winner, on the eval split: where a candidate comes from. It is no try, since it looked at nothing
+    that is judged; the winner's look is one.
+
+    Attributes:
+        at: when, ISO 8601 in UTC.
+        sweep: its folder.
+        winner: the winner's folder in it.
+        trials, finished, pruned, failed: how many were tried, and what they came to.
+        settings: that were tried, key in full -> values.
+    """
+
+    version: Literal[1] = 1
+    event: Literal["sweep"] = "sweep"
+    at: str
+    sweep: str
+    winner: str
+    trials: int
+    finished: int
+    pruned: int
+    failed: int
+    settings: Mapping[str, JsonValue]
+
+
+LedgerLine = Annotated[TryLine | SaidLine | SweepLine, Field(discriminator="event")]
+LEDGER_LINE: TypeAdapter[TryLine | SaidLine | SweepLine] = TypeAdapter(LedgerLine)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue, ValidationError
 
 from candletune.artifacts import JudgedModel
-from candletune.artifacts.ledger import LEDGER_LINE, SaidLine, TryLine
+from candletune.artifacts.ledger import LEDGER_LINE, SaidLine, SweepLine, TryLine
 from candletune.artifacts.verdict import Source, TrySpent, VerdictName
 from candletune.errors import InputError, UsageError
 from candletune.evaluation.budget import alpha_for
@@ -150,6 +150,16 @@ class Ledger:
             if try_id in tries and tries[try_id].verdict != verdict:
                 self._append(handle, SaidLine(try_id=try_id, at=_now(), verdict=verdict, reason=reason))
 
+    def chosen(self, line: SweepLine) -> None:
+        """Put on record where a candidate comes from; it spends nothing of the budget.
+
+        Raises:
+            UsageError: another program holds the ledger.
+            InputError: it is broken, or cannot be written.
+        """
+        with self._open() as (handle, _):
+            self._append(handle, line)
+
     def _parse(self, data: bytes) -> dict[str, Try]:
         tries: dict[str, Try] = {}
         for number, text in enumerate(data.split(b"\n")[:-1], 1):
@@ -157,6 +167,8 @@ class Ledger:
                 line = LEDGER_LINE.validate_json(text)
                 if isinstance(line, SaidLine):
                     tries[line.try_id] = replace(tries[line.try_id], verdict=line.verdict)
+                    continue
+                if isinstance(line, SweepLine):
                     continue
             except (ValidationError, KeyError) as error:
                 what = "a verdict about no try" if isinstance(error, KeyError) else error.errors()[0]["msg"]
@@ -202,7 +214,7 @@ class Ledger:
         finally:
             close(side)
 
-    def _append(self, handle: int, line: TryLine | SaidLine) -> None:
+    def _append(self, handle: int, line: TryLine | SaidLine | SweepLine) -> None:
         size = facts(handle).size
         try:
             append(handle, line.model_dump_json().encode() + b"\n")
