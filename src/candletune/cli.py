@@ -3,12 +3,13 @@
 import os
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from candletune import __version__
 from candletune.commands import SuggestingGroup
+from candletune.commands.result import SAID, say_error
 from candletune.errors import CandletuneError, InputError
 from candletune.process import interrupt_on_sigterm, machine_says, utf8_streams
 from candletune.stages import STAGES
@@ -34,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "drift": ("drift:drift", "Whether the promoted model is still what it was judged to be."),
     "promote": ("live:promote", "Make the candidate active (needs a verdict of promote)."),
     "rollback": ("live:rollback", "Go back to the adapter that was active before."),
+    "completion": ("completion:completion", "What makes bash, zsh or fish complete commands and keys."),
 }
 """name -> (module in candletune.commands : click command, short help)"""
 
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     interrupt_on_sigterm()
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or bool(os.environ.get("CANDLETUNE_DEBUG"))
-    sys.exit(_run([a for a in arguments if a != "--debug"], debug))
+    sys.exit(_run([a for a in arguments if a != "--debug"], debug, Output("--json" in arguments, {})))
 
 
 def _usage_line(error: click.ClickException) -> str:
@@ -93,20 +95,33 @@ def _error_line(text: str) -> str:
     return f"error: {' '.join(text.split())}"
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+class Output(NamedTuple):
+    """What goes to standard output: JSON or not, and whether a command has said its result there (`SAID`)."""
+
+    as_json: bool
+    state: dict[str, bool]
+
+
+def _say(text: str, code: int, output: Output) -> int:
+    """Lines for people; for a script that asked for JSON the same as an object, so that standard output has one."""
+    click.echo(text, err=True)
+    if output.as_json and not output.state.get(SAID):
+        say_error(text.removeprefix("error: "), code)
+    return code
+
+
+def _run(arguments: list[str], debug: bool, output: Output) -> int:
     try:
-        result: Any = program.main(args=arguments, prog_name="candletune", standalone_mode=False)
+        result: Any = program.main(args=arguments, prog_name="candletune", standalone_mode=False, obj=output.state)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
         if debug:
             raise
-        click.echo(_usage_line(error), err=True)
-        return 2
+        return _say(_usage_line(error), 2, output)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; run the same command again to resume", err=True)
-        return 130
+        return _say("interrupted; run the same command again to resume", 130, output)
     except BrokenPipeError:
         # The reader went away (`| head`): not an error, but the interpreter must not flush into the closed pipe.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123
@@ -114,20 +129,16 @@ def _run(arguments: list[str], debug: bool) -> int:
     except CandletuneError as error:
         if debug:
             raise
-        click.echo("\n".join(map(_error_line, error.lines)), err=True)
-        return error.exit_code
+        return _say("\n".join(map(_error_line, error.lines)), error.exit_code, output)
     except Exception as error:
         if debug:
             raise
-        return _unexpected(error)
+        return _unexpected(error, output)
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(error: Exception, output: Output) -> int:
     """What no code foresaw: a refusal of the machine is one for the user to mend, anything else our mistake."""
     if (text := machine_says(error)) is not None:
-        click.echo(_error_line(text), err=True)
-        return InputError.exit_code
-    click.echo(
-        f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", err=True
-    )
-    return 1
+        return _say(_error_line(text), InputError.exit_code, output)
+    said = f"internal error: {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"
+    return _say(said, 1, output)

@@ -288,6 +288,12 @@ def _blamed(key: str, gathered: Gathered) -> str:
     return "configuration" if gathered.file is None else str(gathered.file)
 
 
+def _shortened(typed: str, names: Sequence[str]) -> list[str]:
+    """`lr` for `learning_rate`, `rank` for `lora_rank`: initials, or one of the words."""
+    initials = sorted(name for name in names if "".join(word[0] for word in name.split("_")) == typed)
+    return initials or [name for name in names if typed in name.split("_")]
+
+
 def _nearest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
@@ -297,4 +303,5 @@ def _nearest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     names = list(model.model_fields)
     elsewhere = [key for key, _ in leaves(model) if key.rpartition(".")[2] == location[-1]]
     close = elsewhere or get_close_matches(str(location[-1]), names, n=1)
-    return f" (did you mean {close[0]}?)" if close else f"; known keys: {', '.join(names)}"
+    close = close[:1] or _shortened(str(location[-1]), names)
+    return f" (did you mean {' or '.join(close)}?)" if close else f"; known keys: {', '.join(names)}"

@@ -118,6 +118,9 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatc
         (["dataset", "--audit", "-5"], "'--audit': -5 is not in the range x>=1"),
         (["run", "--forse"], "--force"),
         (["run", "--set", "data.folder=x", "--set", "per_class=5"], "did you mean dataset.per_class?"),
+        (["trian"], "trian: no such command; did you mean train?"),
+        (["run", "--set", "data.folder=x", "--set", "train.lr=1"], "did you mean learning_rate or lora_rank?"),
+        (["run", "--set", "data.folder=x", "--set", "train.rank=4"], "did you mean lora_rank?"),
     ],
 )
 def test_one_line_with_the_remedy(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

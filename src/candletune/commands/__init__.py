@@ -23,6 +23,15 @@ RUN = ("run.folder",)
 """Keys of which a command needs one when there is no configuration file."""
 
 
+def complete_key(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Configuration keys that begin with, or hold, what was typed; for shells."""
+    from candletune.config import Config
+    from candletune.config_source import leaves
+
+    keys = [f"{key}=" for key, _ in leaves(Config)]
+    return [key for key in keys if key.startswith(typed)] or [key for key in keys if typed in key]
+
+
 def with_config(function: F) -> F:
     """Add `--config`, `--set` and `--debug` to a command; it receives `config_path` and `assignments`."""
     function = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")(function)
@@ -31,6 +40,7 @@ def with_config(function: F) -> F:
         "assignments",
         multiple=True,
         metavar="TABLE.KEY=VALUE",
+        shell_complete=complete_key,
         help="Override one configuration value; repeatable.",
     )(function)
     return click.option(

@@ -1,11 +1,16 @@
 """The handler behind `dataset --audit N`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from candletune.commands import open_session
+from candletune.commands.result import say_result, stage_result
+
+if TYPE_CHECKING:
+    from candletune.stages.runner import StageOutcome
 
 
-def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -> None:
+def audit_command(config_path: Path, assignments: tuple[str, ...], count: int, outcome: "StageOutcome") -> None:
     """`candletune dataset --audit N`: audit the run's dataset and say what was found.
 
     Raises:
@@ -26,6 +31,7 @@ def audit_command(config_path: Path, assignments: tuple[str, ...], count: int) -
         f"sample size {result.effective_per_asset:.0f} of {result.examples} ({result.effective_pooled:.0f} counting "
         f"assets that move together once); see {run.audit_card}"
     )
+    say_result(**stage_result(outcome), audit=result.model_dump(mode="json"))
     if not result.clean:
         shown = "; ".join(result.problems[:3])
         raise CheckFailed(f"audit: {len(result.problems)} problems, the first: {shown}; see audit/audit.json")

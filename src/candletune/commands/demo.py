@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+from candletune.commands import complete_key
+from candletune.commands.result import run_result, say_result, with_json
+
 
 @click.command(epilog="Example: candletune demo --signal 0   (pure noise: nothing may be promoted)")
 @click.option(
@@ -26,8 +29,10 @@ import click
     "assignments",
     multiple=True,
     metavar="TABLE.KEY=VALUE",
+    shell_complete=complete_key,
     help="Override one configuration value of the candidate; repeatable.",
 )
+@with_json
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")
 def demo(folder: Path, signal: float, seed: int, assignments: tuple[str, ...]) -> None:
     """Simulate a market, train an incumbent on shuffled labels and a candidate on true ones, and decide between them.
@@ -36,5 +41,7 @@ def demo(folder: Path, signal: float, seed: int, assignments: tuple[str, ...]) -
     """
     from candletune.console import RichReporter
     from candletune.demo import run_demo
+    from candletune.runs import RunFolder
 
-    run_demo(folder, signal=signal, seed=seed, assignments=assignments, reporter=RichReporter())
+    outcomes = run_demo(folder, signal=signal, seed=seed, assignments=assignments, reporter=RichReporter())
+    say_result(**run_result(outcomes, RunFolder(folder).report))

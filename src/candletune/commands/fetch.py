@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from candletune.commands import SuggestingGroup, open_session, with_config
+from candletune.commands.result import say_result, with_json
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,6 +19,7 @@ def fetch() -> None:
 
 @fetch.command("fear-greed", epilog="Example: candletune fetch fear-greed --output user_data/fear_greed.csv")
 @with_config
+@with_json
 @click.option("--output", type=click.Path(path_type=Path), help="The csv file; default: data.fear_greed.")
 @click.option("--url", help="Another address of the API.")
 def fear_greed(config_path: Path, assignments: tuple[str, ...], output: Path | None, url: str | None) -> None:
@@ -36,10 +38,12 @@ def fear_greed(config_path: Path, assignments: tuple[str, ...], output: Path | N
         reporter.say(
             f"use it with these lines in your configuration:\n[data]\nfear_greed = {toml_value(target.absolute())}"
         )
+    say_result(path=target, added=fetched.added, total=fetched.total, differing=fetched.differing)
 
 
 @fetch.command("candles", epilog="Example: candletune fetch candles --exchange kraken --since 2022-01-01")
 @with_config
+@with_json
 @click.option("--exchange", help="ccxt's name; default: binanceusdm for futures pairs, binance for spot pairs.")
 @click.option(
     "--since", type=click.DateTime(["%Y-%m-%d"]), help="First day (UTC); default: where the file begins, or 2020-01-01."
@@ -61,6 +65,7 @@ def candles(
     config, reporter = session.config, session.reporter
     start = None if since is None else since.replace(tzinfo=UTC)
     clients = {}
+    pairs = []
     for pair in config.data.pairs:
         name = exchange or ("binanceusdm" if ":" in pair else "binance")
         if name not in clients:
@@ -77,3 +82,6 @@ def candles(
             f"{done.path}: {done.added} candles added, {done.total} in all, {done.first:%Y-%m-%d %H:%M} to "
             f"{done.last:%Y-%m-%d %H:%M}"
         )
+        facts = {"path": done.path, "added": done.added, "total": done.total, "first": done.first, "last": done.last}
+        pairs.append({"pair": pair, **facts})
+    say_result(pairs=pairs)

@@ -1,11 +1,13 @@
 """`journal`: import somebody else's A/B log; look through a journal, and repair it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from candletune.commands import open_session, with_config
+from candletune.commands.result import say_result, with_json
 
 if TYPE_CHECKING:
     from candletune.artifacts.journal_import import JournalImport
@@ -26,6 +28,7 @@ def journal() -> None:
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @with_config
+@with_json
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The journal to write; a new file.")
 @click.option(
     "--map",
@@ -62,7 +65,9 @@ def import_command(
         zone=timezone,
         now=datetime.now(UTC),
     )
-    _report(import_log(source, output, settings), source, output, session.reporter)
+    summary = import_log(source, output, settings)
+    _report(summary, source, output, session.reporter)
+    say_result(journal=output, **summary.model_dump(mode="json"))
 
 
 @journal.command(
@@ -70,6 +75,7 @@ def import_command(
 )
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @with_config
+@with_json
 def check(path: Path | None, config_path: Path, assignments: tuple[str, ...]) -> None:
     """Read every row of a journal (live.journal by default) and compare it with its checksum.
 
@@ -81,6 +87,7 @@ def check(path: Path | None, config_path: Path, assignments: tuple[str, ...]) ->
     path, reporter = _journal_of(path, config_path, assignments)
     found = examine(path)
     _show(path, found, reporter)
+    say_result(journal=path, **asdict(found))
     if found.faults:
         raise CheckFailed(f"{path}: {found.headline}; `candletune journal repair {path}` takes those lines out")
     reporter.say(f"{path}: {found.headline}")
@@ -89,6 +96,7 @@ def check(path: Path | None, config_path: Path, assignments: tuple[str, ...]) ->
 @journal.command(epilog="Example: candletune journal repair   or   candletune journal repair old/ab_test_log.jsonl")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @with_config
+@with_json
 def repair(path: Path | None, config_path: Path, assignments: tuple[str, ...]) -> None:
     """Take the lines that are no rows out of a journal (live.journal by default).
 
@@ -99,6 +107,7 @@ def repair(path: Path | None, config_path: Path, assignments: tuple[str, ...]) -
     path, reporter = _journal_of(path, config_path, assignments)
     found, kept = repaired(path)
     _show(path, found, reporter)
+    say_result(journal=path, kept=kept, **asdict(found))
     if kept is None:
         reporter.say(f"{path}: {found.headline}; nothing to repair")
     else:

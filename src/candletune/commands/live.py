@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from candletune.commands import RUN, open_session, with_config
+from candletune.commands.result import say_result, with_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,6 +108,7 @@ def say_json(answer: "Mapping[str, Any]") -> None:
 
 @click.command(epilog="Example: candletune promote   or   candletune promote --force 'paper account only'")
 @with_config
+@with_json
 @click.option("--force", metavar="REASON", help="Promote without a verdict; the reason is kept in the history.")
 def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) -> None:
     """Make what the run exported last active: the adapter, or the merged model.
@@ -119,10 +121,12 @@ def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) 
     model = promotion.promote(config, force=force)
     _tell(config, "promotion", f"promoted: {model.name}", force or "the verdict is promote")
     click.echo(f"active: {model.name} ({model.sha256}); `candletune rollback` goes back", err=True)
+    say_result(active=model.name, sha256=model.sha256)
 
 
 @click.command(epilog="Example: candletune rollback --reason 'flips too often'")
 @with_config
+@with_json
 @click.option("--reason", default="", help="Kept in the history.")
 def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> None:
     """Go back to the model that acted before the last promotion."""
@@ -132,3 +136,4 @@ def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> No
     model = promotion.rollback(config, reason=reason)
     _tell(config, "rollback", f"rolled back: {model.name} acts again", reason or "none given")
     click.echo(f"active: {model.name} ({model.sha256 or 'the base without an adapter'})", err=True)
+    say_result(active=model.name, sha256=model.sha256)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from candletune.commands import CANDLES, RUN, open_session, with_config
+from candletune.commands.result import run_result, say_result, with_json
 
 if TYPE_CHECKING:
     from candletune.config import Config
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: candletune retrain --config ~/trader/candletune.toml   (examples/schedule has timers)")
 @with_config
+@with_json
 @click.option("--force", is_flag=True, help="Train again however few candles are new.")
 @click.option("--no-preflight", is_flag=True, help="Begin at once, without looking for what would fail later.")
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
@@ -41,8 +43,9 @@ def retrain(
             outcomes = train_again(session.config, run, reporter, force=force, before=look)
     except RunLocked:
         reporter.say(f"{run.path}: another candletune process works in this run folder; nothing was done")
-        return 0
+        outcomes = None
     if outcomes is None:
+        say_result(verdict=None, stages={})
         return 0
     summary = outcomes["evaluate"].summary_as(EvaluateSummary)
     verdict = summary.verdict
@@ -50,4 +53,5 @@ def retrain(
     reporter.say(f"report: {run.report}")
     if verdict == "promote":
         reporter.say("nothing was promoted; `candletune promote` makes this adapter the active one")
+    say_result(**run_result(outcomes, run.report))
     return 4 if require_promote and verdict != "promote" else 0

@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 
 from candletune.commands import open_session, with_config, without_preflight
+from candletune.commands.result import run_result, say_result, with_json
 
 
 @click.command(epilog="Example: candletune run --config examples/btc_eth_tiny.toml --set data.folder=~/candles")
 @with_config
+@with_json
 @click.option("--force", is_flag=True, help="Run every stage, up to date or not.")
 @without_preflight
 @click.option(
@@ -48,4 +50,5 @@ def run(
     verdict = outcomes["evaluate"].summary_as(EvaluateSummary).verdict
     reporter.say(f"verdict: {verdict}")
     reporter.say(f"report: {folder.report}")
+    say_result(**run_result(outcomes, folder.report))
     return 4 if require_promote and verdict != "promote" else 0

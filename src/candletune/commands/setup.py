@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from candletune.commands import open_session, with_config
+from candletune.commands.result import say_result, wants_json, with_json
 
 
 @click.command(epilog="Example: candletune init --folder ~/freqtrade/user_data/data/binance")
@@ -27,6 +28,7 @@ def init(target: Path, folder: Path | None, force: bool) -> None:
 
 @click.command(epilog="Example: candletune doctor --config candletune.toml")
 @with_config
+@with_json
 def doctor(config_path: Path, assignments: tuple[str, ...]) -> int:
     """Check versions, GPU, memory of every stage, disk, candles, context files and the models.
 
@@ -44,7 +46,8 @@ def doctor(config_path: Path, assignments: tuple[str, ...]) -> int:
     console = Console()
     findings = examine(config)
     marks = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "problem": "[red]FAIL[/]"}
-    for finding in findings:
+    say_result(findings=[{"level": one.level, "subject": one.subject, "text": one.text} for one in findings])
+    for finding in [] if wants_json() else findings:
         console.print(
             f"{marks[finding.level]} {finding.subject:<12}", escape(finding.text), highlight=False, soft_wrap=True
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from candletune.commands import CANDLES, RUN, open_session, with_config, without_preflight
+from candletune.commands.result import say_result, stage_result, with_json
 
 if TYPE_CHECKING:
     from candletune.config import Config
@@ -22,6 +23,7 @@ def run_one(
     force: bool,
     overrides: Mapping[str, Any] | None = None,
     before: Callable[["Config", "RunFolder", "Reporter"], None] | None = None,
+    more: bool = False,
 ) -> "StageOutcome":
     """Run one stage in its run folder and show its summary.
 
@@ -32,6 +34,7 @@ def run_one(
         force: run it though it is up to date.
         overrides: the command's own options.
         before: called before the stage unless that is up to date.
+        more: the command goes on and says the result itself.
     """
     from candletune.stages import stage
     from candletune.stages.pipeline import prepare, show
@@ -46,6 +49,8 @@ def run_one(
             before(config, run, reporter)
         outcome = run_stage(stage(name), config, run, reporter, force=force)
     show(outcome, run, reporter)
+    if not more:
+        say_result(**stage_result(outcome))
     return outcome
 
 
@@ -64,6 +69,7 @@ _force = click.option("--force", is_flag=True, help="Run even when everything is
 
 @click.command(epilog="Example: candletune base --set base.serve_type=Q5_K_M")
 @with_config
+@with_json
 @_force
 def base(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
     """Write gguf/base.gguf from base.model: the one file that trains and serves. Nothing with base.gguf."""
@@ -72,21 +78,23 @@ def base(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
 
 @click.command(epilog="Example: candletune dataset --set dataset.per_class=500")
 @with_config
+@with_json
 @_force
 @click.option(
     "--audit", type=click.IntRange(min=1), metavar="N", help="Rebuild N random rows from cut candles and compare."
 )
 def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit: int | None) -> None:
     """Read candles, compute indicators, label, render, balance and write dataset/lora_training.jsonl."""
-    run_one("dataset", config_path, assignments, force)
+    outcome = run_one("dataset", config_path, assignments, force, more=bool(audit))
     if audit:
         from candletune.commands.audit import audit_command
 
-        audit_command(config_path, assignments, audit)
+        audit_command(config_path, assignments, audit, outcome)
 
 
 @click.command(epilog="Example: candletune train --set train.lora_rank=16")
 @with_config
+@with_json
 @_force
 @without_preflight
 def train(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflight: bool) -> None:
@@ -99,6 +107,7 @@ def train(config_path: Path, assignments: tuple[str, ...], force: bool, no_prefl
 
 @click.command(epilog="Example: candletune export --set export.kind=merged")
 @with_config
+@with_json
 @_force
 @click.option("--fallback", is_flag=True, help="Write a merged model when the adapter's export is refused.")
 def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallback: bool) -> None:
@@ -108,6 +117,7 @@ def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallbac
 
 @click.command(epilog="Example: candletune verify --set verify.prompts=100")
 @with_config
+@with_json
 @_force
 def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
     """Load the export in llama.cpp and hold it against the trained model; exit code 4 when it fails."""
@@ -119,6 +129,7 @@ def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
 
 @click.command(epilog="Example: candletune replay --set replay.start=2025-01-01")
 @with_config
+@with_json
 @_force
 def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
     """Run both adapters over held-out decision times and write replay/ab_test_log.jsonl."""
@@ -127,6 +138,7 @@ def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None
 
 @click.command(epilog="Example: candletune evaluate --criteria plan --require-promote")
 @with_config
+@with_json
 @_force
 @click.option("--criteria", type=click.Choice(["full", "plan"]), help="`plan` applies the plan's three criteria alone.")
 @click.option(
@@ -155,26 +167,17 @@ def evaluate(
     options = {"evaluate.criteria": criteria, "evaluate.journal": journal}
     given = {key: value for key, value in options.items() if value is not None}
     if ahead:
-        _register(config_path, assignments, given, other=force or require_promote)
+        from candletune.commands.register import register_command
+
+        register_command(config_path, assignments, given, other=force or require_promote)
         return 0
     verdict = run_one("evaluate", config_path, assignments, force, given).summary_as(EvaluateSummary).verdict
     return 4 if require_promote and verdict != "promote" else 0
 
 
-def _register(config_path: Path, assignments: tuple[str, ...], given: Mapping[str, Any], *, other: bool) -> None:
-    from candletune.errors import UsageError
-    from candletune.stages.pipeline import prepare
-    from candletune.stages.register import register
-
-    if other:
-        raise UsageError("--register: judges nothing; leave out --force and --require-promote")
-    session = open_session(config_path, assignments, needs=(RUN, CANDLES), overrides=given)
-    with session.run.lock():
-        register(prepare(session.config, session.run, session.reporter), session.run, session.reporter)
-
-
 @click.command(epilog="Example: candletune report")
 @with_config
+@with_json
 @_force
 @click.option(
     "--journal", type=click.Path(path_type=Path), help="Report on this journal's evaluation, into report/shadow.html."

@@ -1,11 +1,13 @@
 """`template`: show one, check one against what a trader really sent, make one from an f-string."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from candletune.commands import SuggestingGroup, with_config
+from candletune.commands.result import say_result, wants_json, with_json
 
 if TYPE_CHECKING:
     from candletune.prompts.samples import SamplesReport
@@ -45,6 +47,7 @@ def show(file: Path | None, rendered: bool) -> None:
     help="JSON lines with a context and the prompt that was really sent for it.",
 )
 @with_config
+@with_json
 def check(file: Path | None, samples: Path | None, config_path: Path, assignments: tuple[str, ...]) -> None:
     """Check FILE (or the configuration's template), and that it gives the prompts a trader really sent, to the byte.
 
@@ -55,17 +58,20 @@ def check(file: Path | None, samples: Path | None, config_path: Path, assignment
     from candletune.prompts.template import load_template
 
     loaded = load_template(file or _configured(config_path, assignments))
-    click.echo(f"{loaded.name}: sound; sha256 {loaded.sha256}")
+    click.echo(f"{loaded.name}: sound; sha256 {loaded.sha256}", err=wants_json())
+    facts = {"template": loaded.name, "sha256": loaded.sha256}
     if samples is None:
+        say_result(**facts)
         return
     report = check_samples(loaded, samples)
     _tell(report)
+    say_result(**facts, rows=report.rows, differences=[asdict(one) for one in report.differences])
     if report.differences:
         raise CheckFailed(
             f"{samples}: {len(report.differences)} of {report.rows} prompts differ from what {loaded.name} renders; "
             "raw.<key> and fmt give any number format (docs/bring_your_trader.md)"
         )
-    click.echo(f"{samples}: {report.rows} prompts, all the same to the byte")
+    click.echo(f"{samples}: {report.rows} prompts, all the same to the byte", err=wants_json())
 
 
 @template.command(
@@ -96,15 +102,22 @@ def from_fstring(file: Path, name: str | None, pairs: tuple[str, ...]) -> None:
 
 
 @template.command(short_help="List the fields a template can show.", epilog="Example: candletune template fields")
+@with_json
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")
 def fields() -> None:
     """List the fields: their formatted names with an example, their raw values, and where each comes from."""
     from candletune.fields.registry import EXAMPLE, FIELDS
 
+    said = []
     for field in FIELDS:
+        values = {f"raw.{key.name}": key.raw_value(key.example) for key in field.keys}
+        said.append({"field": field.name, "source": field.source, **field.display(EXAMPLE), **values})
+        if wants_json():
+            continue
         shown = ", ".join(f"{name} = {value}" for name, value in field.display(EXAMPLE).items())
         raw = ", ".join(f"raw.{key.name} = {key.raw_value(key.example)!r}" for key in field.keys)
         click.echo(f"{field.name}: {field.source}\n  {shown}\n  {raw}")
+    say_result(fields=said)
 
 
 def _configured(config_path: Path, assignments: tuple[str, ...]) -> Path | None:
@@ -115,11 +128,12 @@ def _configured(config_path: Path, assignments: tuple[str, ...]) -> Path | None:
 
 
 def _tell(report: "SamplesReport") -> None:
+    err = wants_json()
     if report.unwrapped:
-        click.echo(f"{report.unwrapped} prompts: [INST] and [/INST] left out, since the chat format adds them")
+        click.echo(f"{report.unwrapped} prompts: [INST] and [/INST] left out, since the chat format adds them", err=err)
     for difference in report.differences[:SHOWN]:
-        click.echo(f"line {difference.row}: {difference.reason}")
+        click.echo(f"line {difference.row}: {difference.reason}", err=err)
         if difference.sent or difference.rendered:
-            click.echo(f"  sent      {difference.sent}\n  rendered  {difference.rendered}")
+            click.echo(f"  sent      {difference.sent}\n  rendered  {difference.rendered}", err=err)
     if len(report.differences) > SHOWN:
-        click.echo(f"... and {len(report.differences) - SHOWN} more")
+        click.echo(f"... and {len(report.differences) - SHOWN} more", err=err)
