@@ -26,7 +26,7 @@ from candletune.journal import read_frame
 from candletune.live.models import candidate_model, compared_incumbent
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import prepare
-from candletune.stages.replay import unseen_rows
+from candletune.stages.replay_inputs import unseen_rows
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "drop_in.py"
 

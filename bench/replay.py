@@ -1,13 +1,14 @@
-"""A replay's decisions by every engine, in one go: the naive loop, llama.cpp one by one, llama.cpp in batches.
+"""A replay's decisions by every engine, in one go: the naive loop, llama.cpp one by one and in batches, PyTorch.
 
     python bench/replay.py BASE.gguf ADAPTER.gguf [--other ADAPTER.gguf] [--prompts 64] [--batches 4,16] [--threads 1]
     python bench/replay.py BASE.gguf ADAPTER.gguf --gpu-layers -1 --prompts-file lora_training.jsonl --batches 8,16
     python bench/replay.py BASE.gguf ADAPTER.gguf --url http://127.0.0.1:8080
+    python bench/replay.py BASE.gguf ADAPTER.gguf --alone --prompts 2000 --batches "" --answer 0
 
-Prints seconds a decision and adapter, the ratio to the naive loop, and how far each engine's probabilities are from
-llama.cpp's one by one. The peer is a script as people write it: llama-cpp-python with `lora_path`, a model for each
-adapter, an answer of at most `--answer` tokens at temperature 0. Wall time, and processor time of this process, which
-does not depend on what else the machine does.
+Prints seconds a decision and adapter, the ratio to the naive loop, and of how many decisions and by how much at most
+each engine differs from llama.cpp one by one. The peer is a script as people write it: llama-cpp-python with
+`lora_path`, a model for each adapter, an answer of at most `--answer` tokens at temperature 0. Wall time, and processor
+time of this process, which does not depend on what else the machine does.
 """
 
 import argparse
@@ -102,6 +103,29 @@ def scored(engine: Engine, wanted: argparse.Namespace, prompts: list[str]) -> Fi
     return timed(lambda: replay(prompts), len(prompts) * len(wanted.adapters))
 
 
+def by_torch(wanted: argparse.Namespace, prompts: list[str]) -> Figures:
+    """PyTorch over the same files, both adapters in one pass, on a card where there is one."""
+    from candletune.engines.packed import PackedScorer
+
+    settings = [f"train.device={wanted.device}"]
+    with closing(PackedScorer(wanted.base, load_config(None, settings), print)) as scorer:
+        for path in wanted.adapters:
+            if path is not None:
+                scorer.add_adapter(str(path), path)
+        scorer.prepare(prompts)
+        names = [path and str(path) for path in wanted.adapters]
+
+        def replay(rows: list[str]) -> NDArray[np.float64]:
+            parts = []
+            for offset in range(0, len(rows), ROWS):
+                found = scorer.score({name: rows[offset : offset + ROWS] for name in names})
+                parts += [found[name] for name in names]
+            return np.concatenate(parts)
+
+        replay(prompts[:2])
+        return timed(lambda: replay(prompts), len(prompts) * len(names))
+
+
 def figures(wanted: argparse.Namespace, prompts: list[str]) -> dict[str, Figures]:
     """Every way, by name."""
     found = {}
@@ -112,6 +136,8 @@ def figures(wanted: argparse.Namespace, prompts: list[str]) -> dict[str, Figures
     for size in wanted.batches:
         with opened(wanted, batch=size) as engine:
             found[f"llama.cpp, {size} a pass"] = scored(engine, wanted, prompts)
+    if wanted.device:
+        found["PyTorch's forward pass"] = by_torch(wanted, prompts)
     if wanted.url:
         for requests in (1, 16):
             with opened(wanted, url=(wanted.url,), requests=requests) as engine:
@@ -123,14 +149,18 @@ def table(found: dict[str, Figures]) -> str:
     """Markdown."""
     single = found["llama.cpp, one by one"]
     first = next(iter(found.values()))
-    lines = ["| a decision and adapter | wall, ms | processor, ms | ratio to the first | largest gap |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    lines = [
+        "| a decision and adapter | wall, ms | processor, ms | ratio to the first | largest gap | other decisions |"
+    ]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
     for name, its in found.items():
-        gap = ""
+        gap = other = ""
         if its.probabilities is not None and single.probabilities is not None:
             gap = f"{np.abs(its.probabilities - single.probabilities).max():.1e}"
+            different = its.probabilities.argmax(axis=1) != single.probabilities.argmax(axis=1)
+            other = f"{different.sum()} of {len(different)}"
         ratio = f"{first.wall / its.wall:.2f}"
-        lines.append(f"| {name} | {its.wall * 1000:.1f} | {its.cpu * 1000:.1f} | {ratio} | {gap} |")
+        lines.append(f"| {name} | {its.wall * 1000:.1f} | {its.cpu * 1000:.1f} | {ratio} | {gap} | {other} |")
     return "\n".join(lines)
 
 
@@ -140,15 +170,17 @@ def main() -> None:
     parser.add_argument("base", type=Path)
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--other", type=Path, help="a second adapter; none: the bare base")
+    parser.add_argument("--alone", action="store_true", help="ask the one adapter only")
+    parser.add_argument("--device", default="auto", help="of PyTorch: auto, cuda, cpu; empty: leave it out")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--prompts-file", type=Path, help="JSON lines of a dataset; none: a simulated market's")
-    parser.add_argument("--batches", type=lambda text: [int(size) for size in text.split(",")], default=[4, 16])
+    parser.add_argument("--batches", type=lambda text: [int(size) for size in text.split(",") if size], default=[4, 16])
     parser.add_argument("--answer", type=int, default=30, help="tokens of the naive loop's answers; 0: no naive loop")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpu-layers", type=int, default=0)
     parser.add_argument("--url", help="a llama-server over the same files; see docs/servers.md")
     wanted = parser.parse_args()
-    wanted.adapters = [wanted.adapter, wanted.other]
+    wanted.adapters = [wanted.adapter] if wanted.alone else [wanted.adapter, wanted.other]
     if wanted.prompts_file:  # no market is simulated
         prompts = prompts_in(wanted.prompts_file, wanted.prompts)
     else:

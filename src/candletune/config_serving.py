@@ -55,6 +55,9 @@ class ReplayConfig(Table):
     stride: Positive = Field(1, description="candles between decision times")
     limit: int = Field(0, ge=0, description="decision times a ticker at most, evenly spread; 0: all")
     reasons: int = Field(50, ge=0, description="decision times for which reasons are generated too")
+    engine: Literal["auto", "llama.cpp", "torch"] = Field(
+        "auto", description="what decides; auto: torch on a GPU that holds the base, held against llama.cpp"
+    )
     force: bool = Field(False, description="allow rows the training saw; marks every row and the verdict")
 
 

@@ -1,25 +1,33 @@
 """The replay with an engine of literal answers: what it asks, what it refuses, how it resumes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from candletune.artifacts import ExportSummary, JudgedModel, Metrics, ReplaySummary, TrainingEnds, Verdict
+from candletune.artifacts import (
+    DatasetManifest,
+    ExportSummary,
+    JudgedModel,
+    Metrics,
+    ReplaySummary,
+    TrainingEnds,
+    Verdict,
+)
 from candletune.calibration import Calibration, prior_offsets
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.dataset.unseen import held_out_rows
+from candletune.decide import bare_base, training_ends
 from candletune.decide import predictor as predictor_module
-from candletune.decide import training_ends
 from candletune.decide.adapters import AdapterFacts
 from candletune.decisions import Decision
-from candletune.engines import Generation
+from candletune.engines import Generation, packed
 from candletune.errors import InputError, UsageError
 from candletune.files import read_json, write_json
 from candletune.hashes import sha256_path
@@ -27,6 +35,8 @@ from candletune.journal import read_frame
 from candletune.live.models import active_model
 from candletune.live.promotion import promote
 from candletune.runs import RunFolder
+from candletune.stages import replay as replay_module
+from candletune.stages import torch_control, torch_replay
 from candletune.stages.dataset import STAGE as DATASET
 from candletune.stages.evaluate import evaluate
 from candletune.stages.pipeline import prepare
@@ -392,6 +402,144 @@ def test_what_cannot_be_registered(made: Made, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"replay\.force"):
         register(forced, made[1], SilentReporter())
     assert not (tmp_path / "ledger.jsonl").exists()
+
+
+class FakeScorer:
+    """PyTorch's part: the engine's chances, but for `wrong` prompts, where it takes BUY for the likeliest."""
+
+    wrong: ClassVar[set[str]] = set()
+    parts: ClassVar[list[int]] = []
+
+    def __init__(self, base: Path, config: Config, say: Any) -> None:
+        self.names: dict[str, str] = {}
+
+    def add_adapter(self, name: str, path: Path) -> None:
+        self.names[name] = "incumbent" if path.name == "old.gguf" else "candidate"
+
+    def prepare(self, prompts: Any) -> None:
+        list(prompts)
+
+    def score(self, asked: Mapping[str | None, Sequence[str]]) -> dict[str | None, NDArray[np.float64]]:
+        self.parts.append(sum(map(len, asked.values())))
+        return {
+            name: np.array([self.one(self.names.get(name or ""), prompt) for prompt in prompts]).reshape(-1, 3)
+            for name, prompts in asked.items()
+        }
+
+    def one(self, role: str | None, prompt: str) -> tuple[float, float, float]:
+        if role == "candidate" and prompt in self.wrong:
+            return (0.5, 0.49, 0.01)
+        return CHANCES[role]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def by_torch(made: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """A replay that PyTorch decides: 20 control rows and 5 near a tie for each model, parts of 50 rows."""
+    FakeScorer.wrong, FakeScorer.parts = set(), []
+    monkeypatch.setattr(packed, "PackedScorer", FakeScorer)
+    monkeypatch.setattr(torch_replay, "_refusal", lambda *_: None)
+    monkeypatch.setattr(torch_replay, "PART", 50)
+    monkeypatch.setattr(torch_control, "NEAR_TIES", 5)
+    monkeypatch.setattr(replay_module, "CONTROL", 20)
+    return with_tables(made[0], replay={"engine": "torch"}), made[1]
+
+
+def go_by_torch(made: Made, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> tuple[ReplaySummary, pl.DataFrame]:
+    monkeypatch.setattr(torch_replay, "open_engine", lambda _config, _run, _path: engine)
+    return go(made, monkeypatch, engine)
+
+
+def test_pytorch_decides_and_llama_cpp_is_asked_a_sample(by_torch: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    alone = go((with_tables(by_torch[0], replay={"engine": "llama.cpp"}), by_torch[1]), monkeypatch, FakeEngine())[1]
+    summary, rows = go_by_torch(by_torch, monkeypatch, engine)
+    volatile = ["active_latency_ms", "shadow_latency_ms"]
+    assert rows.drop(volatile).equals(alone.drop(volatile))
+    control = summary.control
+    assert control is not None
+    # 20 rows spread and 5 with a reason, two of them (first and last) the same; and 5 near a tie
+    assert (control.decided, control.rows, control.answers, control.near_ties) == ("torch", 23, 46, 10)
+    assert (control.agreement, control.largest_gap) == (1.0, 0.0)
+    assert engine.asked == {"incumbent": 28, "candidate": 28}
+    assert engine.closed
+    assert FakeScorer.parts == [150, 150, 60]  # both models and the untuned base
+    assert not torch_replay.scratch(by_torch[1]).exists()
+    config, run = by_torch
+    verdict = evaluated((with_tables(config, evaluate={"baselines": False}), run), summary)
+    assert any("100.00% of 46 decisions are llama.cpp's too" in note for note in verdict.notes)
+    assert Metrics.read(run.metrics).control == control
+
+
+def test_a_decision_near_a_tie_is_llama_cpps(by_torch: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rows on which PyTorch falls the other way; they are not among those that are spread."""
+    config, run = by_torch
+    prompts = held_out_rows(config, DatasetManifest.read(run.dataset_manifest).train_end)[0]["prompt"].to_list()
+    FakeScorer.wrong = {prompts[3], prompts[53], prompts[103]}
+    summary, rows = go_by_torch(by_torch, monkeypatch, FakeEngine())
+    assert set(rows["shadow_action"]) == {"SELL"}
+    assert summary.control is not None
+    assert summary.control.agreement == 1.0
+    assert summary.control.near_agreement == 0.7
+    assert summary.control.largest_gap == pytest.approx(0.2)
+
+
+def test_below_the_agreement_llama_cpp_decides_alone(by_torch: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run = by_torch
+    prompts = held_out_rows(config, DatasetManifest.read(run.dataset_manifest).train_end)[0]["prompt"].to_list()
+    FakeScorer.wrong = set(prompts[:7])
+    engine = FakeEngine()
+    summary, rows = go_by_torch(by_torch, monkeypatch, engine)
+    assert summary.control is not None
+    assert summary.control.decided == "llama.cpp"
+    assert summary.control.agreement < 0.99
+    assert set(rows["shadow_action"]) == {"SELL"}
+    assert engine.asked["candidate"] == 120 + 28
+
+
+def test_a_killed_replay_by_pytorch_goes_on_and_gives_the_same_journal(
+    by_torch: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = by_torch[1]
+    whole = go_by_torch(by_torch, monkeypatch, FakeEngine())[1]
+    run.journal.unlink()
+    score = FakeScorer.score
+
+    def killed_once(self: FakeScorer, asked: Mapping[str | None, Sequence[str]]) -> Any:
+        if len(FakeScorer.parts) == 2:
+            raise KeyboardInterrupt
+        return score(self, asked)
+
+    FakeScorer.parts = []
+    monkeypatch.setattr(FakeScorer, "score", killed_once)
+    with pytest.raises(KeyboardInterrupt):
+        go_by_torch(by_torch, monkeypatch, FakeEngine())
+    monkeypatch.setattr(FakeScorer, "score", score)
+    FakeScorer.parts = []
+    with pytest.raises(KeyboardInterrupt):  # while llama.cpp is asked
+        go_by_torch(by_torch, monkeypatch, FakeEngine(lives=1))
+    assert FakeScorer.parts == [60]
+    rows = go_by_torch(by_torch, monkeypatch, FakeEngine())[1]
+    assert FakeScorer.parts == [60]
+    volatile = ["active_latency_ms", "shadow_latency_ms"]
+    assert rows.drop(volatile).equals(whole.drop(volatile))
+
+
+def test_auto_asks_pytorch_only_on_a_card(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = (bare_base(),)
+    assert not torch_replay.torch_decides(*made, pair, SilentReporter())
+    monkeypatch.setattr(torch_replay, "_on_card", lambda _config: True)
+    monkeypatch.setattr(torch_replay, "_refusal", lambda *_: None)
+    assert torch_replay.torch_decides(*made, pair, SilentReporter())
+    served = with_tables(made[0], engine={"url": ("http://127.0.0.1:9",)})
+    assert not torch_replay.torch_decides(served, made[1], pair, SilentReporter())
+    monkeypatch.setattr(torch_replay, "_refusal", lambda *_: "it is too large")
+    assert not torch_replay.torch_decides(*made, pair, SilentReporter())
+    wanted = with_tables(made[0], replay={"engine": "torch"})
+    with pytest.raises(UsageError, match=r"replay\.engine: torch cannot score this replay \(it is too large\)"):
+        torch_replay.torch_decides(wanted, made[1], pair, SilentReporter())
 
 
 def test_no_candles_no_replay(made: Made) -> None:

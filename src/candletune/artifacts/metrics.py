@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from candletune.artifacts.base import Artifact, Record
+from candletune.artifacts.replay_control import ReplayControl
 from candletune.decisions import Decision
 
 
@@ -342,6 +343,7 @@ class Metrics(Artifact):
         grounding: None when no reason was written, or the candles are gone.
         baselines: by name; empty when they were not asked for.
         reviews: None when nobody has finished one.
+        control: PyTorch's decisions held against llama.cpp's; None: llama.cpp alone was asked.
     """
 
     VERSION: ClassVar[int] = 3
@@ -361,6 +363,7 @@ class Metrics(Artifact):
     grounding: Grounding | None = None
     baselines: Mapping[str, BaselineMetrics] = {}
     reviews: ReviewSummary | None = None
+    control: ReplayControl | None = None
 
     def side(self, name: str) -> SideMetrics:
         """`active` or `shadow`."""

@@ -9,6 +9,7 @@ from candletune.artifacts.adapter_record import DecisionPolicy, ProbabilityCalib
 from candletune.artifacts.base import Record
 from candletune.artifacts.certificate import CertificateContent
 from candletune.artifacts.dataset import DatasetFacts
+from candletune.artifacts.replay_control import ReplayControl
 from candletune.artifacts.verdict import JudgedModel, TrainingEnds, VerdictName
 
 
@@ -214,6 +215,7 @@ class ReplaySummary(StageSummary):
         incumbent, candidate: who answered.
         incumbent_from: where the incumbent is named; empty: an earlier candletune did not say.
         training_ends: of both, from their files.
+        control: PyTorch's decisions held against llama.cpp's; None: llama.cpp decided, and nothing else was asked.
         seconds: of wall time.
     """
 
@@ -227,6 +229,7 @@ class ReplaySummary(StageSummary):
     candidate: JudgedModel
     incumbent_from: str = ""
     training_ends: TrainingEnds = TrainingEnds()
+    control: ReplayControl | None = None
     seconds: float
 
 

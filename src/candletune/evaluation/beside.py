@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from candletune.artifacts import JudgedModel, Metrics, ReviewSummary
+from candletune.artifacts import JudgedModel, Metrics, ReplaySummary, ReviewSummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.baseline_scores import measure_baselines
@@ -22,12 +22,14 @@ def with_the_rest(
 ) -> Metrics:
     """The same metrics with grounding, baselines (where the run has a dataset) and reviews."""
     fit = config.evaluate.baselines and run.dataset_manifest.is_file()
-    return complete(
+    whole = complete(
         metrics,
         grounding=grounding(config, scored),
         baselines=measure_baselines(config, run, scored, metrics.comparison) if fit else {},
         reviews=_reviews(config, run, models, reporter),
     )
+    control = run.summary(ReplaySummary).control if config.evaluate.journal is None else None
+    return whole.model_copy(update={"control": control})
 
 
 def _reviews(config: Config, run: RunFolder, models: Models, reporter: Reporter) -> ReviewSummary | None:

@@ -110,6 +110,8 @@ def notes_of(metrics: Metrics, limits: EvaluateConfig) -> tuple[str, ...]:
             f"The reasons are not reviewed by people ({limits.min_reviewed} a model are wanted), so they count neither "
             "for nor against; candletune review opens the page for it."
         )
+    if metrics.control is not None:
+        notes.append(metrics.control.text)
     return tuple(notes)
 
 

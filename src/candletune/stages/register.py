@@ -13,7 +13,7 @@ from candletune.journal import Problems, Role, read_frame
 from candletune.live.models import candidate_model, compared_incumbent
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
-from candletune.stages.replay import unseen_rows
+from candletune.stages.replay_inputs import unseen_rows
 
 
 def register(config: Config, run: RunFolder, reporter: Reporter) -> TrySpent:

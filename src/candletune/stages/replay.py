@@ -5,28 +5,32 @@ on behind the last row on disk.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from candletune.artifacts import DatasetManifest, ExportSummary, JudgedModel, ReplaySummary, TrainingEnds
-from candletune.config import SERVER_KEYS, Config
+from candletune.artifacts import JudgedModel, ReplaySummary
+from candletune.config import Config
 from candletune.console import Reporter
-from candletune.dataset.unseen import candle_files, held_out_rows
-from candletune.decide import Model, Predictor, bare_base, differing_context, told_in, training_end
-from candletune.engines import base_gguf
-from candletune.files import atomic_path, move, read_json, remove, write_json
-from candletune.hashes import fingerprint, sha256_path
-from candletune.journal import Journal, Role, Row, Side, read_frame
+from candletune.decide import Model, Predictor, bare_base, differing_context, told_in
+from candletune.journal import Journal, Role, Row, Side
 from candletune.live.models import candidate_model, compared_incumbent
 from candletune.runs import RunFolder
+from candletune.stages.replay_inputs import (
+    base_sha256,
+    replay_fingerprint,
+    replay_inputs,
+    resume_journal,
+    training_ends,
+    unseen_rows,
+)
 from candletune.stages.runner import Stage
+from candletune.stages.torch_control import CONTROL, Asked
+from candletune.stages.torch_replay import Decided, TorchReplay, discard, torch_decides
+from candletune.stages.untuned import UNTUNED_ROWS, ask_untuned, spread
 
-UNTUNED_ROWS = 2000
-"""Rows, evenly spread, on which the bare base is asked too when it is not the incumbent: a baseline, no contestant."""
 BATCH = 64
 """Rows scored, and written with one fsync, at a time."""
 
@@ -35,84 +39,105 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     """The stage's work; returns the summary."""
     candidate = candidate_model(run)
     incumbent, named_in = compared_incumbent(config, candidate)
+    pair = (incumbent, candidate)
     rows, forced = unseen_rows(config, run, candidate, incumbent)
-    done = _resume(run.journal, run.replay_fingerprint, _replay_fingerprint(config, run))
+    torch = TorchReplay(config, run) if torch_decides(config, run, pair, reporter) else None
+    digest = replay_fingerprint(config, run, torch=torch is not None)
+    done = resume_journal(run.journal, run.replay_fingerprint, digest)
     if done:
         reporter.say(f"resuming the replay behind {done} rows")
     start = time.monotonic()
-    predictor = Predictor(config, run)
-    row_of = partial(
-        Row,
-        template_sha256=predictor.template.sha256,
-        base_sha256=sha256_path(base_gguf(config, run)),
-        mode="replay",
-        forced=forced,
-    )
-    reasons = _reason_rows(len(rows), config.replay.reasons)
+    predictor = Predictor(config, run, engine=None if torch is None else torch.open)
+    decided: Decided | None = None
     try:
-        for model in (incumbent, candidate):
+        for model in pair:
             predictor.load(model)  # a wrong file is refused before the first row
-        told = told_in(rows.iter_rows(named=True))
-        for model in (incumbent, candidate):
-            for sentence in differing_context(predictor.facts(model), told, predictor.template):
-                reporter.warn(f"{model.name}: {sentence}")
+        _warn_of_context(predictor, pair, rows, reporter)
+        reasons = spread(len(rows), config.replay.reasons)
+        if torch is not None:
+            decided = torch.decide(_asked(pair, rows, reasons), digest, reporter)
+        writer = _Writer(predictor, pair, set(reasons), 0.0 if decided is None else decided.latency_ms)
+        row_of = partial(
+            Row,
+            template_sha256=predictor.template.sha256,
+            base_sha256=base_sha256(config, run),
+            mode="replay",
+            forced=forced,
+        )
         journal = Journal(run.journal)
         with reporter.task("replay", len(rows)) as task:
             task.resume(done)
             for offset in range(done, len(rows), BATCH):
-                part = rows[offset : offset + BATCH]
-                wanted = {number - offset for number in reasons}
-                active, shadow = (_sides(predictor, model, part, wanted) for model in (incumbent, candidate))
-                journal.append_many(
-                    [
-                        row_of(
-                            timestamp=row["decision_time"],
-                            ticker=row["asset"],
-                            price=row["close"],
-                            prompt_sha256=row["prompt_sha256"],
-                            active=left,
-                            shadow=right,
-                        )
-                        for row, left, right in zip(part.iter_rows(named=True), active, shadow, strict=True)
-                    ]
-                )
-                task.advance(len(part))
-        _ask_untuned(run.untuned, predictor, rows, reporter, wanted=incumbent.kind != "base")
+                task.advance(writer.write(journal, rows[offset : offset + BATCH], offset, row_of))
+        ask_untuned(run.untuned, predictor, rows, reporter, wanted=incumbent.kind != "base")
     finally:
         predictor.close()
+    discard(run)
     models = {Role.INCUMBENT: incumbent, Role.CANDIDATE: candidate}
     summary = _summary(rows, models, named_in, forced, round(time.monotonic() - start, 3))
-    return summary.model_copy(update={"training_ends": training_ends(candidate, incumbent)})
+    control = None if decided is None else decided.control
+    return summary.model_copy(update={"training_ends": training_ends(candidate, incumbent), "control": control})
 
 
-def unseen_rows(config: Config, run: RunFolder, candidate: Model, incumbent: Model) -> tuple[pl.DataFrame, bool]:
-    """Decision rows that neither model was trained on, and whether some were (only with `replay.force`).
+def _warn_of_context(predictor: Predictor, pair: Sequence[Model], rows: pl.DataFrame, reporter: Reporter) -> None:
+    """Say where a model was trained on prompts that told other things than these."""
+    told = told_in(rows.iter_rows(named=True))
+    for model in pair:
+        for sentence in differing_context(predictor.facts(model), told, predictor.template):
+            reporter.warn(f"{model.name}: {sentence}")
 
-    What a model was trained on its own file says. Only where the candidate's does not, the run's dataset speaks for it.
 
-    Raises:
-        InputError: the range reaches into what one of them was trained on, or holds nothing.
+def _asked(pair: Sequence[Model], rows: pl.DataFrame, reasons: Sequence[int]) -> list[Asked]:
+    """Both models about every row, and the bare base about some where it is a baseline."""
+    prompts = rows["prompt"].to_list()
+    asked = [Asked(model, prompts, spread(len(prompts), CONTROL), reasons) for model in pair]
+    if pair[0].kind != "base":
+        asked.append(Asked(bare_base(), [prompts[number] for number in spread(len(prompts), UNTUNED_ROWS)]))
+    return asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Asks both models, incumbent first, and writes their answers.
+
+    Attributes:
+        predictor: with both models.
+        pair: incumbent and candidate.
+        reasons: row numbers that get a reason.
+        latency_ms: milliseconds that each decision took before it was written.
     """
-    manifest = DatasetManifest.read(run.dataset_manifest)
-    own = training_end(candidate)
-    ends = {"the": manifest.train_end} if own is None else {f"the candidate's ({candidate.name})": own}
-    if (end := training_end(incumbent)) is not None:
-        ends[f"the incumbent's ({incumbent.name})"] = end
-    whose = max(ends, key=lambda name: ends[name])
-    return held_out_rows(config, ends[whose], manifest.test_start, whose=whose)
 
+    predictor: Predictor
+    pair: Sequence[Model]
+    reasons: set[int]
+    latency_ms: float
 
-def training_ends(candidate: Model, incumbent: Model) -> TrainingEnds:
-    """What both files say."""
-    ends = [training_end(model) for model in (candidate, incumbent)]
-    texts = [None if end is None else end.isoformat() for end in ends]
-    return TrainingEnds(candidate=texts[0], incumbent=texts[1])
+    def write(self, journal: Journal, part: pl.DataFrame, offset: int, row_of: Callable[..., Row]) -> int:
+        """Write a part of the rows, whose first is number `offset`; how many they are."""
+        wanted = {number - offset for number in self.reasons}
+        active, shadow = (self._sides(model, part, wanted) for model in self.pair)
+        journal.append_many(
+            [
+                row_of(
+                    timestamp=row["decision_time"],
+                    ticker=row["asset"],
+                    price=row["close"],
+                    prompt_sha256=row["prompt_sha256"],
+                    active=left,
+                    shadow=right,
+                )
+                for row, left, right in zip(part.iter_rows(named=True), active, shadow, strict=True)
+            ]
+        )
+        return len(part)
 
-
-def _sides(predictor: Predictor, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
-    """The model's answers to a part of the rows; `reasons` are numbers in it."""
-    predictions = predictor.predict(model, part["prompt"].to_list(), reasons=reasons)
-    return [prediction.side() for prediction in predictions]
+    def _sides(self, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
+        """The model's answers to a part of the rows; `reasons` are numbers in it."""
+        predictions = self.predictor.predict(model, part["prompt"].to_list(), reasons=reasons)
+        return [
+            replace(one, latency_ms=None if one.latency_ms is None else one.latency_ms + self.latency_ms).side()
+            for one in predictions
+        ]
 
 
 def _summary(
@@ -135,75 +160,11 @@ def _summary(
     )
 
 
-def _ask_untuned(path: Path, predictor: Predictor, rows: pl.DataFrame, reporter: Reporter, *, wanted: bool) -> None:
-    """The bare base's decisions (timestamp, ticker, action) on some of the rows, where it is not the incumbent."""
-    if not wanted:
-        remove(path)
-        return
-    spread = np.unique(np.linspace(0, len(rows) - 1, min(UNTUNED_ROWS, len(rows))).round().astype(np.int64))
-    chosen = rows[spread.tolist()]
-    prompts = chosen["prompt"].to_list()
-    actions: list[str | None] = []
-    with reporter.task("replay: untuned base", len(prompts)) as task:
-        for offset in range(0, len(prompts), BATCH):
-            predictions = predictor.predict(bare_base(), prompts[offset : offset + BATCH], reasons=())
-            actions += [prediction.action for prediction in predictions]
-            task.advance(len(predictions))
-    with atomic_path(path) as temporary:
-        chosen.select(
-            timestamp="decision_time", ticker="asset", action=pl.Series(actions, dtype=pl.String)
-        ).write_parquet(temporary)
-
-
-def _reason_rows(count: int, wanted: int) -> set[int]:
-    """Row numbers, evenly spread, for which reasons are written."""
-    if not wanted:
-        return set()
-    return set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist())
-
-
-def _replay_fingerprint(config: Config, run: RunFolder) -> str:
-    """What a journal's rows depend on; another fingerprint starts a new journal."""
-    files = {name: sha256_path(path) for name, path in _inputs(config, run).items()}
-    settings = {key: getattr(config, key).model_dump(mode="json") for key in ("replay", "engine", "live", "labels")}
-    settings["engine"] = {key: value for key, value in settings["engine"].items() if key not in SERVER_KEYS}
-    if config.engine.url:  # a journal is not begun in this process and ended on servers, whose rounding is another
-        settings["engine"]["servers"] = True
-    return fingerprint([files, settings, str(config.dataset.test_start), config.seed])
-
-
-def _resume(path: Path, marker: Path, digest: str) -> int:
-    """Rows of this very replay already on disk; a journal of another one is set aside, never overwritten."""
-    if path.exists() and marker.exists() and read_json(marker)["fingerprint"] == digest:
-        return len(read_frame(path))
-    if path.exists():
-        move(path, path.with_name(f"{path.stem}.{sha256_path(path)[:8]}{path.suffix}"))
-    write_json(marker, {"version": 1, "fingerprint": digest})
-    return 0
-
-
-def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    candidate = run.exported(run.summary(ExportSummary).merged)
-    inputs = {
-        "export": candidate,
-        "base.gguf": base_gguf(config, run),
-        "manifest": run.dataset_manifest,
-        **candle_files(config),
-    }
-    optional = {
-        "incumbent": compared_incumbent(config, candidate_model(run))[0].path if candidate.is_file() else None,
-        "data.fear_greed": config.data.fear_greed,
-        "data.headlines": config.data.headlines,
-        "prompt.template": config.prompt.template,
-    }
-    return inputs | {name: path for name, path in optional.items() if path is not None}
-
-
 STAGE = Stage(
     name="replay",
     title="Replay both models",
     tables=("replay", "engine", "incumbent", "data", "prompt", "live"),
-    inputs=_inputs,
+    inputs=replay_inputs,
     outputs=("replay/ab_test_log.jsonl", "replay/untuned_base.parquet"),
     work=replay,
     summary=ReplaySummary,

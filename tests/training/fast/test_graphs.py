@@ -10,9 +10,9 @@ import torch
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.graphs import LENGTH_STEP, TARGET_STEP, TOKEN_STEP, pad
-from candletune.training.fast.layer import GradientSums
 from candletune.training.fast.packing import pack, training_rows
 from candletune.training.fast.plan import GIB, Footprint, Limits, ModelSizes, Plan, Workload, choose_plan
+from candletune.training.fast.weights import GradientSums
 from training_models import examples, tiny_model
 
 WHOLE = Plan(99, 99, False, False, True, 4096)

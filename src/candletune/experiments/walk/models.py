@@ -15,7 +15,7 @@ from candletune.journal import Role
 from candletune.live.models import candidate_model, compared_incumbent
 from candletune.prompts.template import load_template
 from candletune.stages.boosting import boosting_rows
-from candletune.stages.replay import unseen_rows
+from candletune.stages.replay_inputs import unseen_rows
 
 Models = dict[Role, JudgedModel]
 

@@ -20,7 +20,6 @@ from candletune.training.engine import loss_with_gradients
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.graphs import PassGraphs
 from candletune.training.fast.layer import (
-    GradientSums,
     LayerPass,
     MicroBatch,
     SavedActivations,
@@ -34,6 +33,7 @@ from candletune.training.fast.plan import Plan, chunks_of
 from candletune.training.fast.preflight import shape_of, unwrapped
 from candletune.training.fast.weights import (
     ExpandedWeights,
+    GradientSums,
     HeadProduct,
     Layer,
     compute_type,

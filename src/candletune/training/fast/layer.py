@@ -39,24 +39,7 @@ from candletune.training.fast.attention import SavedAttention, attend, attend_an
 from candletune.training.fast.head_norm import normalise_heads, normalise_heads_backward
 from candletune.training.fast.ops import Ops
 from candletune.training.fast.packing import Segments
-from candletune.training.fast.weights import Layer, LoraPair, Stack
-
-
-class GradientSums:
-    """Float32 sums of LoRA gradients, end to end in one tensor, found by the parameter's identity."""
-
-    def __init__(self, parameters: list[Tensor]) -> None:
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float32, device=parameters[0].device)
-        self.sums = dict(zip(map(id, parameters), self.of(parameters), strict=True))
-
-    def add(self, parameter: Tensor, grad: Tensor) -> None:
-        """Add one micro-batch's or chunk's part."""
-        self.sums[id(parameter)].add_(grad)
-
-    def of(self, parameters: list[Tensor], *, copy: bool = False) -> list[Tensor]:
-        """The sums in the order of `parameters`; a copy where they go on being used."""
-        parts = (self.flat.clone() if copy else self.flat).split([p.numel() for p in parameters])
-        return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
+from candletune.training.fast.weights import GradientSums, Layer, LoraPair, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +91,7 @@ class LayerPass:
         batch: what all layers share.
         segments: attention segments; in the last layer their queries are the target positions.
         target_index: positions whose output is wanted (the last layer); None: all.
+        before: keys and values (P, K, d) of what all rows begin with, computed in a pass of its own; None: nothing was.
     """
 
     layer: Layer
@@ -115,6 +99,7 @@ class LayerPass:
     batch: MicroBatch
     segments: Segments
     target_index: Tensor | None = None
+    before: tuple[Tensor, Tensor] | None = None
 
     @property
     def chunks(self) -> tuple[tuple[int, int], ...]:
@@ -291,6 +276,8 @@ def _attention_half(step: LayerPass, hidden: Tensor, saved: SavedActivations, *,
     else:
         queries, keys, values = _last_qkv(step, inputs, step.target_index, saved, keep=keep)
         residual = hidden[step.target_index]
+    if step.before is not None:
+        keys, values = (torch.cat(parts) for parts in zip(step.before, (keys, values), strict=True))
     if keep:
         saved.attention = attend_and_save(queries, keys, values, step.segments)
         out = saved.attention.out.detach()

@@ -106,6 +106,29 @@ def pack(rows: Sequence[Sequence[int]], targets: Sequence[int], device: torch.de
     )
 
 
+def pack_behind(rows: Sequence[Sequence[int]], beginning: int, device: torch.device) -> PackedBatch:
+    """Pack rows of which only the last output is asked for, behind a beginning whose keys and values are known.
+
+    The known ones stand before the packed tokens' own among the keys (see `LayerPass.before`).
+
+    Args:
+        rows: ids, those of the beginning included; at least one more each.
+        beginning: P, how many ids all rows begin with.
+        device: where the index tensors go.
+    """
+    own = [len(row) - beginning for row in rows]
+    ids = np.concatenate([np.asarray(row[beginning:], np.int64) for row in rows])
+    positions = np.concatenate([np.arange(beginning, len(row)) for row in rows])
+    return PackedBatch(
+        ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(positions).to(device),
+        prefix=0,
+        segments=_segments(own, own, beginning, device, lead=False),
+        last_segments=_segments(own, [1] * len(own), beginning, device, lead=False),
+        target_index=torch.from_numpy(np.cumsum(own) - 1).to(device),
+    )
+
+
 def training_rows(examples: Sequence[TokenizedExample]) -> tuple[list[tuple[int, ...]], list[int]]:
     """Rows and target counts of training examples: every answer token is predicted from the token before it."""
     return [example.ids[:-1] for example in examples], [len(example.weights) for example in examples]

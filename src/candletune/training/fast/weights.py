@@ -45,6 +45,23 @@ class LoraPair:
     number: int
 
 
+class GradientSums:
+    """Float32 sums of LoRA gradients, end to end in one tensor, found by the parameter's identity."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float32, device=parameters[0].device)
+        self.sums = dict(zip(map(id, parameters), self.of(parameters), strict=True))
+
+    def add(self, parameter: Tensor, grad: Tensor) -> None:
+        """Add one micro-batch's or chunk's part."""
+        self.sums[id(parameter)].add_(grad)
+
+    def of(self, parameters: list[Tensor], *, copy: bool = False) -> list[Tensor]:
+        """The sums in the order of `parameters`; a copy where they go on being used."""
+        parts = (self.flat.clone() if copy else self.flat).split([p.numel() for p in parameters])
+        return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """One frozen product and its LoRA pairs.
