@@ -44,7 +44,7 @@ types: $(READY)
 
 FUZZ_SECONDS ?= 600
 fuzz: $(READY)  ## hostile input from everywhere, ten minutes each (FUZZ_SECONDS); seeds are printed
-	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+	PYTHONPATH=tests:tests/live $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 llama-server: $(READY)  ## build llama.cpp's server for the tests of engine.url, once
 	$(BIN)/python tests/build_llama_server.py

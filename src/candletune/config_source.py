@@ -30,6 +30,8 @@ REMOVED = {
 }
 """What became of a key, by its name."""
 _CONTROL = re.compile(r"[\x00-\x1f]")
+_NO_TOML = (ValueError, OverflowError, RecursionError)
+"""What reading TOML raises: its own errors, integers of thousands of digits, dates no calendar has, endless nesting."""
 _AT_LINE = re.compile(r"at line (\d+)")
 _BACKSLASH_IN_QUOTES = re.compile(r'"[^"]*\\[^"]*"?')
 
@@ -97,8 +99,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read ({error}); give a TOML file with --config") from None
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML ({error}); {_remedy(text, str(error))}") from None
+    except _NO_TOML as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise UsageError(f"{path}: not valid TOML ({reason}); {_remedy(text, str(error))}") from None
 
 
 def _remedy(text: str, message: str) -> str:
@@ -122,11 +125,11 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     key, separator, value = text.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
-        raise UsageError(f"--set {text}: expected table.key=value, for example --set dataset.per_class=500")
+        raise UsageError(f"--set {text[:80]}: expected table.key=value, for example --set dataset.per_class=500")
     value = value.strip()
     try:
         parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
+    except _NO_TOML:
         return parts, _unquoted(value)
     return parts, parsed["value"] if len(parsed) == 1 else value
 
@@ -263,11 +266,19 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
             text = f"{key}: name at least one"
         else:
             shown = bool(key) and not isinstance(item["input"], dict) and not key.startswith(HIDDEN)
-            given = f", got {item['input']!r}" if shown else ""
+            given = f", got {_shortened(item['input'])}" if shown else ""
             text = f"{key}: {message}{given}" if key else message
         source = _blamed(key or message, gathered)
         problems.setdefault(source, []).append(text.removeprefix(f"{source.removeprefix('--set ')}: "))
     return "; ".join(f"{source}: {'; '.join(texts)}" for source, texts in problems.items())
+
+
+def _shortened(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _first_key(location: tuple[int | str, ...], model: type[BaseModel]) -> str:

@@ -40,10 +40,10 @@ def _time(value: object) -> object:
     expected = "expected a time such as 2025-01-31 or 2025-01-31T12:00+00:00 (UTC without a zone)"
     if isinstance(value, int | float):
         raise ValueError(expected)
-    if not isinstance(value, str):
+    if not isinstance(value, str | datetime):
         return value
     try:
-        found = datetime.fromisoformat(value)
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
         _utc(found)
     except (ValueError, OverflowError):
         raise ValueError(expected) from None

@@ -18,6 +18,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,9 @@ PATIENCE: float = 5.0
 """Seconds for which a file that another program has open is tried again (Windows)."""
 _LONGEST: Final = 240
 r"""Characters a Windows path may have without `\\?\`: 260, or 248 for a folder, less a little."""
+_LEFT: Final = 24 * 3600.0
+"""Seconds without a write after which nobody is at a temporary file any more."""
+_SWEPT: Final[set[Path]] = set()
 _EXTENDED: Final = "\\\\?\\"
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 
@@ -136,10 +140,11 @@ def remove_folder(path: Path) -> None:
         _patiently(lambda: shutil.rmtree(long_path(path)), path, "removed")
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file's bytes, atomically."""
+def copy(source: Path, target: Path, *, check: Callable[[Path], None] = lambda _: None) -> None:
+    """Copy a file's bytes, atomically; `check` looks at the copy before it has its name, and may refuse it."""
     with atomic_path(target) as temporary:
         shutil.copyfile(long_path(source), temporary)
+        check(temporary)
 
 
 @contextmanager
@@ -150,6 +155,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         InputError: `target` cannot be written.
     """
     make_folder(target.parent)
+    _sweep(target)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=long_path(target.parent))
     except OSError as error:  # of the temporary file, whose name tells nobody anything
@@ -180,6 +186,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         InputError: `target` cannot be replaced; it is as it was.
     """
     make_folder(target.parent)
+    _sweep(target)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=long_path(target.parent)))
     try:
         yield temporary
@@ -197,6 +204,19 @@ def temporary_folder() -> Iterator[Path]:
     """Yield an empty folder where the system keeps temporary files; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="candletune-", ignore_cleanup_errors=True) as name:
         yield Path(name)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes left of earlier attempts at `target`, once in a process."""
+    if target in _SWEPT:
+        return
+    _SWEPT.add(target)
+    for path in target.parent.iterdir():
+        if path.name.startswith(f".{target.name}.") and path.name.endswith(".tmp"):
+            with suppress(OSError, InputError):
+                newest = max(part.stat().st_mtime for part in (path, *path.rglob("*")))
+                if time.time() - newest > _LEFT:
+                    (remove_folder if path.is_dir() else remove)(path)
 
 
 def _take_place(new: Path, target: Path) -> None:
@@ -249,8 +269,11 @@ def read_json(path: Path) -> Any:
         return json.loads(_patiently(lambda: long_path(path).read_text(encoding="utf-8"), path, "read"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the stage that writes it first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, thousands of digits, nested without end
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path}: not valid JSON ({reason}); delete it and run its stage again") from None
 
 
 def open_append(path: Path) -> int:

@@ -254,3 +254,34 @@ def test_text_stays_text_whatever_toml_thinks() -> None:
 def test_overrides_are_values_not_text() -> None:
     given = Path('o\'brien/a "b" # c.jsonl')
     assert load_config(None, [], {"evaluate.journal": given}).evaluate.journal == Path.cwd() / given
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a = " + b"[" * 20_000,
+        b"a = " + b"{a = " * 20_000,
+        b"seed = " + b"9" * 5_000,
+        b"seed = 0x" + b"f" * 4_000,
+        b"[dataset]\ntest_start = 0001-01-01T00:00:00+14:00",
+        b'[dataset]\ntest_start = "0001-01-01T00:00:00+14:00"',
+        b"\xff\xfe",
+        b"\0",
+        b'"\\u2028" = 1',
+    ],
+    ids=lambda content: str(content[:20]),
+)
+def test_a_broken_file_is_a_sentence(content: bytes, tmp_path: Path) -> None:
+    """Some of these were internal errors."""
+    path = tmp_path / "candletune.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"candletune\.toml") as refused:
+        load_config(path, [])
+    assert len(str(refused.value)) < 600
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 20_000, "{a = " * 20_000])
+def test_a_broken_assignment_is_a_sentence(value: str) -> None:
+    with pytest.raises(UsageError, match="seed"):
+        load_config(None, [f"seed={value}"])

@@ -18,7 +18,8 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", names())
 def test_nothing_is_found(name: str) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    folders = [str(TESTS), str(TESTS / "live"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     command = [sys.executable, "-m", "fuzz", name, f"--seed={new_seed()}"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     sys.stdout.write(done.stdout)  # the seed

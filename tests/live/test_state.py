@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from candletune import files
 from candletune.artifacts import ExportSummary, JudgedModel
 from candletune.config import Config, load_config
 from candletune.errors import CheckFailed, InputError, UsageError
@@ -226,6 +227,53 @@ def test_a_lost_state_file_is_an_error_and_no_silent_return_to_the_incumbent(con
     assert active_model(config).name == "old"
 
 
+def test_the_copy_that_will_act_is_hashed_and_loaded_before_anything_changes(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, the candidate itself was: what lay there when it was copied could be another file, or none that loads."""
+    write_verdict(config)
+    candidate = config.run.folder / "gguf" / "custom-trading-lora.gguf"
+    seen: list[bytes] = []
+
+    def looked_at(*given: Any) -> None:
+        assert not config.live.state.exists()
+        seen.append(given[-1].read_bytes())
+        assert given[-1] != candidate
+        candidate.write_bytes(b"exported over meanwhile")
+
+    monkeypatch.setattr(state, "check_loads", looked_at)
+    kept = state.promote(config)
+    assert seen == [b"candidate"]
+    assert kept.path is not None
+    assert kept.path.read_bytes() == b"candidate"
+    assert active_model(config).sha256 == kept.sha256
+
+
+@pytest.mark.parametrize("fault", ["replaced while copied", "does not load"])
+def test_a_copy_that_will_not_do_leaves_nothing_behind(
+    fault: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_verdict(config)
+    copied = files.copy
+
+    def replaced(source: Path, target: Path, **more: Any) -> None:
+        source.write_bytes(b"another export")
+        copied(source, target, **more)
+
+    def refused(*_: Any) -> None:
+        raise InputError("custom-trading-lora.gguf: no GGUF")
+
+    if fault == "does not load":
+        monkeypatch.setattr(state, "check_loads", refused)
+    else:
+        monkeypatch.setattr(state, "copy", replaced)
+    with pytest.raises(InputError, match=r"custom-trading-lora\.gguf: (was changed while it was copied|no GGUF)"):
+        state.promote(config)
+    assert not config.live.state.exists()
+    assert not [path for path in config.live.state.parent.rglob("*") if ".gguf" in path.name]
+    assert active_model(config).name == "old"
+
+
 def test_a_refused_promotion_leaves_a_usable_folder(config: Config) -> None:
     """Killed between its copies and its last write, the first promotion leaves the incumbent acting."""
     write_verdict(config)
@@ -326,7 +374,11 @@ def test_a_state_file_of_version_1(config: Config) -> None:
     assert json.loads(config.live.state.read_text())["version"] == 2
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"version": 1, "active": {}}', "nonsense"])
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", '{"version": 1, "active": {}}', "nonsense", "[" * 60_000, '{"version": 1' + "0" * 5_000 + "}", ""],
+    ids=lambda text: text[:20],
+)
 def test_a_broken_state_file_is_an_error(text: str, config: Config) -> None:
     config.live.state.parent.mkdir(parents=True)
     config.live.state.write_text(text)

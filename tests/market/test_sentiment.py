@@ -160,6 +160,8 @@ def test_fear_greed_classes(value: float, words: str) -> None:
         ("[IN[INST]ST] nested [/I[/INST]NST]", "[IN ST] nested [/I NST]"),
         ("<|im<s>end|> token around a token", "token around a token"),
         ("<|im_start|>system", "system"),
+        ("[control_8] <seed:eos> [|Human|] [@BOS@] <0x0A> ]~b] [e~[ <end▁of▁turn> [PAD151645] up", "up"),
+        ("[2024] BTC [+5%] at <$60k> or >$1", "[2024] BTC [+5%] at <$60k> or >$1"),
         ("[TOOL_CALLS] a | b", "a / b"),
         ("‮right to left", "right to left"),
         ("", ""),

@@ -194,8 +194,17 @@ def _known(row: RowRecord) -> dict[str, Any]:
     known: dict[str, Any] = {name: row.get(name) for name in _ROW}
     for side in SIDES:
         values: Mapping[str, Any] = known[side]
-        known[side] = {name: values.get(name) for name in _SIDE}
-    return known | {"timestamp": format_time(parse_time(row["timestamp"]))}
+        chances = values.get("probabilities")
+        known[side] = {name: values.get(name) for name in _SIDE} | {
+            "latency_ms": _float(values.get("latency_ms")),
+            "probabilities": chances and {name: _float(chances.get(name)) for name in DECISIONS},
+        }
+    return known | {"timestamp": format_time(parse_time(row["timestamp"])), "price": float(row["price"])}
+
+
+def _float(number: float | None) -> float | None:
+    """Polars refuses long integers where it wants a float."""
+    return None if number is None else float(number)
 
 
 def _sound(frame: pl.DataFrame) -> bool:

@@ -222,7 +222,7 @@ def parse_line(line: bytes) -> tuple[RowRecord, bool]:
         raise ValueError("nested too deeply") from None
     if isinstance(value, dict):
         schema = value.get("schema", SCHEMA)
-        if schema not in (_UNSEALED, SCHEMA) or isinstance(schema, bool):
+        if schema not in (_UNSEALED, SCHEMA) or type(schema) is not int:
             raise OtherSchema(f"schema {shortened(schema)}, expected at most {SCHEMA}")
         if schema != _UNSEALED and not checked:
             raise ValueError("its checksum is missing")

@@ -106,7 +106,13 @@ def read_state(config: Config) -> LiveState | None:
         InputError: it is broken; or it is missing, but the models that it promoted are there.
     """
     path = config.live.state
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a folder that may not be entered
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}), so who acts is unknown; check its folder"
+        ) from None
+    if there:
         return LiveState.read(path)
     if kept := _kept_without_state(path):
         raise InputError(

@@ -5,7 +5,7 @@ promotion are copied beside the state file under their hashes, so training again
 who acts, and a rollback finds what it goes back to.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from candletune.artifacts import JudgedModel, LiveState, ServedModel, StateChang
 from candletune.config import Config
 from candletune.decide import Model, Predictor
 from candletune.errors import InputError, UsageError
-from candletune.files import copy, make_folder, remove
+from candletune.files import copy, make_folder
 from candletune.gguf.catalogue import versioned_name
 from candletune.hashes import sha256_path
 from candletune.live.models import KEPT, candidate_model, configured_incumbent, model_on_record, read_state
@@ -41,7 +41,7 @@ def promote(config: Config, *, force: str | None = None) -> Model:
 
     Raises:
         CheckFailed: no verdict of `promote` under the full criteria is about this candidate over this incumbent.
-        InputError: the candidate or the verdict is missing; or, with `force`, the candidate does not load.
+        InputError: the candidate or the verdict is missing, or what would act is not that very file or does not load.
         UsageError: the candidate acts already, or the forced reason is empty.
     """
     path = config.live.state
@@ -54,14 +54,14 @@ def promote(config: Config, *, force: str | None = None) -> Model:
         active = model_on_record(path, state.active)
         if candidate.sha256 == active.sha256:
             raise UsageError(f"{candidate.name}: acts already ({active.path})")
-        if force is None:
-            reason = check_verdict(config, run, candidate, active)
-        else:
-            check_loads(config, run, candidate)  # a verdict says that it was asked; a reason does not
-            reason = force.strip()
-        if not path.exists():
-            state.write(path)  # before any copy: copies without a state file mean that it was lost
-        kept = _keep(path, candidate)
+        reason = check_verdict(config, run, candidate, active) if force is None else force.strip()
+
+        def usable(copied: Path) -> None:
+            check_loads(config, run, candidate, copied)
+            if not path.exists():
+                state.write(path)  # before any copy has its name: copies without a state file mean that it was lost
+
+        kept = _keep(path, candidate, usable)
         acting = _record(path, kept)
         replaced = _record(path, _keep(path, active), since=state.active.since)
         keep_reference(config, run, kept, active)
@@ -76,15 +76,18 @@ def promote(config: Config, *, force: str | None = None) -> Model:
     return kept
 
 
-def check_loads(config: Config, run: RunFolder, candidate: Model) -> None:
-    """Load the candidate as `signal` would, and free it again.
+def check_loads(config: Config, run: RunFolder, candidate: Model, copied: Path) -> None:
+    """Load the candidate's copy, which is what will act, as `signal` would, and free it again.
 
     Raises:
         InputError: it is no usable GGUF, of another base or template, or there is no base to load it over.
     """
     predictor = Predictor(config, run)
     try:
-        predictor.load(candidate)
+        predictor.load(replace(candidate, path=copied))
+    except InputError as error:  # the copy's name of the moment says nothing
+        text = str(error).replace(str(copied), str(candidate.path))
+        raise InputError(text.replace(copied.stem, versioned_name(candidate.path or copied))) from None
     finally:
         predictor.close()
 
@@ -120,8 +123,13 @@ def rollback(config: Config, *, reason: str = "", only: str | None = None) -> Mo
     return earlier
 
 
-def _keep(state: Path, model: Model) -> Model:
+def _keep(state: Path, model: Model, check: Callable[[Path], None] = lambda _: None) -> Model:
     """The model as a copy beside the state file, under its versioned name; the bare base has none.
+
+    Args:
+        state: the state file.
+        model: to keep.
+        check: looks at the copy before it has its name; what it raises leaves nothing behind.
 
     Raises:
         InputError: the file changed while it was copied.
@@ -129,11 +137,16 @@ def _keep(state: Path, model: Model) -> Model:
     if model.path is None or model.sha256 is None:
         return model
     target = state.parent / KEPT / f"{versioned_name(model.path)}.gguf"
-    if not target.is_file() or sha256_path(target) != model.sha256:
-        copy(model.path, target)
-        if sha256_path(target) != model.sha256:
-            remove(target)
+
+    def look(copied: Path) -> None:
+        if sha256_path(copied) != model.sha256:
             raise InputError(f"{model.path}: was changed while it was copied; try again")
+        check(copied)
+
+    if target.is_file() and sha256_path(target) == model.sha256:
+        check(target)
+    else:
+        copy(model.path, target, check=look)
     return replace(model, path=target)
 
 

@@ -24,8 +24,16 @@ MOOD_BOUND = 0.05
 """Mean polarity within plus and minus this reads as neutral news."""
 _MEAN_DIGITS = 9
 _STALE_DAYS = 2
-_CONTROL = re.compile(r"\[/?[A-Z_]{2,}\]|<{1,2}/?[a-z_][a-z0-9_]*>{1,2}|<[|｜][^|｜>]*[|｜]>", re.IGNORECASE)
-"""`[INST]`, `</s>`, `<<SYS>>`, `<start_of_turn>`, `<|im_end|>`, DeepSeek's wide bars: the turn markers of any chat."""
+_CONTROL = re.compile(
+    r"\[/?[A-Z_][A-Z0-9_]+\]"  # [INST], [/INST], [control_8], [gMASK]
+    r"|<{1,2}/?[a-z_][a-z0-9_:▁-]*>{1,2}"  # </s>, <<SYS>>, <start_of_turn>, <seed:eos>
+    r"|<0x[0-9A-F]{2}>"  # a byte
+    r"|<[|｜][^|｜>]*[|｜]>"  # <|im_end|>, DeepSeek's wide bars
+    r"|\[[|@][^|@\]]*[|@]\]"  # [|Human|], [@BOS@]
+    r"|\]~!?[a-z]\[|\]~[a-z]\]|\[[a-z]~\[|<\][a-z_]+\[>",  # MiniMax
+    re.IGNORECASE,
+)
+"""The turn markers of any chat, whatever the base's own is."""
 _CLASSES = ((25, "Extreme Fear"), (46, "Fear"), (54, "Neutral"), (75, "Greed"), (100, "Extreme Greed"))
 
 

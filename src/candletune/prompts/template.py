@@ -1,7 +1,7 @@
 """The prompt template: one renderer for dataset, training, serving and replay. Its hash travels with everything."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -52,7 +52,7 @@ class Template:
         try:
             return Program(self.text)
         except TemplateProblem as problem:
-            raise InputError(f"{self._place(problem.line)}: {problem}; mend the template") from None
+            raise InputError(f"{self._place(problem.line)}: {str(problem)[:300]}; mend the template") from None
 
     @cached_property
     def shown_keys(self) -> frozenset[str]:
@@ -86,7 +86,7 @@ class Template:
         """Why rendering failed, on which line, and what to write instead."""
         line = line_of(error)
         source = "" if line is None else self.text.splitlines()[line - 1]
-        reason = f"{self._place(line)}: cannot be rendered ({' '.join(str(error).split())})"
+        reason = f"{self._place(line)}: cannot be rendered ({' '.join(str(error).split())[:200]})"
         if isinstance(error, TemplateProblem):
             return f"{reason}; mend the template"
         raw = raw_values(context)
@@ -148,14 +148,21 @@ def _check_names(template: Template) -> None:
     _check_braces(template)
     for name in sorted(program.raw_names - set(RAW_NAMES)):
         raise InputError(
-            f"{path}: unknown raw value {name}{nearest_hint(name, RAW_NAMES)}; known: {', '.join(sorted(RAW_NAMES))}"
+            f"{path}: unknown raw value {_named([name])}{nearest_hint(name, RAW_NAMES)}; "
+            f"known: {', '.join(sorted(RAW_NAMES))}"
         )
     if unknown := sorted(program.names - set(TEMPLATE_NAMES)):
         known = ", ".join(sorted(TEMPLATE_NAMES))
         hint = nearest_hint(unknown[0], TEMPLATE_NAMES)
-        raise InputError(f"{path}: unknown field {', '.join(unknown)}{hint}; known fields: {known}")
+        raise InputError(f"{path}: unknown field {_named(unknown)}{hint}; known fields: {known}")
     if missing := [name for name in REQUIRED if name not in program.names | program.raw_names]:
         raise InputError(f"{path}: the template never shows {', '.join(missing)}; add them")
+
+
+def _named(names: Sequence[str]) -> str:
+    """Names out of a template, for a message of one line."""
+    shown = [name if len(name) <= 40 else f"{name[:40]}..." for name in names[:5]]
+    return ", ".join(shown) + (", ..." if len(names) > 5 else "")
 
 
 def _check_braces(template: Template) -> None:
@@ -166,7 +173,7 @@ def _check_braces(template: Template) -> None:
             if near:
                 line = start + literal.count("\n", 0, match.start())
                 raise InputError(
-                    f"{template.name}: line {line} has {match[0]}, which stays as it is; a field is written "
+                    f"{template.name}: line {line} has {_named([match[0]])}, which stays as it is; a field is written "
                     f"{{{{ {near[0]} }}}}, with two braces"
                 )
 
