@@ -266,14 +266,14 @@ def explain(error: ValidationError, gathered: Gathered, model: type[BaseModel]) 
             text = f"{key}: name at least one"
         else:
             shown = bool(key) and not isinstance(item["input"], dict) and not key.startswith(HIDDEN)
-            given = f", got {_shortened(item['input'])}" if shown else ""
+            given = f", got {_written(item['input'])}" if shown else ""
             text = f"{key}: {message}{given}" if key else message
         source = _blamed(key or message, gathered)
         problems.setdefault(source, []).append(text.removeprefix(f"{source.removeprefix('--set ')}: "))
     return "; ".join(f"{source}: {'; '.join(texts)}" for source, texts in problems.items())
 
 
-def _shortened(value: Any) -> str:
+def _written(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits

@@ -211,7 +211,7 @@ def _sweep(target: Path) -> None:
     if target in _SWEPT:
         return
     _SWEPT.add(target)
-    for path in target.parent.iterdir():
+    for path in long_path(target.parent, room=len(target.name) + 20).iterdir():
         if path.name.startswith(f".{target.name}.") and path.name.endswith(".tmp"):
             with suppress(OSError, InputError):
                 newest = max(part.stat().st_mtime for part in (path, *path.rglob("*")))
