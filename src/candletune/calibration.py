@@ -1,4 +1,4 @@
-"""Decision probabilities under other class shares, and back to what they mean.
+"""Decision probabilities at other base rates, and back to what they mean.
 
 A model learns from balanced examples, and is then taught how often to act (`candletune.training.policy`). What it says
 first is its decision; what its probabilities mean is told apart from that, here.

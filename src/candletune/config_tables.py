@@ -263,7 +263,7 @@ class SimulateConfig(Table):
 
     enabled: bool = Field(False, description="write simulated candles into the run folder and use them")
     signal: float = Field(
-        0.8, ge=0, le=1, description="how much of the forward return the indicators foretell; 0: noise"
+        0.8, ge=0, le=1, description="how much of the forward return the indicators predict; 0: noise"
     )
     years: float = Field(3.0, gt=0, le=50, description="years of candles")
     start: UtcTime = Field(datetime(2022, 1, 1, tzinfo=UTC), description="first candle")

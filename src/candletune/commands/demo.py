@@ -21,7 +21,7 @@ from candletune.commands.result import run_result, say_result, with_json
     type=click.FloatRange(0, 1),
     default=1.0,
     show_default=True,
-    help="How much of the 12-hour return the indicators foretell.",
+    help="How much of the 12-hour return the indicators predict.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=17, show_default=True, help="Seed of every random choice.")
 @click.option(
