@@ -237,6 +237,13 @@ class VerifyConfig(Table):
     max_log_loss_gain: float = Field(0.05, gt=0, description="log loss in nats that serving may add")
     max_probability_gap: float = Field(0.05, gt=0, description="largest decision-probability difference allowed")
     max_quantized_gap: float = Field(0.25, gt=0, description="the same over a quantized base (Q4_K_M and the like)")
+    headline_rows: int = Field(
+        20, ge=0, description="held-out rows asked again with hostile, neutral and no headlines; 0: not asked"
+    )
+    max_headline_shift: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="share of decisions that hostile headlines may turn: a criterion with data.headlines, or a finding",
+    )
     reference: Literal["trained", "none"] = Field(
         "trained",
         description="what llama.cpp is compared with: the model as trained, over the weights it was trained over; or "

@@ -9,8 +9,7 @@ from candletune.artifacts import Certificate, DriftReport, Record, StageEntry, T
 from candletune.config import Config
 from candletune.errors import CandletuneError
 from candletune.evaluation.tries import ledger_of
-from candletune.gguf.catalogue import read_catalogue
-from candletune.hashes import sha256_path
+from candletune.gguf.catalogue import hashed_files
 from candletune.live.drift import read_report
 from candletune.live.models import active_model
 from candletune.report.text import NAMES, moment, number, percent, short_hash
@@ -205,16 +204,13 @@ def _ledger(config: Config) -> LedgerStatus | LedgerProblem:
 
 def _adapters(run: RunFolder) -> tuple[ExportedFile, ...]:
     """Every GGUF of the run: what it is, its size and hash."""
-    kinds: dict[str, FileKind] = {entry.sha256: entry.kind for entry in read_catalogue(run.gguf)}
     found = []
-    for path in sorted(run.gguf.glob("*.gguf")):
-        digest = sha256_path(path)
+    for path, digest, known in hashed_files(run.gguf):
         # What was put there by hand is in no catalogue; its name says what it is taken for.
         named: FileKind = (
             "base" if path.stem.startswith(run.base_gguf.stem) else "merged" if path == run.merged_gguf else "adapter"
         )
-        kind = kinds.get(digest, named)
-        found.append(ExportedFile(file=str(path), kind=kind, bytes=path.stat().st_size, sha256=digest))
+        found.append(ExportedFile(file=str(path), kind=known or named, bytes=path.stat().st_size, sha256=digest))
     return tuple(found)
 
 

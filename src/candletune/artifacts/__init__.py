@@ -12,6 +12,7 @@ from candletune.artifacts.certificate import (
     CertificateFinding,
     DecisionScores,
     Fidelity,
+    HeadlineShift,
 )
 from candletune.artifacts.dataset import (
     CandidateRows,
@@ -92,6 +93,7 @@ __all__ = [
     "Fidelity",
     "FieldRange",
     "FoldState",
+    "HeadlineShift",
     "InputCount",
     "InputLog",
     "JournalImport",

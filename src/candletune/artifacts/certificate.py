@@ -79,6 +79,26 @@ class Fidelity(Record):
     largest_gap: float
 
 
+class HeadlineShift(Record):
+    """What headlines alone do: the same rows without any, with neutral and with hostile ones.
+
+    Attributes:
+        rows: of each.
+        worst: kind of hostile headlines that turned the most decisions.
+        turned: share of decisions that it turned.
+        largest_gap: largest difference of a decision's probability that hostile headlines made.
+        neutral_turned: share of decisions that neutral ones turned.
+        by_kind: share of decisions turned, by kind.
+    """
+
+    rows: int
+    worst: str
+    turned: float
+    largest_gap: float
+    neutral_turned: float
+    by_kind: dict[str, float]
+
+
 class CertificateContent(Record):
     """What a certificate says.
 
@@ -93,6 +113,7 @@ class CertificateContent(Record):
         chat: the chat format it was asked in; None where nothing could be asked, and in files from before it was kept.
         fidelity: what is served beside what was trained; None where that was not compared (`verify.reference`), where
             a probability is not a number, and in files from before it was.
+        headlines: what headlines alone do; None where that was not asked, and in files from before it was.
         remedy: what to do about a criterion that fails; empty where none does, and in files from before it was kept.
     """
 
@@ -105,6 +126,7 @@ class CertificateContent(Record):
     shares: dict[Decision, float] | None = None
     chat: dict[str, str] | None = None
     fidelity: Fidelity | None = None
+    headlines: HeadlineShift | None = None
     remedy: str = ""
 
 

@@ -5,7 +5,7 @@ The two are never in memory at the same time: llama.cpp is closed before Transfo
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,10 @@ class ExportAnswers:
     ids: list[list[int]]
     quantized: bool
     chat: dict[str, str]
+
+    def first(self, count: int) -> "ExportAnswers":
+        """Without what was scored behind the first so many prompts."""
+        return replace(self, probabilities=self.probabilities[:count], ids=self.ids[:count])
 
     @property
     def judged(self) -> NDArray[np.float64]:

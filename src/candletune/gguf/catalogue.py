@@ -58,6 +58,13 @@ class _Catalogue(Artifact):
     files: tuple[CatalogueEntry, ...]
 
 
+def hashed_files(folder: Path) -> list[tuple[Path, str, Literal["adapter", "merged"] | None]]:
+    """Every GGUF of a folder by name: its hash, and its kind where the catalogue knows it."""
+    kinds = {entry.sha256: entry.kind for entry in read_catalogue(folder)}
+    hashes = [(path, sha256_path(path)) for path in sorted(folder.glob("*.gguf"))]
+    return [(path, digest, kinds.get(digest)) for path, digest in hashes]
+
+
 def put_in_place(staged: Path, target: Path) -> Path | None:
     """Move a finished file to `target`; a different older one is kept under another name, which is returned."""
     older = keep_older(target, staged)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,17 @@ from numpy.typing import NDArray
 
 from candletune.artifacts import DecisionScores, Fidelity
 from candletune.calibration import Calibration
+from candletune.decide.adapters import adapter_facts
 from candletune.decisions import DECISIONS
 
 Floats = NDArray[np.float64]
 Z_95 = 1.959964
 """Half of a 95 % interval, in standard errors."""
+
+
+def calibration_of(exported: Path) -> Calibration:
+    """What turns an export's scores into probabilities, as its file says."""
+    return adapter_facts(exported).calibration
 
 
 def compare(

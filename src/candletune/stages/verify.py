@@ -25,14 +25,15 @@ from candletune.artifacts import (
 )
 from candletune.config import Config, VerifyConfig
 from candletune.console import Reporter
-from candletune.decide.adapters import adapter_facts
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import base_gguf
 from candletune.engines.certify import DoesNotLoad, ExportAnswers, TrainedAnswers, ask_export, ask_trained
 from candletune.prompts.parse import parse_answer
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
-from candletune.stages.fidelity import compare
+from candletune.stages.fidelity import calibration_of, compare
+from candletune.stages.headlines import NAME as TURNED
+from candletune.stages.headlines import headline_prompts, judged, shift_of
 from candletune.stages.runner import Stage
 
 LOADS = "loads over the base without an error"
@@ -56,12 +57,14 @@ class HeldOut:
     Attributes:
         prompts: of each row.
         labels: index of each row's label in DECISIONS.
+        table: the rows themselves.
         asked: rows that are answered in text too.
     """
 
     prompts: list[str]
     labels: list[int]
     asked: list[int]
+    table: pl.DataFrame
 
 
 def verify(config: Config, run: RunFolder, reporter: Reporter) -> VerifySummary:
@@ -70,20 +73,26 @@ def verify(config: Config, run: RunFolder, reporter: Reporter) -> VerifySummary:
     exported, base = run.exported(merged), base_gguf(config, run)
     rows = _held_out(run, rows_wanted(config, base), config.verify.prompts)
     findings: tuple[CertificateFinding, ...] = ()
-    shares = chat = fidelity = None
+    shares = chat = fidelity = headlines = None
     try:
-        answers = ask_export(exported, base, config, rows.prompts, reporter, asked=rows.asked, merged=merged)
+        more = headline_prompts(rows.table, load_template(config.prompt.template), config.verify.headline_rows)
+        asked = [*rows.prompts, *(more.flat if more else ())]
+        answers = ask_export(exported, base, config, asked, reporter, asked=rows.asked, merged=merged)
     except DoesNotLoad as error:
         criteria = [CertificateCriterion(name="loads", value=str(error), limit=LOADS, passed=False)]
     else:
+        headlines = None if more is None else shift_of(more, answers.probabilities[len(rows.prompts) :])
+        answers = answers.first(len(rows.prompts))
         template = load_template(config.prompt.template).sha256
         criteria = export_criteria(answers, config.verify, template)
         if config.verify.reference != "none":
             trained = ask_trained(config, run.adapter, rows.prompts, reporter)
-            calibration = adapter_facts(exported).calibration
+            calibration = calibration_of(exported)
             fidelity = compare(trained.probabilities, answers.probabilities, rows.labels, trained.storage, calibration)
             criteria += trained_criteria(answers, trained, fidelity, config.verify)
-        findings = findings_of(answers, config.verify, fidelity)
+        demanded, odd = judged(headlines, config)
+        criteria += demanded
+        findings = (*findings_of(answers, config.verify, fidelity), *odd)
         shares, chat = _shares(answers), answers.chat
     if len(rows.prompts) < config.verify.prompts:
         limit = f"at least {config.verify.prompts} (verify.prompts)"
@@ -98,6 +107,7 @@ def verify(config: Config, run: RunFolder, reporter: Reporter) -> VerifySummary:
         shares=shares,
         chat=chat,
         fidelity=fidelity,
+        headlines=headlines,
         remedy=remedy_of(config, criteria, base.name, None if fidelity is None else fidelity.storage),
     )
     certificate.write(run.certificate)
@@ -127,7 +137,7 @@ def _held_out(run: RunFolder, rows: int, asked: int) -> HeldOut:
     table = pl.read_parquet(run.natural_eval)
     table = table[_evenly(len(table), rows)]
     labels = [DECISIONS.index(label) for label in table["label"]]
-    return HeldOut(table["prompt"].to_list(), labels, _evenly(len(table), asked))
+    return HeldOut(table["prompt"].to_list(), labels, _evenly(len(table), asked), table)
 
 
 def _evenly(count: int, wanted: int) -> list[int]:
@@ -294,6 +304,11 @@ def remedy_of(config: Config, criteria: Sequence[CertificateCriterion], base: st
         return (
             "export again; if that changes nothing, llama.cpp's rounding turns decisions that are nearly ties: train "
             "more steps, or serve a base of more bits"
+        )
+    if failed == {TURNED}:
+        return (
+            "headlines steer it: serve it without them (data.headlines), train on headlines that say nothing of the "
+            "outcome too, or raise verify.max_headline_shift if you trust the source"
         )
     if failed <= {PARSED, ENDED, PLAIN}:
         return "the model does not write the answers it was taught yet: train more steps, or at a higher rate"
