@@ -22,9 +22,18 @@ from candletune.artifacts.dataset import (
     DatasetManifest,
     FieldRange,
 )
-from candletune.artifacts.drift import DriftLevel, DriftReference, DriftReport, DriftWatch, InputCount, InputLog
+from candletune.artifacts.drift import (
+    DriftLevel,
+    DriftReference,
+    DriftReport,
+    DriftWatch,
+    InputCount,
+    InputLog,
+    LiveState,
+    ServedModel,
+    StateChange,
+)
 from candletune.artifacts.journal_import import JournalImport
-from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
 from candletune.artifacts.metrics import Metrics, ReviewSummary
 from candletune.artifacts.run_manifest import RunManifest, StageEntry
 from candletune.artifacts.summaries import (

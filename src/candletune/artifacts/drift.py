@@ -1,10 +1,23 @@
-"""What the watch over a promoted model keeps: what it was certified at, what was asked since, and how it stands."""
+"""What lies beside `live.state`, and that file itself: what a promoted model was certified at, and how it stands."""
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 from candletune.artifacts.base import Artifact, Record
 from candletune.artifacts.dataset import FieldRange
+from candletune.artifacts.live_state import LiveState, ServedModel, StateChange
+
+__all__ = [
+    "DriftLevel",
+    "DriftReference",
+    "DriftReport",
+    "DriftWatch",
+    "InputCount",
+    "InputLog",
+    "LiveState",
+    "ServedModel",
+    "StateChange",
+]
 
 
 class DriftLevel(Record):
