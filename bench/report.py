@@ -15,8 +15,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from candletune.assets import PLOTLY, asset
 from candletune.console import SilentReporter
-from candletune.report.page import plotly
 from candletune.stages.report import STAGE
 from simulated_run import make_run
 
@@ -44,7 +44,7 @@ def main(rows: int) -> None:
         STAGE.work(config, run, SilentReporter())
         written = time.perf_counter() - start
         ours, peer = run.file("report", "index.html"), Path(folder) / "peer.html"
-        peer.write_text(PEER.format(plotly()), encoding="utf-8")
+        peer.write_text(PEER.format(asset(PLOTLY)), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         times: dict[str, list[float]] = {"ours": [], "peer": []}
         for _ in range(5):

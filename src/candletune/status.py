@@ -167,7 +167,7 @@ def status_of(config: Config, run: RunFolder) -> RunStatus:
         shadow_verdict=_verdict(run.shadow_verdict),
         ledger=_ledger(config),
         active=_active(config),
-        journal=_journal(config),
+        journal=_journal(config, run),
         drift=_drift(config),
     )
 
@@ -234,9 +234,12 @@ def _active(config: Config) -> ActiveStatus | ActiveProblem:
     return ActiveStatus(source=source, name=model.name, path=path, sha256=model.sha256, kind=model.kind)
 
 
-def _journal(config: Config) -> JournalStatus | JournalProblem | None:
+def _journal(config: Config, run: RunFolder) -> JournalStatus | JournalProblem | None:
+    """The journal as the live page shows it: in a simulated market, too, outcomes come from the run's candles."""
     from candletune.evaluation.live import live_view
 
+    if config.simulate.enabled and run.candles.is_dir():
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folder": run.candles})})
     try:
         view = live_view(config)
     except CandletuneError as error:

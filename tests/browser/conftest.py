@@ -37,7 +37,12 @@ class Served:
     @property
     def report(self) -> str:
         """The report as a file, the way people open it."""
-        return self.run.file("report", "index.html").as_uri()
+        return self.run.report.as_uri()
+
+    @property
+    def card(self) -> str:
+        """The dataset card, likewise."""
+        return self.run.card.as_uri()
 
 
 def chromium_path() -> str:
@@ -94,6 +99,7 @@ class Watched:
         """Scroll a report through, so that every chart comes near the screen, and wait for them."""
         self.page.evaluate(
             """async () => {
+                document.querySelectorAll("details:has([data-plot])").forEach((part) => { part.open = true; });
                 for (const box of document.querySelectorAll("[data-plot]")) {
                     box.scrollIntoView({ behavior: "instant", block: "center" });
                     await new Promise((done) => setTimeout(done, 30));

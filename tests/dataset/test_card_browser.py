@@ -42,13 +42,15 @@ def test_the_card_opens(card: Path, width: int, scheme: str) -> None:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(card.as_uri())
-        drawn = "[...document.querySelectorAll('[role=img]')].filter(plot => plot.querySelector('.trace')).length"
+        drawn = "[...document.querySelectorAll('[data-plot]')].filter(plot => plot.querySelector('.trace')).length"
+        for plot in page.locator("[data-plot]").all():
+            plot.scroll_into_view_if_needed()
         page.wait_for_function(f"{drawn} === {PLOTS}", timeout=15_000)
         assert page.evaluate("document.documentElement.scrollWidth") == width
-        assert page.locator("details").count() == 6
+        assert page.locator("details.example").count() == 6
         paper = "getComputedStyle(document.body).backgroundColor"
         before = page.evaluate(paper)
-        page.get_by_role("button", name="Light or dark").click()
+        page.get_by_role("button", name="Light" if scheme == "dark" else "Dark").click()
         assert page.evaluate(paper) != before
         browser.close()
     assert problems == []

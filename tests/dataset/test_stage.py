@@ -282,7 +282,7 @@ def test_the_card_shows_the_audit_and_the_examples(folder: Path, tmp_path: Path)
     assert "The base is not on this machine yet" in after
     assert first.split("\n")[0][:60] in after
     for name in ("shares", "classes", "months", "reasons", "indicator_rsi"):
-        assert f'id="{name}"' in after
+        assert f'data-plot="card_{name}"' in after
     assert "http://" not in after.partition("<script>")[0]
 
 

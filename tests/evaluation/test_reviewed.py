@@ -119,6 +119,15 @@ def test_reasons_that_are_gone_do_not_count_and_broken_lines_are_named(made: Mad
     reviews.write_text(kept, encoding="utf-8")
 
 
+def test_what_a_machine_can_check_is_checked_before_people_do(made: Made) -> None:
+    for item in load_sample(*made):
+        for side in ("active", "shadow"):
+            (claim,) = item.claims[side]
+            assert claim.text in item.reasons[side]
+            assert claim.holds
+    assert all(item.claims == {} for item in load_sample(*made, prompts=False))
+
+
 def test_a_growing_journal_keeps_what_is_reviewed(made: Made, tmp_path: Path) -> None:
     """A shadow week is reviewed while it runs: new rows must not push reviewed reasons out of the sample."""
     config, run = made

@@ -1,7 +1,9 @@
 """The series and sentences of the report, on tables small enough to check by hand."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +18,10 @@ from candletune.evaluation.outcomes import score_rows
 from candletune.evaluation.statistics import Ratio
 from candletune.evaluation.times import SideTimes, Times, times_of
 from candletune.report import sections
-from candletune.report.figures import prices, running_difference
+from candletune.report.figures import running_difference
 from candletune.report.methods import method_sentence, methods_of
-from candletune.report.text import growth, interval, number, percent, points
+from candletune.report.needs import needs
+from candletune.report.text import interval, number, percent, points
 from candletune.report.verdict import verdict_view
 from partly import partly
 
@@ -26,7 +29,7 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 PERCENT = "\N{NO-BREAK SPACE}%"
 
 
-def scored(active: list[str | None], shadow: list[str | None], returns: list[float | None]) -> pl.DataFrame:
+def scored(active: Sequence[str | None], shadow: Sequence[str | None], returns: Sequence[float | None]) -> pl.DataFrame:
     """One ticker, a row every 6 hours, price 100 throughout."""
     count = len(returns)
     rows = pl.DataFrame(
@@ -86,7 +89,7 @@ def test_running_difference_ends_at_the_whole_difference() -> None:
         assert line.value[-1] == pytest.approx(total[side], abs=1e-5)
         assert line.low[-1] < line.value[-1] < line.high[-1]
     low, high = running_difference(run, 0.05)["layout"]["yaxis"]["range"]
-    assert low < min(gain.value) and high > max(gain.value)
+    assert low < 100 * min(gain.value) and high > 100 * max(gain.value)
 
 
 def partly_times(signals: NDArray[np.float64], hits: NDArray[np.float64]) -> SideTimes:
@@ -200,11 +203,68 @@ def test_worst_calls_and_disagreements() -> None:
     assert sections.disagreements(rows.head(0)) == []
 
 
-def test_price_markers_are_filled_where_right() -> None:
-    data = prices(scored(["HOLD"] * 3, ["BUY"] * 3, [0.02, 0.0, None]), "BTC")["data"]
-    buys = next(trace for trace in data if trace["name"] == "Candidate BUY")
-    assert buys["marker"]["symbol"] == ["triangle-up", "triangle-up-open", "triangle-up-open"]
-    assert buys["text"] == ["+2.00%: right", "+0.00%: wrong", "outcome open"]
+def test_confident_calls_are_wrong_less_often() -> None:
+    """Forty calls: sure ones right, unsure ones wrong; pending rows and HOLD count nowhere."""
+    returns = [0.05, -0.05] * 10 + [-0.05, 0.05] * 10 + [0.0, None]
+    rows = scored(["HOLD"] * 42, ["BUY", "SELL"] * 20 + ["HOLD", "BUY"], returns)
+    chance = [0.9] * 20 + [0.5] * 20 + [0.9, 0.9]
+    known = rows.with_columns(shadow_p_buy=pl.Series(chance), shadow_p_sell=pl.Series(chance))
+    assert over_time.selective(known, "shadow") == over_time.Selective([0.5, 1.0], [0.0, 0.5])
+    no_call = rows.with_columns(active_p_buy=pl.Series(chance), active_p_sell=pl.Series(chance))
+    assert over_time.selective(no_call, "active") is None
+
+
+def test_drawdown_is_below_the_last_peak() -> None:
+    rows = scored(["HOLD"] * 4, ["BUY"] * 4, [0.0] * 4).with_columns(price=pl.Series([100.0, 120.0, 90.0, 99.0]))
+    curves = over_time.equity_curves(rows, 0.0)
+    assert curves.value["market"] == curves.value["shadow"] == [0.2, -0.1, -0.01, -0.01]
+    assert curves.fall["market"] == [0.0, -0.25, -0.175, -0.175]
+    plain = over_time.equity_curves(rows, 0.0, compounded=False)
+    assert plain.value["market"] == [0.2, -0.05, 0.05, 0.05]
+    assert plain.fall["market"] == [0.0, -0.25, -0.15, -0.15]
+    assert plain.value["active"] == [0.0] * 4
+
+
+def test_a_long_curve_keeps_its_deepest_point() -> None:
+    prices = [100.0] * 2000
+    prices[1234] = 50.0
+    curves = over_time.equity_curves(
+        scored(["HOLD"] * 2000, ["BUY"] * 2000, [0.0] * 2000).with_columns(price=pl.Series(prices)), 0.0
+    )
+    assert len(curves.time) < 500
+    assert min(curves.fall["shadow"]) == -0.5
+
+
+def criterion(name: str, value: float | None, ends: tuple[float, float] | None, limit: float, **more: Any) -> Any:
+    given = {"passed": False, "kind": "evidence", "unit": "points", "description": ""} | more
+    return VerdictCriterion(name=name, value=value, interval=ends, limit=limit, **given)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (criterion("direction", 0.02, (-0.02, 0.06), 0.0), "about 300 more days would lift it there"),
+        (criterion("direction", -0.01, (-0.02, 0.0), 0.0), "more of the same would not change that"),
+        (criterion("wanted gain", 0.01, (0.0, 0.02), 0.05), "try another candidate"),
+        (criterion("months", 1.0, None, 2.0, unit="count"), "1 of at least 2: 1 more are needed"),
+        (criterion("net return", None, None, 0.0), "nothing to compare yet"),
+        (criterion("largest class", 0.95, None, 0.9, kind="plan"), "use its other decisions more"),
+        (criterion("beats RSI rule", 0.01, None, 0.02), "is the limit"),
+    ],
+)
+def test_what_it_would_take(item: VerdictCriterion, text: str) -> None:
+    verdict = partly(Verdict, criteria=(item, criterion("log score", 0.0, None, 1.0, decides=False)))
+    (line,) = needs(verdict, partly(Metrics, comparison=partly(Comparison, days=100.0)))
+    assert text in line
+
+
+def test_what_came_closest() -> None:
+    near = criterion("direction", 0.02, (0.001, 0.039), 0.0, passed=True)
+    far = criterion("net return", 0.2, (0.15, 0.25), 0.0, passed=True)
+    metrics = partly(Metrics, comparison=partly(Comparison, days=100.0))
+    assert needs(partly(Verdict, criteria=(far, near)), metrics)[0].startswith("The closest call was direction")
+    bare = criterion("months", 3.0, None, 2.0, unit="count", passed=True)
+    assert needs(partly(Verdict, criteria=(bare,)), metrics) == []
 
 
 @pytest.mark.parametrize(
@@ -214,8 +274,6 @@ def test_price_markers_are_filled_where_right() -> None:
         (percent(-0.0001), f"0.0{PERCENT}"),
         (percent(float("nan")), "–"),
         (points(-0.05), "\N{MINUS SIGN}5.0\N{NO-BREAK SPACE}pp"),
-        (growth(0.123), f"+12.3{PERCENT}"),
-        (growth(11390.8), "×\N{NO-BREAK SPACE}11,392"),
         (number(374.6, 0), "375"),
         (number(12345), "12,345"),
         (interval([0.1, 0.25], 0), f"10 to 25{PERCENT}"),
@@ -248,7 +306,7 @@ def test_verdict_in_words() -> None:
         forced=False,
         rows=3,
     )
-    view = verdict_view(verdict)
+    view = verdict_view(verdict, partly(Metrics))
     assert (view.sentence, view.reason, view.tone) == ("Not enough evidence yet.", "Too little was seen.", "wait")
     assert (view.passed, view.open, view.criteria[0].state) == (0, 1, "open")
     assert view.criteria[0].interval == f"0.0{PERCENT} to +20.0{PERCENT}".replace("%", "pp")

@@ -1,18 +1,26 @@
 """The report of a small run: the verdict first, quoted text stays text, no network, and numbers that add up."""
 
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from candletune import assets
 from candletune.artifacts import Certificate, CertificateCriterion, DecisionScores, Fidelity, Metrics, Verdict
 from candletune.config import Config
 from candletune.console import SilentReporter
 from candletune.errors import InputError
 from candletune.evaluation.over_time import equity_curves
 from candletune.files import read_json
+from candletune.report import calls
+from candletune.report.content import report_content
+from candletune.report.page import render
 from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE as EVALUATE
 from candletune.stages.report import STAGE
@@ -70,7 +78,7 @@ def test_quoted_text_stays_text(html: str) -> None:
     page = without_plotly(html)
     assert "owned" in page
     assert "<img" not in page
-    assert page.count("</script>") == 2
+    assert page.count("</script>") == 5
 
 
 def test_nothing_is_loaded_from_a_network(html: str) -> None:
@@ -81,18 +89,82 @@ def test_nothing_is_loaded_from_a_network(html: str) -> None:
 
 
 def test_every_place_has_its_figure(html: str) -> None:
-    places = set(re.findall(r'data-plot="([^"]+)"', html))
-    assert {"difference", "running", "equity", "calibration", "shares", "months", "methods", "price-BTC"} <= places
+    places = set(re.findall(r'data-plot="([\w-]+)"', html))
+    assert {"difference", "running", "equity", "calibration", "shares", "months", "methods", "selective"} <= places
     assert places <= set(figures(html))
 
 
 def test_equity_curve_ends_at_the_metric(made: Made) -> None:
     config, run = made
-    curves = equity_curves(pl.read_parquet(run.file("evaluation", "scored.parquet")), config.evaluate.fee)
-    metrics = read_json(run.file("evaluation", "metrics.json"))
+    curves = equity_curves(pl.read_parquet(run.scored), config.evaluate.fee)
+    metrics = read_json(run.metrics)
     for side in ("active", "shadow"):
-        assert curves[side][-1] - 1 == pytest.approx(metrics[side]["equity"]["net_return"], abs=2e-5)
-    assert curves["market"][-1] - 1 == pytest.approx(metrics["shadow"]["equity"]["buy_and_hold"], abs=2e-5)
+        assert curves.value[side][-1] == pytest.approx(metrics[side]["equity"]["net_return"], abs=1e-4)
+        assert -min(curves.fall[side]) == pytest.approx(metrics[side]["equity"]["max_drawdown"], abs=1e-4)
+    assert curves.value["market"][-1] == pytest.approx(metrics["shadow"]["equity"]["buy_and_hold"], abs=1e-4)
+
+
+def packed(html: str) -> dict[str, Any]:
+    found = re.search(r'id="calls-data">(.*?)</script>', html, re.DOTALL)
+    assert found
+    value: dict[str, Any] = json.loads(found[1])
+    return value
+
+
+def unpacked(text: str, kind: str) -> Any:
+    return np.frombuffer(base64.b64decode(text), dtype=kind)
+
+
+def test_every_call_is_in_the_page_on_its_candles_close(made: Made, html: str) -> None:
+    """All rows of the journal, none thinned, and each at the close that the candle files have."""
+    scored = pl.read_parquet(made[1].scored).sort("timestamp", "ticker")
+    data = packed(html)
+    times = unpacked(data["time"], "<u4")
+    assert times.tolist() == scored["timestamp"].dt.epoch("s").to_list()
+    codes = {"BUY": 0, "SELL": 1, "HOLD": 2}
+    assert unpacked(data["shadow_action"], "u1").tolist() == [codes[name] for name in scored["shadow_action"]]
+    right = unpacked(data["shadow_right"], "u1")
+    assert (right == 1).sum() == scored.filter(pl.col("forward_return").is_not_null())["shadow_correct"].sum()
+    tickers = unpacked(data["ticker"], "u1")
+    for index, ticker in enumerate(data["tickers"]):
+        candles = data["candles"][ticker]
+        levels = unpacked(candles["values"], "<u2").reshape(-1, 4)
+        assert levels.min() >= 1, "the simulated market has no gap"
+        mine = tickers == index
+        place = (times[mine].astype(int) - candles["start"]) // candles["step"]
+        close = candles["low"] + (levels[place, 3] - 1.0) / (calls.LEVELS - 1) * candles["size"]
+        assert close == pytest.approx(unpacked(data["price"], "<f4")[mine], abs=candles["size"] / calls.LEVELS)
+
+
+def test_reasons_come_with_prompt_and_claims(made: Made, html: str) -> None:
+    explained = packed(html)["explained"]
+    scored = pl.read_parquet(made[1].scored).sort("timestamp", "ticker")
+    assert len(explained) == scored["shadow_reasoning"].is_not_null().sum() == 12
+    for row, entry in explained.items():
+        assert entry["shadow"][0] == scored["shadow_reasoning"][int(row)]
+        assert hashlib.sha256(entry["prompt"].encode()).hexdigest() == scored["prompt_sha256"][int(row)]
+
+
+def test_without_candles_the_calls_are_shown_all_the_same(made: Made, tmp_path: Path) -> None:
+    config, run = made
+    gone = config.model_copy(update={"data": config.data.model_copy(update={"folder": tmp_path})})
+    view = calls.calls_view(gone, pl.read_parquet(run.scored))
+    assert not view.candles
+    assert (view.rows, view.explained, view.with_reasons) == (400, 12, 12)
+    explained: Any = view.data["explained"]
+    assert all(entry["prompt"] is None and entry["shadow"][1] == [] for entry in explained.values())
+
+
+def test_a_simulated_market_is_called_that_and_compounds_nothing(made: Made, html: str) -> None:
+    page = without_plotly(html)
+    assert "data-simulated" in page[:200]
+    assert "Net return a call, simulated" in page
+    assert "Calmar" not in page
+    config, run = made
+    real = config.model_copy(update={"simulate": config.simulate.model_copy(update={"enabled": False})})
+    view = report_content(real, run)
+    assert view.trading.compounded
+    assert "Calmar" in render("report.html.j2", **vars(view))
 
 
 def test_up_to_date_report_is_not_written_again(made: Made) -> None:
@@ -150,6 +222,21 @@ def test_the_certificate_says_what_serving_costs_and_what_to_do(tmp_path: Path, 
     assert "On 480 labelled rows the model as trained reaches a balanced accuracy of 66.3 %" in page
     assert "61.2 % (0.870) as served; 94.0 % of the decisions are the same" in page
     assert "What to do:</b> train over the served blocks (train.quantization=auto)." in page
+
+
+def test_plotly_is_the_bundle_that_npm_has_in_full() -> None:
+    """The file is as `docs/_plotly.py` fetched it, and stands in the page unchanged: nothing in it ends the script."""
+    content = (assets.FOLDER / assets.PLOTLY).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == assets.PLOTLY_SHA256
+    assert assets.asset(assets.PLOTLY).encode() == content
+    assert assets.PLOTLY_PACKAGE.rpartition("@")[2].encode() in content[:120]
+
+
+def test_the_dataset_card_is_in_the_page(html: str) -> None:
+    """A mailed report has no folder beside it: the card is inside, and no link leads out of the file."""
+    assert set(re.findall(r'data-plot="(card_[a-z_]+)"', html)) <= set(figures(html))
+    assert "Examples, as the model sees them" in html
+    assert [link for link in re.findall(r'href="([^"]+)"', without_plotly(html)) if link[0] != "#"] == ["data:,"]
 
 
 def test_missing_evaluation_names_the_file(tmp_path: Path) -> None:

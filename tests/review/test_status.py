@@ -16,7 +16,7 @@ from candletune.gguf.catalogue import CatalogueEntry, record
 from candletune.hashes import sha256_path
 from candletune.journal import Journal
 from candletune.runs import RunFolder
-from candletune.status import RunStatus, print_status, status_of
+from candletune.status import JournalStatus, RunStatus, print_status, status_of
 from simulated_run import live_row, make_run
 
 
@@ -47,6 +47,22 @@ def test_finished_run(made: tuple[Config, RunFolder]) -> None:
     assert status.verdict is not None
     assert evaluated.headline in text.replace("\n", " ") or status.verdict.verdict in text
     assert "evidence 3 of 50" in text
+
+
+def test_status_and_live_page_agree_on_a_simulated_market(made: tuple[Config, RunFolder], tmp_path: Path) -> None:
+    """`status` reads the configuration as it is written, whose data folder is not the simulated one."""
+    config, run = made
+    written = config.model_copy(update={"data": config.data.model_copy(update={"folder": tmp_path})})
+    journal = status_of(written, run).journal
+    assert journal == status_of(config, run).journal
+    view = live_view(config)
+    assert isinstance(journal, JournalStatus)
+    assert view.comparison is not None
+    assert (journal.effective, journal.accuracy) == (
+        view.comparison.effective,
+        {side: model.accuracy for side, model in view.sides.items()},
+    )
+    assert journal.effective > 0
 
 
 def test_a_shadow_tests_verdict_stands_beside_the_replays(made: tuple[Config, RunFolder]) -> None:

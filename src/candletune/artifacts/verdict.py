@@ -7,6 +7,9 @@ from candletune.artifacts.base import Artifact, Record
 VerdictName = Literal["promote", "keep", "not enough evidence"]
 Source = Literal["replay", "shadow"]
 
+_AT_MOST = frozenset({"flip rate", "largest class", "invalid answers", "drawdown", "flips"})
+_ABOVE = frozenset({"rarest class", "gain beyond chance", "direction", "net return", "log score"})
+
 
 class VerdictCriterion(Record):
     """One demand of the decision rule.
@@ -32,6 +35,13 @@ class VerdictCriterion(Record):
     kind: Literal["plan", "evidence"]
     unit: Literal["points", "share", "count"]
     decides: bool = True
+
+    @property
+    def bound(self) -> str:
+        """How the value is held against the limit: `at most`, `above` or `at least`."""
+        if self.name in _AT_MOST:
+            return "at most"
+        return "above" if self.name in _ABOVE else "at least"
 
 
 class JudgedModel(Record):

@@ -1,20 +1,18 @@
 """The dataset card: one self-contained HTML page that shows a person what the model will be trained on.
 
-Figures are plain Plotly JSON and the page carries plotly.js itself, so making the card imports neither plotly nor
-anything else that is slow.
+The same content stands in the report, which may be mailed without the card's file.
 """
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from candletune import assets
 from candletune.artifacts import DatasetAudit, DatasetDescription, DatasetManifest
 from candletune.base.chat import ChatFormat
 from candletune.base.tokenizer import chat_at_hand
@@ -24,8 +22,7 @@ from candletune.decisions import DECISIONS, Decision
 from candletune.files import write_text
 from candletune.splits import EVAL, TRAIN
 
-COLOURS = {"BUY": "#1b9e77", "SELL": "#d95f02", "HOLD": "#7570b3"}
-"""Told apart with every common colour blindness (ColorBrewer Dark2)."""
+TEMPLATES = Path(__file__).parent
 INDICATORS = (
     ("rsi", "RSI(14)", 0.0, 100.0),
     ("ema_gap_pct", "EMA gap, %", -3.0, 3.0),
@@ -52,6 +49,56 @@ class ShownExample:
     end: str
 
 
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """What the card shows, on its own page or in the report.
+
+    Attributes:
+        manifest: of the dataset.
+        audit: what is known of overlap and duplicates, and of rebuilt rows when there was an audit.
+        chat: the base's; None where the base is not at hand.
+        examples: a few of each class.
+        indicators: name -> title of those with a chart.
+        figures: by the id of their place.
+    """
+
+    manifest: DatasetManifest
+    audit: DatasetDescription | DatasetAudit
+    chat: ChatFormat | None
+    examples: list[ShownExample]
+    indicators: dict[str, str]
+    figures: dict[str, Plotly]
+
+
+def dataset_card(
+    manifest: DatasetManifest, audit: DatasetDescription | DatasetAudit, examples: Examples, config: Config
+) -> DatasetCard:
+    """What there is to show.
+
+    Args:
+        manifest: of the dataset.
+        audit: see `DatasetCard`.
+        examples: all of them.
+        config: names the base, whose chat the examples are shown in where it is at hand.
+    """
+    meta = examples.meta
+    chat = chat_at_hand(config)
+    figures = {
+        "shares": _natural_shares(manifest),
+        "classes": _examples_by_class(meta),
+        "months": _examples_by_month(meta),
+        "reasons": _reason_templates(meta),
+    } | {f"indicator_{spec[0]}": _distribution(meta, *spec) for spec in INDICATORS}
+    return DatasetCard(
+        manifest,
+        audit,
+        chat,
+        _pick(examples, chat),
+        {name: title for name, title, *_ in INDICATORS},
+        {f"card_{name}": figure for name, figure in figures.items()},
+    )
+
+
 def write_card(
     target: Path,
     manifest: DatasetManifest,
@@ -59,54 +106,32 @@ def write_card(
     examples: Examples,
     config: Config,
 ) -> None:
-    """Write the page.
-
-    Args:
-        target: the file.
-        manifest: of the dataset.
-        audit: what is known of overlap and duplicates, and of rebuilt rows when there was an audit.
-        examples: all of them.
-        config: names the base, whose chat the examples are shown in where it is at hand.
-    """
-    meta = examples.meta
-    chat = chat_at_hand(config)
-    page = _environment().from_string(files("candletune.dataset").joinpath("card.html.j2").read_text(encoding="utf-8"))
-    figures = {
-        "shares": _natural_shares(manifest),
-        "classes": _examples_by_class(meta),
-        "months": _examples_by_month(meta),
-        "reasons": _reason_templates(meta),
-    } | {f"indicator_{spec[0]}": _distribution(meta, *spec) for spec in INDICATORS}
-    write_text(
-        target,
-        page.render(
-            manifest=manifest,
-            audit=audit,
-            colours=COLOURS,
-            indicators=[name for name, *_ in INDICATORS],
-            examples=_pick(examples, chat),
-            chat=chat,
-            figures=json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
-            plotly=_plotly_js(),
-        ),
-    )
-
-
-def _environment() -> Environment:
-    return Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    """Write the page; see `dataset_card`."""
+    card = dataset_card(manifest, audit, examples, config)
+    page = _environment().get_template("card.html.j2")
+    simulated = config.simulate.enabled
+    write_text(target, page.render(card=card, figures=card.figures, simulated=simulated, plotly=assets.PLOTLY))
 
 
 @lru_cache(maxsize=1)
-def _plotly_js() -> str:
-    """plotly.js as the installed package carries it, found without importing the package."""
-    spec = find_spec("plotly")
-    if spec is None or spec.origin is None:
-        return ""
-    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+def _environment() -> Environment:
+    jinja = Environment(
+        loader=FileSystemLoader([TEMPLATES, assets.FOLDER]),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.globals["asset"] = lambda name: Markup(assets.asset(name))  # noqa: S704 - our own file, not input
+    return jinja
 
 
-def _figure(data: list[Plotly], **layout: Any) -> Plotly:
-    return {"data": data, "layout": layout}
+def _figure(data: list[Plotly], *, height: int = 260, **layout: Any) -> Plotly:
+    return {"data": data, "layout": layout, "height": height}
+
+
+def _ink(label: Decision) -> str:
+    return f"@{label.lower()}"
 
 
 def _natural_shares(manifest: DatasetManifest) -> Plotly:
@@ -118,7 +143,7 @@ def _natural_shares(manifest: DatasetManifest) -> Plotly:
             "name": label,
             "x": list(months),
             "y": [row.share(label) for row in months.values()],
-            "marker": {"color": COLOURS[label]},
+            "marker": {"color": _ink(label)},
         }
         for label in DECISIONS
     ]
@@ -126,12 +151,12 @@ def _natural_shares(manifest: DatasetManifest) -> Plotly:
     if manifest.eval_boundary is not None:
         month = f"{manifest.eval_boundary:%Y-%m}"
         line = {"type": "line", "x0": month, "x1": month, "y0": 0, "y1": 1, "yref": "paper"}
-        layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2}}]
+        layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2, "color": "@ink"}}]
     return _figure(data, **layout)
 
 
 def _bars(label: Decision, x: list[Any], y: list[Any]) -> Plotly:
-    return {"type": "bar", "name": label, "x": x, "y": y, "marker": {"color": COLOURS[label]}}
+    return {"type": "bar", "name": label, "x": x, "y": y, "marker": {"color": _ink(label)}}
 
 
 def _examples_by_class(meta: pl.DataFrame) -> Plotly:
@@ -169,7 +194,7 @@ def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: f
                 "name": label,
                 "x": middles,
                 "y": [round(counts.get(index, 0) / total, 4) for index in range(_BINS)],
-                "line": {"shape": "hvh", "color": COLOURS[label], "width": 2},
+                "line": {"shape": "hvh", "color": _ink(label), "width": 2},
                 "showlegend": name == INDICATORS[0][0],
             }
         )

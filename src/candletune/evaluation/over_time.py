@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -84,13 +84,79 @@ def _long_run_error(terms: Floats, lags: int) -> float:
     return float(max(variance, 0.0) ** 0.5)
 
 
-def equity_curves(scored: pl.DataFrame, fee: float) -> dict[str, list[Any]]:
-    """Growth of 1 by acting on each side's calls after fees, and by holding: the curves behind `metrics.equity`."""
-    sides = {side: portfolio_returns(scored, side, fee) for side in SIDES}
-    table = sides["active"].select("timestamp", "market", active=sides["active"]["net"], shadow=sides["shadow"]["net"])
-    names = ("market", *SIDES)
-    grown = thin(table.select("timestamp", *((pl.col(name) + 1).cum_prod() for name in names)), 3 * POINTS)
-    return {"time": grown["timestamp"].to_list()} | {name: grown[name].round(5).to_list() for name in names}
+@dataclass(frozen=True, slots=True)
+class EquityCurves:
+    """What capital gained, by side and by holding (`market`), and how far it lay below its peak, both fractions.
+
+    Attributes:
+        time: decision times, evenly spread, the deepest points among them.
+        value: gain since the beginning, compounded, or the plain sum at a constant stake.
+        fall: 0 at a peak, negative below.
+        compounded: which of the two.
+    """
+
+    time: list[datetime]
+    value: dict[str, list[float]]
+    fall: dict[str, list[float]]
+    compounded: bool
+
+
+def equity_curves(scored: pl.DataFrame, fee: float, *, compounded: bool = True) -> EquityCurves:
+    """The curves behind `metrics.equity`: acting on each side's calls after fees, and holding."""
+    tables = {side: portfolio_returns(scored, side, fee) for side in SIDES}
+    returns: dict[str, Floats] = {side: table["net"].to_numpy() for side, table in tables.items()}
+    returns["market"] = tables["active"]["market"].to_numpy()
+    value: dict[str, Floats] = {}
+    fall: dict[str, Floats] = {}
+    for name, gained in returns.items():
+        curve: Floats = (np.cumprod(1 + gained) if compounded else 1 + np.cumsum(gained)).astype(np.float64)
+        peak = np.maximum.accumulate(np.maximum(curve, 1.0))
+        value[name], fall[name] = curve - 1, (curve - peak) / (peak if compounded else 1.0)
+    rows = _spread(len(tables["active"]), 3 * POINTS, [int(np.argmin(low)) for low in fall.values() if len(low)])
+    return EquityCurves(
+        time=[tables["active"]["timestamp"][row] for row in rows],
+        value={name: curve[rows].round(4).tolist() for name, curve in value.items()},
+        fall={name: curve[rows].round(4).tolist() for name, curve in fall.items()},
+        compounded=compounded,
+    )
+
+
+def _spread(count: int, wanted: int, always: list[int]) -> list[int]:
+    """Evenly spread rows, the first, the last and those named among them."""
+    even = np.linspace(0, count - 1, min(wanted, count)).round().astype(int) if count else np.array([], int)
+    return sorted({*even.tolist(), *always})
+
+
+@dataclass(frozen=True, slots=True)
+class Selective:
+    """Risk against coverage (El-Yaniv and Wiener 2010): share wrong of the calls acted on, the most confident first."""
+
+    coverage: list[float]
+    risk: list[float]
+
+
+def selective(scored: pl.DataFrame, side: str) -> Selective | None:
+    """A side's BUY and SELL calls with a known outcome by falling probability; None with fewer than twenty.
+
+    Calls of the same probability are taken together. The first points rest on few calls: it begins at twenty.
+    """
+    chance = pl.when(pl.col(f"{side}_action") == "BUY").then(f"{side}_p_buy").otherwise(f"{side}_p_sell")
+    calls = scored.filter(pl.col(f"{side}_acts") & pl.col(f"{side}_correct").is_not_null()).select(
+        chance=chance, wrong=~pl.col(f"{side}_correct")
+    )
+    ranked = (
+        calls.drop_nulls()
+        .group_by("chance")
+        .agg(pl.len().alias("calls"), pl.col("wrong").sum())
+        .sort("chance", descending=True)
+        .with_columns(pl.col("calls", "wrong").cum_sum())
+        .filter(pl.col("calls") >= 2 * _EARLIEST)
+    )
+    if ranked.is_empty():
+        return None
+    rows = _spread(len(ranked), POINTS, [])
+    seen, wrong = ranked["calls"].to_numpy()[rows], ranked["wrong"].to_numpy()[rows]
+    return Selective((seen / seen[-1]).round(4).tolist(), (wrong / seen).round(4).tolist())
 
 
 def agreement_by_month(scored: pl.DataFrame) -> dict[str, float]:
@@ -99,11 +165,3 @@ def agreement_by_month(scored: pl.DataFrame) -> dict[str, float]:
     month = pl.col("timestamp").dt.strftime("%Y-%m").alias("month")
     table = answered.group_by(month).agg((pl.col("active_action") == pl.col("shadow_action")).mean().alias("share"))
     return dict(table.sort("month").iter_rows())
-
-
-def thin(frame: pl.DataFrame, count: int) -> pl.DataFrame:
-    """At most about `count` evenly spread rows, the last one always among them."""
-    if len(frame) <= count:
-        return frame
-    rows = np.unique(np.linspace(0, len(frame) - 1, count).round().astype(int))
-    return frame.select(pl.all().gather(rows.tolist()))

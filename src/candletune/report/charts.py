@@ -11,6 +11,7 @@ from candletune.evaluation.source import Evaluation
 from candletune.evaluation.times import times_of
 from candletune.report import figures
 from candletune.report.methods import Method
+from candletune.report.text import NAMES
 from candletune.runs import RunFolder
 
 
@@ -26,15 +27,16 @@ def charts(config: Config, run: RunFolder, evaluation: Evaluation, methods: list
     if series is not None:
         drawn["running"] = figures.running_accuracy(series)
         drawn["difference"] = figures.running_difference(series, config.evaluate.min_gain)
-    drawn["equity"] = figures.equity(over_time.equity_curves(scored, config.evaluate.fee))
+    fee, compounded = config.evaluate.fee, not config.simulate.enabled
+    drawn["equity"] = figures.equity(over_time.equity_curves(scored, fee, compounded=compounded))
+    curves = {side: over_time.selective(scored, side) for side in NAMES}
+    drawn["selective"] = figures.selective({side: curve for side, curve in curves.items() if curve is not None})
     drawn["calibration"] = figures.calibration(metrics)
     drawn["shares"] = figures.shares(metrics)
     if metrics.months:
         drawn["months"] = figures.monthly(metrics.months, over_time.agreement_by_month(scored))
     if any(method.accuracy_signals is not None for method in methods):
         drawn["methods"] = figures.compared(methods)
-    for ticker in scored["ticker"].unique().sort():
-        drawn[f"price-{ticker}"] = figures.prices(scored, ticker)
     drawn["training"] = figures.training(_rows(run.train_metrics))
     return {name: figure for name, figure in drawn.items() if figure is not None}
 

@@ -7,8 +7,8 @@ from candletune.evaluation.source import Evaluation, evaluation_files, read_eval
 from candletune.report import periods, sections
 from candletune.report.charts import charts
 from candletune.report.methods import method_sentence, methods_of
-from candletune.report.provenance import attainable_scores, provenance
-from candletune.report.text import NAMES
+from candletune.report.provenance import attainable_scores, card_of, provenance
+from candletune.report.trading import trading_view
 from candletune.report.verdict import verdict_view
 from candletune.report.view import ReportContent
 from candletune.runs import RunFolder
@@ -22,21 +22,23 @@ def report_content(config: Config, run: RunFolder) -> ReportContent:
     """
     evaluated = read_evaluation(evaluation_files(config, run))
     verdict, metrics, scored = evaluated.verdict, evaluated.metrics, evaluated.scored
-    view = verdict_view(verdict)
-    judged = {"active": verdict.incumbent, "shadow": verdict.candidate}
+    view = verdict_view(verdict, metrics)
+    judged = {"shadow": verdict.candidate, "active": verdict.incumbent}
     review = reviewed(config, run, {side: model.adapter_sha256 for side, model in judged.items()})
     methods = methods_of(metrics)
+    dataset = DatasetManifest.read_if_there(run.dataset_manifest)
+    card = card_of(dataset, config, run)
     return ReportContent(
         title=f"{view.sentence} candletune report",
         run=run.path.name,
         verdict=view,
         metrics=metrics,
         config=config,
-        names={side: f"{name}: {judged[side].name}" for side, name in NAMES.items()},
+        names=sections.names({side: model.name for side, model in judged.items()}),
         lead=sections.lead_sentence(metrics, scored, config.evaluate.confidence),
         warnings=[*_warnings(config, evaluated), *_later_reviews(review, metrics)],
-        tiles=sections.tiles(metrics),
-        confusions={side: sections.confusion(metrics.side(side)) for side in NAMES},
+        tiles=sections.tiles(metrics, config),
+        confusions={side: sections.confusion(metrics.side(side)) for side in judged},
         crossed=sections.crossed(scored),
         methods=methods,
         method_sentence=method_sentence(methods),
@@ -48,10 +50,10 @@ def report_content(config: Config, run: RunFolder) -> ReportContent:
         review=review,
         attainable=attainable_scores(run) if config.simulate.enabled else None,
         certificate=Certificate.read_if_there(run.certificate),
-        dataset=DatasetManifest.read_if_there(run.dataset_manifest),
-        card="../dataset/card.html" if run.card.is_file() else None,
-        tickers=sorted(scored["ticker"].unique().to_list()),
-        figures=charts(config, run, evaluated, methods),
+        dataset=dataset,
+        card=card,
+        trading=trading_view(config, metrics, scored),
+        figures=charts(config, run, evaluated, methods) | (card.figures if card else {}),
         made=provenance(run),
         periods=periods.period_rows(run),
     )

@@ -1,6 +1,6 @@
 """Plotly figures as plain JSON. Colours are names of the page's CSS variables, so that a theme switch recolours them.
 
-Nothing here imports plotly: the page carries plotly.js from the installed package, and figures are its JSON.
+The page carries plotly.js (`assets`), and figures are its JSON.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,10 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
-import polars as pl
-
 from candletune.artifacts import LoggedStep
 from candletune.artifacts.metrics import GroupMetrics, Metrics
 from candletune.decisions import DECISIONS
-from candletune.evaluation.over_time import Running, thin
+from candletune.evaluation.over_time import EquityCurves, Running, Selective
 from candletune.report.methods import Method
 from candletune.report.text import NAMES
 
@@ -23,13 +21,13 @@ Figure = Plotly
 COLOURS: Final = {"active": "@incumbent", "shadow": "@candidate", "market": "@soft"}
 DASH: Final = {"active": "dot", "shadow": "solid", "market": "dash"}
 """Lines differ by dash too, never by colour alone."""
-MARKERS: Final = 700
-"""Decisions drawn a ticker and model: more would hide each other."""
 
 
 def figure(data: list[Plotly], *, height: int = 320, **layout: Any) -> Figure:
-    """A figure as the page's script expects it."""
-    return {"data": data, "layout": layout, "height": height}
+    """A figure as the page's script expects it: a trace with the first one's `x` says so instead of repeating it."""
+    shared = data[0].get("x") if data else None
+    traces = data[:1] + [trace | {"x": "same"} if trace.get("x") == shared else trace for trace in data[1:]]
+    return {"data": traces, "layout": layout, "height": height}
 
 
 def times(values: Sequence[datetime]) -> list[str]:
@@ -73,32 +71,68 @@ def running_accuracy(series: Running) -> Figure:
 
 
 def running_difference(series: Running, needed: float) -> Figure:
-    """Candidate minus incumbent over everything seen so far, with its pointwise band."""
-    x, gain = times(series.time), series.difference
+    """Candidate minus incumbent over everything seen so far, in percentage points, with its pointwise band."""
+    x = times(series.time)
+    value, low, high = (
+        _points(line) for line in (series.difference.value, series.difference.low, series.difference.high)
+    )
     data = [
-        _band(x, gain.low, gain.high, "@candidate"),
-        _line("difference", "shadow", x, gain.value, hovertemplate="%{y:+.1%}", showlegend=False),
+        _band(x, low, high, "@candidate"),
+        _line("difference", "shadow", x, value, hovertemplate="%{y:+.1f} pp", showlegend=False),
     ]
     # The first points rest on a handful of calls: their bands would flatten all that follows.
     settled = slice(len(x) // 8, None)
-    low = min([*gain.low[settled], *gain.value, 0.0])
-    high = max([*gain.high[settled], *gain.value, needed])
-    pad = 0.1 * (high - low)
+    bottom = min([*low[settled], *value, 0.0])
+    top = max([*high[settled], *value, 100 * needed])
+    pad = 0.1 * (top - bottom)
     return figure(
         data,
-        yaxis={"tickformat": "+.0%", "range": [low - pad, high + pad]},
-        shapes=[_level(0.0), _level(needed, line={"color": "@good", "width": 1.5, "dash": "dash"})],
-        annotations=[_note(needed, "needed to promote"), _note(0.0, "no difference", "top")],
+        yaxis={"tickformat": "+.0f", "ticksuffix": " pp", "range": [bottom - pad, top + pad]},
+        shapes=[_level(0.0), _level(100 * needed, line={"color": "@good", "width": 1.5, "dash": "dash"})],
+        annotations=[_note(100 * needed, "needed to promote"), _note(0.0, "no difference", "top")],
         hovermode="x unified",
     )
 
 
-def equity(curves: Mapping[str, list[Any]]) -> Figure:
-    """Growth of 1 after fees, beside holding."""
-    x = times(curves["time"])
+def _points(shares: Sequence[float]) -> list[float]:
+    return [round(100 * share, 3) for share in shares]
+
+
+def equity(curves: EquityCurves) -> Figure:
+    """Growth after fees beside holding, and below it how far each was under its peak."""
+    x = times(curves.time)
     names = NAMES | {"market": "Buy and hold"}
-    data = [_line(name, key, x, curves[key], hovertemplate="%{y:.3f}") for key, name in names.items()]
-    return figure(data, yaxis={"type": "log", "tickformat": ",.2~r"}, hovermode="x unified", height=340)
+    growth = ".0%" if curves.compounded else "+.0%"
+    data = [_line(name, key, x, curves.value[key], hovertemplate="%{y:+.1%}") for key, name in names.items()]
+    data += [
+        _line(f"{name}, drawdown", key, x, curves.fall[key], hovertemplate="%{y:.1%}", yaxis="y2", showlegend=False)
+        | {"fill": "tozeroy", "fillcolor": f"{COLOURS[key]}/0.12"}
+        for key, name in names.items()
+    ]
+    return figure(
+        data,
+        xaxis={"anchor": "y2"},
+        yaxis={"tickformat": growth, "domain": [0.36, 1.0]},
+        yaxis2={"tickformat": ".0%", "domain": [0.0, 0.28], "title": {"text": "below peak"}},
+        hovermode="x unified",
+        height=460,
+    )
+
+
+def selective(curves: Mapping[str, Selective]) -> Figure | None:
+    """How often BUY and SELL calls were wrong when only the most confident ones are acted on."""
+    data = [
+        _line(NAMES[side], side, curve.coverage, curve.risk, hovertemplate="%{x:.0%} of the calls: %{y:.1%} wrong")
+        for side, curve in curves.items()
+    ]
+    if not data:
+        return None
+    return figure(
+        data,
+        xaxis={"tickformat": ".0%", "range": [0, 1], "title": {"text": "share of the calls, most confident first"}},
+        yaxis={"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share wrong"}},
+        height=340,
+    )
 
 
 def calibration(metrics: Metrics) -> Figure | None:
@@ -202,48 +236,6 @@ def compared(methods: Sequence[Method]) -> Figure:
     }
     axis = {"tickformat": ".0%", "range": [0, 1]}
     return figure([data], xaxis=axis, height=90 + 34 * len(known), margin={"l": 150})
-
-
-def prices(scored: pl.DataFrame, ticker: str) -> Figure:
-    """A ticker's price with both models' BUY and SELL calls: filled where right, hollow where wrong or open."""
-    rows = scored.filter(pl.col("ticker") == ticker).sort("timestamp")
-    line = thin(rows, 900)
-    path = {"color": "@soft", "width": 1.2}
-    base = {"type": "scatter", "mode": "lines", "name": f"{ticker} price", "line": path, "hoverinfo": "skip"}
-    data = [{**base, "x": times(line["timestamp"].to_list()), "y": _short(line["price"])}]
-    silent = not rows["shadow_action"].is_in(["BUY", "SELL"]).any()
-    for side, name in NAMES.items():
-        for action, symbol in (("BUY", "triangle-up"), ("SELL", "triangle-down")):
-            calls = thin(rows.filter(pl.col(f"{side}_action") == action), MARKERS // 2)
-            right = calls[f"{side}_correct"].to_list()
-            text = [_outcome(good, moved) for good, moved in zip(right, calls["forward_return"].to_list(), strict=True)]
-            ink = f"@{action.lower()}"
-            marks: Plotly = {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"{name} {action}",
-                "x": times(calls["timestamp"].to_list()),
-                "y": _short(calls["price"]),
-                "visible": True if side == "shadow" or silent else "legendonly",
-                "text": text,
-                "hovertemplate": "%{x|%Y-%m-%d %H:%M}<br>%{y:,.6~g}<br>%{text}",
-                "marker": {
-                    "symbol": [symbol if good else f"{symbol}-open" for good in right],
-                    "size": 8,
-                    "color": ink,
-                    "line": {"width": 1.2, "color": ink},
-                },
-            }
-            data.append(marks)
-    return figure(data, height=380, yaxis={"tickformat": "~s"}, hovermode="closest")
-
-
-def _short(prices: pl.Series) -> list[float]:
-    return [float(f"{price:.6g}") for price in prices]
-
-
-def _outcome(right: bool | None, moved: float | None) -> str:
-    return "outcome open" if right is None or moved is None else f"{moved:+.2%}: {'right' if right else 'wrong'}"
 
 
 def training(rows: Sequence[LoggedStep]) -> Figure | None:

@@ -27,8 +27,7 @@ class Method:
 def methods_of(metrics: Metrics) -> list[Method]:
     """Both models, the candidate first, and every baseline."""
     models = [
-        _method(NAMES[side], side, metrics.side(side), metrics.comparison.sides[side].bounds, None)
-        for side in reversed(NAMES)
+        _method(NAMES[side], side, metrics.side(side), metrics.comparison.sides[side].bounds, None) for side in NAMES
     ]
     return models + [
         _method(name, "", entry, entry.interval.bounds, entry.lead.bounds) for name, entry in metrics.baselines.items()

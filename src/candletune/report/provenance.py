@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from candletune import __version__
-from candletune.artifacts import AttainableScores
+from candletune.artifacts import AttainableScores, DatasetManifest
+from candletune.config import Config
+from candletune.dataset.card import DatasetCard, dataset_card
+from candletune.dataset.files import read_examples
+from candletune.errors import InputError
 from candletune.files import read_json
 from candletune.report.text import moment
 from candletune.runs import RunFolder
@@ -67,3 +71,13 @@ def provenance(run: RunFolder) -> Provenance:
 def attainable_scores(run: RunFolder) -> AttainableScores | None:
     """What nobody can beat on the simulated market; None where it was not worked out."""
     return AttainableScores.model_validate(read_json(run.attainable)) if run.attainable.exists() else None
+
+
+def card_of(dataset: DatasetManifest | None, config: Config, run: RunFolder) -> DatasetCard | None:
+    """The dataset card's content; None where its files are gone or were changed by hand: no number here needs them."""
+    if dataset is None:
+        return None
+    try:
+        return dataset_card(dataset, dataset.audit, read_examples(run), config)
+    except InputError:
+        return None

@@ -1,16 +1,18 @@
 """The report's tables and sentences, from the metrics and the scored journal. What is unknown stays None."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from candletune.artifacts.metrics import GroupMetrics, Metrics, SideMetrics
+from candletune.config import Config
 from candletune.decisions import DECISIONS
 from candletune.evaluation.outcomes import ScoredRow
 from candletune.evaluation.rule import only_decision
-from candletune.report.text import NAMES, growth, interval, number, percent, points
+from candletune.report.text import NAMES, interval, number, percent, points
+from candletune.report.trading import per_call
 
 EXAMPLES: Final = 8
 WORST: Final = 5
@@ -44,6 +46,11 @@ def lead_sentence(metrics: Metrics, scored: pl.DataFrame, confidence: float) -> 
     return text + "."
 
 
+def names(judged: Mapping[str, str]) -> dict[str, str]:
+    """How the page calls each side, with its model's name."""
+    return {side: f"{name}: {judged[side]}" for side, name in NAMES.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """A number at the top of the page; `swatch` names a model's colour, or is empty."""
@@ -54,25 +61,44 @@ class Tile:
     swatch: str = ""
 
 
-def tiles(metrics: Metrics) -> list[Tile]:
+def tiles(metrics: Metrics, config: Config) -> list[Tile]:
     """The numbers at the top of the page."""
     shown = []
-    for side, name in reversed(NAMES.items()):
+    for side, name in NAMES.items():
         entry = metrics.side(side)
         ends = metrics.comparison.sides[side].bounds
         under = f"of {number(entry.signals)} BUY and SELL calls right" if entry.signals else "no BUY or SELL call"
         under += f" ({interval(ends)})" if ends else ""
         shown.append(Tile(name, percent(entry.accuracy_signals), under, name.lower()))
-    gain, money = metrics.comparison.accuracy_signals, metrics.shadow.equity
+    gain = metrics.comparison.accuracy_signals
     bounds = f"{points(gain.low)} to {points(gain.high)}" if gain.bounds else "nothing to compare"
-    held = f"after fees; buy and hold {percent(money.buy_and_hold, signed=True)}"
     calls = f"independent, of {number(metrics.shadow.signals)} overlapping calls"
     return [
         *shown,
         Tile("Difference", points(gain.value), bounds),
-        Tile("Candidate, acted on", growth(money.net_return), held),
+        _money_tile(metrics, config),
         Tile("Evidence", number(metrics.comparison.effective, 0), calls),
+        _reasons_tile(metrics),
     ]
+
+
+def _money_tile(metrics: Metrics, config: Config) -> Tile:
+    """A call's mean in a simulated market, where a known answer compounds to any figure; else the whole result."""
+    if config.simulate.enabled:
+        each = per_call(metrics, "shadow", config.evaluate.fee)
+        return Tile(
+            "Net return a call, simulated", percent(each, 2, signed=True), "candidate, after fees, not compounded"
+        )
+    money = metrics.shadow.equity
+    held = f"after fees; buy and hold {percent(money.buy_and_hold, signed=True)}"
+    return Tile("Candidate, acted on", percent(money.net_return, signed=True), held)
+
+
+def _reasons_tile(metrics: Metrics) -> Tile:
+    side = metrics.grounding.shadow if metrics.grounding else None
+    if side is None or not side.checked:
+        return Tile("Reasons true", percent(None), "no reason could be checked")
+    return Tile("Reasons true", f"{side.true} of {side.checked}", "of the candidate's, with every claim true")
 
 
 def control_sentence(metrics: Metrics) -> str:

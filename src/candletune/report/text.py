@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 MISSING = "–"
-NAMES: Final = {"active": "Incumbent", "shadow": "Candidate"}
-"""What people call the sides of a journal, in the order they are drawn."""
+NAMES: Final = {"shadow": "Candidate", "active": "Incumbent"}
+"""What people call the sides of a journal, in the order of every legend and table."""
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -29,13 +29,6 @@ def percent(value: Any, digits: int = 1, *, signed: bool = False) -> str:
 def points(value: Any, digits: int = 1) -> str:
     """A difference of two shares in percentage points: 0.0512 -> `+5.1 pp`."""
     return percent(value, digits, signed=True).replace("%", "pp")
-
-
-def growth(value: Any) -> str:
-    """What 1 became, as a signed percentage; from tenfold on as a factor: 113.9 -> `× 115`."""
-    if is_number(value) and value >= 9:
-        return f"×\N{NO-BREAK SPACE}{number(value + 1, 0)}"
-    return percent(value, signed=True)
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -6,7 +6,8 @@ from typing import Final, Literal
 
 from markupsafe import Markup
 
-from candletune.artifacts import Verdict, VerdictCriterion
+from candletune.artifacts import Metrics, Verdict, VerdictCriterion
+from candletune.report.needs import needs
 from candletune.report.svg import strip
 from candletune.report.text import is_number, number, percent, points
 
@@ -35,7 +36,10 @@ class CriterionView:
 
 @dataclass(frozen=True, slots=True)
 class VerdictView:
-    """What the page's head shows; `passed` and `open` count the criteria that decide, of `deciding` in all."""
+    """What the page's head shows; `passed` and `open` count the criteria that decide, of `deciding` in all.
+
+    `needs` says what it would take to be another verdict.
+    """
 
     sentence: str
     tone: str
@@ -45,9 +49,10 @@ class VerdictView:
     passed: int
     open: int
     deciding: int = 0
+    needs: tuple[str, ...] = ()
 
 
-def verdict_view(verdict: Verdict) -> VerdictView:
+def verdict_view(verdict: Verdict, metrics: Metrics) -> VerdictView:
     """The verdict as the page shows it."""
     sentence, tone = SENTENCES[verdict.verdict]
     criteria = [criterion_view(item) for item in verdict.criteria]
@@ -60,6 +65,7 @@ def verdict_view(verdict: Verdict) -> VerdictView:
         passed=sum(item.decides and item.state == "pass" for item in criteria),
         open=sum(item.decides and item.state == "open" for item in criteria),
         deciding=sum(item.decides for item in criteria),
+        needs=tuple(needs(verdict, metrics)),
     )
 
 
@@ -70,7 +76,7 @@ def criterion_view(item: VerdictCriterion) -> CriterionView:
         name=item.name,
         description=item.description,
         value=show(item.value),
-        limit=show(item.limit),
+        limit=f"{item.bound} {show(item.limit)}",
         interval=f"{show(item.interval[0])} to {show(item.interval[1])}" if item.interval else "",
         kind=item.kind,
         state=_STATES[item.passed],

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from candletune.artifacts import AttainableScores, Certificate, DatasetManifest, Metrics, ReviewSummary
 from candletune.artifacts.metrics import GroupMetrics
 from candletune.config import Config
+from candletune.dataset.card import DatasetCard
 from candletune.evaluation.outcomes import ScoredRow
 from candletune.report import sections
 from candletune.report.figures import Figure
 from candletune.report.methods import Method
 from candletune.report.periods import PeriodRow
 from candletune.report.provenance import Provenance
+from candletune.report.trading import TradingView
 from candletune.report.verdict import VerdictView
 
 
@@ -39,8 +41,8 @@ class ReportContent:
         review: what reviewers said; None without reviews.
         attainable: the best a simulated market allows; None for real candles.
         certificate, dataset: None where the stage has not run.
-        card: link to the dataset card; None without one.
-        tickers: of the scored rows.
+        card: the dataset card; None without a dataset.
+        trading: ratios, calendar, and every call and candle for the page's script.
         figures: name -> figure; None: nothing to draw.
         made: stages, versions, hashes and settings.
         periods: of a walk; empty where one training was replayed.
@@ -68,8 +70,8 @@ class ReportContent:
     attainable: AttainableScores | None
     certificate: Certificate | None
     dataset: DatasetManifest | None
-    card: str | None
-    tickers: list[str]
+    card: DatasetCard | None
+    trading: TradingView
     figures: Mapping[str, Figure]
     made: Provenance
     periods: list[PeriodRow]

@@ -14,10 +14,10 @@ from candletune.config import Config
 from candletune.errors import CandletuneError, InputError
 from candletune.evaluation.live import live_view
 from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, StaleReview, blank
-from candletune.evaluation.review.sample import Item, load_sample
+from candletune.evaluation.review.sample import Checked, Item, load_sample
 from candletune.evaluation.review.tally import tally
 from candletune.live.drift import read_report
-from candletune.report.page import TEMPLATES, render
+from candletune.report.page import asset, render
 from candletune.runs import RunFolder
 from candletune.web.guard import REPORT_POLICY, Guard, Token, allowed_hosts
 from candletune.web.live_chart import live_chart
@@ -112,7 +112,7 @@ def _add_common(app: FastAPI, review_app: ReviewApp) -> None:
     def static(name: str) -> Response:
         if name not in _SCRIPTS:
             raise HTTPException(404, "no such file")
-        return Response((TEMPLATES / name).read_bytes(), media_type=_SCRIPTS[name])
+        return Response(str(asset(name)), media_type=_SCRIPTS[name])
 
     @app.get("/report")
     def report() -> Response:
@@ -251,11 +251,12 @@ def _save(review_app: ReviewApp, item: Item, name: str, fields: dict[str, str], 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One reason as the page shows it, and what the reviewer said of it."""
+    """One reason as the page shows it, what in it was checked by machine, and what the reviewer said of it."""
 
     reason: str
     action: str
     scores: Mapping[str, int]
+    claims: Checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,7 @@ class ReviewView:
 
 def _review_view(item: Item, review: Review, order: tuple[str, str]) -> ReviewView:
     slots = [
-        Slot(reason=item.reasons[side], action=item.actions[side], scores=dict(review.scores.get(side, {})))
+        Slot(item.reasons[side], item.actions[side], dict(review.scores.get(side, {})), item.claims.get(side, ()))
         for side in order
     ]
     chosen = review.preference

@@ -5,15 +5,20 @@ import json
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import polars as pl
 
 from candletune.config import Config
 from candletune.errors import InputError
+from candletune.evaluation.grounding import Rendered, rendered_again
 from candletune.journal import SIDES, Problems, RowRecord, SideName, parse_time, read_rows
+from candletune.prompts.grounding import Claim, check_reason
 from candletune.runs import RunFolder
 
+Checked = tuple[Claim, ...]
+"""What of a reason a machine has checked, in reading order."""
 _FACT = re.compile(r"^(?P<name>[A-Z0-9][^:\n]{0,40}): (?P<value>\S.*)$", re.MULTILINE)
 
 
@@ -26,6 +31,7 @@ class Item:
         prompt: what both models read; None when the candles it was made from are gone or changed.
         reasons, actions: by side ("active", "shadow"); which is which stays on the server.
         adapters: hash by side of the adapter that answered; None: the bare base.
+        claims: by side, what of the reason can be checked, and whether it is true; empty without the candles.
     """
 
     key: str
@@ -36,6 +42,7 @@ class Item:
     reasons: Mapping[str, str]
     actions: Mapping[str, str]
     adapters: Mapping[str, str | None]
+    claims: Mapping[str, Checked] = field(default_factory=dict)
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -88,7 +95,7 @@ def load_sample(config: Config, run: RunFolder, *, prompts: bool = True, reviewe
     else:
         usable.sort(key=lambda row: _rank(config.seed, _key(row)))
         chosen = usable[:count] + [row for row in usable[count:] if _key(row) in reviewed]
-    rendered = _prompts(config, [row for row in chosen if not row.get("prompt")]) if prompts else {}
+    rendered = _rendered(config, chosen) if prompts else {}
     return [_item(row, rendered) for row in chosen]
 
 
@@ -131,32 +138,24 @@ def _key(row: RowRecord) -> str:
     return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
-def _item(row: RowRecord, prompts: Mapping[str, str]) -> Item:
+def _item(row: RowRecord, rendered: Mapping[str, Rendered]) -> Item:
     reasons: dict[str, str] = {side: _reason(row, side) for side in SIDES}
+    known = rendered.get(row.get("prompt_sha256", ""))
+    claims = {} if known is None else {side: tuple(check_reason(text, known.context)) for side, text in reasons.items()}
     return Item(
         key=_key(row),
         ticker=row["ticker"],
         timestamp=row["timestamp"],
         price=float(row.get("price") or 0.0),
-        prompt=row.get("prompt") or prompts.get(row.get("prompt_sha256", "")),
+        prompt=row.get("prompt") or (known.prompt if known else None),
         reasons=reasons,
         actions={side: row[side].get("action") or "" for side in SIDES},
         adapters={side: row[side].get("adapter_sha256") for side in SIDES},
+        claims=claims,
     )
 
 
-def _prompts(config: Config, rows: Sequence[RowRecord]) -> dict[str, str]:
-    """Prompts by hash, rendered anew from the candles; a row whose prompt comes out different gets none."""
-    if not rows:
-        return {}
-    from candletune.dataset import decision_rows
-
-    times = [parse_time(row["timestamp"]) for row in rows]
-    try:
-        frame = decision_rows(config, start=min(times), end=max(times) + timedelta(microseconds=1))
-    except InputError:
-        return {}
-    wanted = {row["prompt_sha256"] for row in rows}
-    return {
-        digest: prompt for digest, prompt in frame.select("prompt_sha256", "prompt").iter_rows() if digest in wanted
-    }
+def _rendered(config: Config, rows: Sequence[RowRecord]) -> dict[str, Rendered]:
+    """Prompts and facts by hash, made again from the candles; a row whose prompt comes out different has none."""
+    named = {"ticker": [row["ticker"] for row in rows], "timestamp": [parse_time(row["timestamp"]) for row in rows]}
+    return rendered_again(config, pl.DataFrame(named)) or {}
