@@ -5,7 +5,8 @@ import json
 import re
 from pathlib import Path
 
-from candletune.artifacts import ARTIFACTS, Artifact, Record
+from candletune.artifacts import Artifact, Record
+from candletune.artifacts.index import ARTIFACTS
 
 FOLDER = Path(__file__).parent
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from candletune.config_pairs import is_pattern, matching_pairs
 from candletune.config_serving import (
     SERVER_KEYS,
     AdapterConfig,
@@ -19,7 +20,7 @@ from candletune.config_serving import (
     ReviewConfig,
 )
 from candletune.config_source import explain, gather
-from candletune.config_sweep import SweepConfig
+from candletune.config_sweep import BoostingConfig, SweepConfig
 from candletune.config_tables import (
     BaseConfig,
     DataConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "SERVER_KEYS",
     "AdapterConfig",
     "BaseConfig",
+    "BoostingConfig",
     "Config",
     "DataConfig",
     "DatasetConfig",
@@ -88,6 +90,7 @@ class Config(Table):
     retrain: RetrainConfig = RetrainConfig()
     walk: WalkConfig = WalkConfig()
     sweep: SweepConfig = SweepConfig()
+    boosting: BoostingConfig = BoostingConfig()
     notify: NotifyConfig = NotifyConfig()
 
     # Plain properties over a cached parse: pydantic's `model_copy` would carry a `cached_property` over to a copy
@@ -143,6 +146,8 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        if self.simulate.enabled and any(map(is_pattern, self.data.pairs)):
+            raise ValueError("data.pairs: a pattern names candle files; a simulated market needs the pairs' names")
         base = timeframe_minutes(self.data.timeframe)
         for other in self.data.context_timeframes:
             minutes = timeframe_minutes(other)
@@ -198,6 +203,7 @@ def load_config(
 ) -> Config:
     """Read a TOML file (none: only defaults), apply `--set` assignments and a command's own options, validate.
 
+    Patterns of `data.pairs` become the pairs whose candle files are there.
     Paths become absolute: those of the file and the defaults start at the file's folder (without a file: at the
     working folder), those of assignments and overrides at the working folder.
 
@@ -206,6 +212,9 @@ def load_config(
     """
     gathered = gather(Config, path, assignments, overrides or {})
     try:
-        return Config.model_validate(gathered.values)
+        config = Config.model_validate(gathered.values)
     except ValidationError as error:
         raise UsageError(explain(error, gathered, Config)) from None
+    data = config.data
+    pairs = matching_pairs(data.pairs, data.folder, data.timeframe)
+    return config.model_copy(update={"data": data.model_copy(update={"pairs": pairs})})

@@ -1,10 +1,10 @@
-"""The table of `candletune sweep`: which settings are tried."""
+"""The tables of `candletune sweep`: which settings are tried, and what stands in for the language model."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from candletune.config_types import Table
+from candletune.config_types import Positive, Table
 
 Choice = bool | int | float | str | tuple[str, ...]
 """A value of a setting."""
@@ -52,6 +52,9 @@ class SweepConfig(Table):
     prune: bool = Field(
         True, description="stop a training whose eval log loss lies above the median of the trials before it"
     )
+    model: Literal["llm", "boosting"] = Field(
+        "llm", description="boosting: gradient boosting stands in for the language model, in a second a trial"
+    )
     settings: dict[str, Choices] = Field(
         {}, description='what is tried: `"train.lora_rank" = [8, 16]`; a search also takes { low = 1e-5, high = 1e-3 }'
     )
@@ -80,3 +83,13 @@ def _flat(key: str, value: Any) -> dict[str, object]:
     for name, item in value.items():
         found |= _flat(f"{key}.{name}", item)
     return found
+
+
+class BoostingConfig(Table):
+    """Gradient boosting where it stands in for the language model; the baseline keeps these defaults."""
+
+    max_iter: Positive = Field(60, description="trees of each class")
+    max_leaf_nodes: Annotated[int, Field(ge=2, le=1024)] = Field(8, description="leaves of a tree")
+    learning_rate: float = Field(0.03, gt=0, le=1, description="share of each tree that counts")
+    min_samples_leaf: Positive = Field(60, description="examples in a leaf at least")
+    l2_regularization: float = Field(10.0, ge=0, description="penalty of large leaves")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from candletune.config_types import (
     Positive,
@@ -33,11 +33,19 @@ ServeType = (
 """llama.cpp's model types that can be written without an importance matrix and trained over."""
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class DataConfig(Table):
     """Which candles and context files are read."""
 
     folder: Path = Field(Path("user_data/data/binance"), description="freqtrade data folder (or its futures/ folder)")
-    pairs: tuple[str, ...] = Field(("BTC/USDT:USDT", "ETH/USDT:USDT"), min_length=1, description="freqtrade pair names")
+    pairs: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        ("BTC/USDT:USDT", "ETH/USDT:USDT"),
+        min_length=1,
+        description="freqtrade pair names; `all`, or patterns such as `*/USDT:USDT`: those whose candles are there",
+    )
     timeframe: Timeframe = Field("1h", description="candle length decisions are made on")
     context_timeframes: tuple[Timeframe, ...] = Field(
         ("4h", "12h", "1d"), description="resampled timeframes summarised in the prompt"

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
-from candletune.artifacts import ARTIFACTS, Artifact, Metrics, Record
+from candletune.artifacts import Artifact, Metrics, Record
+from candletune.artifacts.index import ARTIFACTS
 from candletune.artifacts.metrics import Comparison
 from candletune.errors import InputError
 

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from candletune.artifacts import Sweep
 from candletune.artifacts.ledger import LEDGER_LINE
+from candletune.artifacts.sweep import Sweep
 from candletune.cli import main
 from candletune.config import Config, load_config
 from candletune.console import Reporter, SilentReporter
 from candletune.errors import InputError, UsageError
 from candletune.evaluation.ledger import Ledger
-from candletune.experiments import shared_base, trial
+from candletune.experiments import scores, shared_base
 from candletune.experiments.pruning import hopeless_at
 from candletune.experiments.space import check_space, grid, trial_config, trial_name, trial_toml
 from candletune.experiments.sweep import run_sweep
 from candletune.experiments.sweep_table import sweep_text
+from candletune.experiments.winner import judge_winner
 from candletune.files import write_text
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import prepare
@@ -75,7 +76,7 @@ class Trained:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
     fake = Trained()
-    monkeypatch.setattr(trial, "score_llm", fake)
+    monkeypatch.setitem(scores.SCORES, "llm", fake)
     monkeypatch.setattr("candletune.experiments.sweep.with_shared_base", lambda config, *_: config)
     yield fake
 
@@ -235,6 +236,44 @@ def test_optuna_draws_the_same_again(file: Path, trained: Trained) -> None:
     assert all(isinstance(rank, int) and 4 <= rank <= 64 for rank in ranks)
     again = sweep(file, "sweep.method=optuna", "sweep.trials=8")
     assert [entry.name for entry in again.trials] == [entry.name for entry in found.trials]
+
+
+def test_one_dataset_is_built_for_all(file: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    import candletune.stages.dataset as module
+
+    built: list[str] = []
+    build: Any = vars(module)["build"]
+    monkeypatch.setattr(
+        module, "build", lambda config, run, reporter: built.append(run) or build(config, run, reporter)
+    )
+    found = sweep(file)
+    assert len(built) == 1
+    assert len({entry.rows_sha256 for entry in found.trials}) == 1
+    write_text(file, file.read_text().replace("[1e-4, 5e-5]", "[1e-4]\ndataset.per_class = [20, 10]"))
+    assert [entry.rows for entry in sweep(file).trials] == [40] * 6
+    assert len(built) == 3
+
+
+def test_boosting_goes_the_whole_way(file: Path) -> None:
+    text = (
+        file.read_text()
+        .replace('"train.lora_rank" = [8, 16, 32]\ntrain.learning_rate = [1e-4, 5e-5]', "")
+        .split("[run]")
+    )
+    table = '"boosting.max_leaf_nodes" = [4, 8]\nboosting.max_iter = [10, 30]\n'
+    small = "[evaluate]\nresamples = 200\nbaselines = false\n"
+    write_text(file, f"{text[0]}{table}[run]{text[1]}{small}")
+    found = sweep(file, "sweep.model=boosting")
+    assert (found.model, found.count("finished"), found.count("failed")) == ("boosting", 4, 0)
+    home = RunFolder(load_config(file).run.folder).sweep
+    logged = (home / "max_leaf_nodes-4_max_iter-30" / "train" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [10, 20, 30]
+    verdict = judge_winner(found, RunFolder(home), SilentReporter()).verdict
+    assert verdict in ("keep", "not enough evidence", "promote")
+    ledger = Ledger(load_config(file).live.state.with_name("ledger.jsonl"))
+    assert [entry.line.number for entry in ledger.tries().values()] == [1]
+    with pytest.raises(UsageError, match="cannot be swept"):
+        sweep(file)
 
 
 def test_names_say_the_settings(tmp_path: Path) -> None:

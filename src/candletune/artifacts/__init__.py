@@ -52,30 +52,10 @@ from candletune.artifacts.summaries import (
     TrainSummary,
     VerifySummary,
 )
-from candletune.artifacts.sweep import Sweep, Trial
 from candletune.artifacts.verdict import JudgedModel, TrainingEnds, TrySpent, Verdict, VerdictCriterion
 from candletune.artifacts.walk import FoldState, PeriodSide, Walk, WalkPeriod
 
-ARTIFACTS: tuple[type[Artifact], ...] = (
-    AdapterRecord,
-    Certificate,
-    DatasetAudit,
-    DatasetManifest,
-    DriftReference,
-    DriftReport,
-    InputLog,
-    JournalImport,
-    LiveState,
-    Metrics,
-    RunManifest,
-    Sweep,
-    Verdict,
-    Walk,
-)
-"""Every file with a schema of its own; add a new one here."""
-
 __all__ = [
-    "ARTIFACTS",
     "AdapterRecord",
     "Artifact",
     "AttainableScores",
@@ -122,11 +102,9 @@ __all__ = [
     "StageEntry",
     "StageSummary",
     "StateChange",
-    "Sweep",
     "TrainSummary",
     "TrainingEnds",
     "TrainingResult",
-    "Trial",
     "TrySpent",
     "Verdict",
     "VerdictCriterion",

@@ -52,6 +52,7 @@ class Sweep(Artifact):
 
     Attributes:
         method: `grid` or `optuna`.
+        model: `llm` or `boosting`.
         planned: trials in all.
         trials: those that were tried, in order.
         winner: name of the one with the lowest score; None while trials are to come, and where none finished.
@@ -61,6 +62,7 @@ class Sweep(Artifact):
     COMMAND: ClassVar[str] = "sweep"
 
     method: Literal["grid", "optuna"]
+    model: Literal["llm", "boosting"] = "llm"
     planned: int
     trials: tuple[Trial, ...] = ()
     winner: str | None = None

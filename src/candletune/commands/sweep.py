@@ -10,12 +10,14 @@ from candletune.commands import open_session, with_config
 @click.command(epilog="Example: candletune sweep examples/iteration.toml --set data.folder=~/candles --judge")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @with_config
+@click.option("--model", type=click.Choice(["llm", "boosting"]), help="What is trained; none: sweep.model.")
 @click.option("--judge", is_flag=True, help="Then run the winner's replay, and give its verdict.")
 @click.option("--require-promote", is_flag=True, help="With --judge: exit code 4 unless the verdict is promote.")
 def sweep(
     file: Path | None,
     config_path: Path,
     assignments: tuple[str, ...],
+    model: str | None,
     judge: bool,
     require_promote: bool,
 ) -> int:
@@ -27,12 +29,13 @@ def sweep(
     """
     from candletune.experiments.sweep import run_sweep
     from candletune.experiments.sweep_table import sweep_text
-    from candletune.experiments.winner import judge_winner
+    from candletune.experiments.winner import judge_winner, next_command
     from candletune.runs import RunFolder
     from candletune.stages.pipeline import prepare
 
     path = file or config_path
-    session = open_session(path, assignments)
+    overrides = {} if model is None else {"sweep.model": model}
+    session = open_session(path, assignments, overrides=overrides)
     run, reporter = session.run, session.reporter
     with run.lock():
         config = prepare(session.config, run, reporter)
@@ -40,8 +43,8 @@ def sweep(
         click.echo(sweep_text(found))
         home = RunFolder(run.sweep)
         if not judge:
-            reporter.say(f"winner: {found.winner}; next: candletune run --config {home.sweep_winner}")
+            reporter.say(f"winner: {found.winner}; next: {next_command(found, home, path)}")
             return 0
-        verdict = judge_winner(found, config, home, reporter, folder=path.parent.resolve())
+        verdict = judge_winner(found, home, reporter).verdict
     reporter.say(f"verdict: {verdict}")
     return 4 if require_promote and verdict != "promote" else 0

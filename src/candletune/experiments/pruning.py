@@ -1,10 +1,11 @@
 """The median rule: a trial that has never been as good as half of those before it were at the same step is hopeless."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Final
 
-from candletune.artifacts import LoggedStep
+from candletune.experiments.logged import logged_steps
 
 LEAST: Final = 4
 """Trials before it that must have reached the step."""
@@ -12,10 +13,12 @@ Curve = Mapping[int, float]
 """Optimizer step -> log loss on the eval rows."""
 
 
-def curve_of(steps: Sequence[LoggedStep]) -> dict[int, float]:
-    """Log loss of the decision by step, as a training logged it."""
+def curve_of(metrics: Path) -> dict[int, float]:
+    """Log loss of the decision by step, as a training logged it so far (see `logged_steps`)."""
     return {
-        entry.step: entry.eval_log_loss for entry in steps if entry.step is not None and entry.eval_log_loss is not None
+        entry.step: entry.eval_log_loss
+        for entry in logged_steps(metrics)
+        if entry.step is not None and entry.eval_log_loss is not None
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from pydantic import JsonValue
 
-from candletune.artifacts import Trial
+from candletune.artifacts.sweep import Trial
 from candletune.config import Config
 from candletune.config_sweep import Range
 from candletune.errors import InputError

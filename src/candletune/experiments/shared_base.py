@@ -12,7 +12,7 @@ FOLDER = "base"
 
 def with_shared_base(config: Config, home: RunFolder, reporter: Reporter) -> Config:
     """The base GGUF is written once, unless trials differ in it or there is one."""
-    if any(key.startswith("base.") for key in config.sweep.settings):
+    if config.sweep.model != "llm" or any(key.startswith("base.") for key in config.sweep.settings):
         return config
     if served_gguf(config) is not None:
         return config

@@ -19,10 +19,16 @@ from candletune.hashes import fingerprint
 
 Settings = Mapping[str, JsonValue]
 """Key in full -> value."""
-SWEPT: Final = re.compile(
-    r"train\.|prompt\.template$|base\.(model|gguf|serve_type|revision|chat)$|dataset\.(per_class|timeframes|train_start)$|"
-    r"data\.(fear_greed|fear_greed_delay|headlines|headline_hours|headline_count|context_timeframes)$"
-)
+SWEPT: Final = {
+    "llm": re.compile(
+        r"train\.|prompt\.template$|base\.(model|gguf|serve_type|revision|chat)$|dataset\.(per_class|timeframes|train_start)$|"
+        r"data\.(fear_greed|fear_greed_delay|headlines|headline_hours|headline_count|context_timeframes)$"
+    ),
+    "boosting": re.compile(
+        r"boosting\.|dataset\.(per_class|timeframes|train_start)$|train\.call_share$|"
+        r"data\.(fear_greed|fear_greed_delay|headlines|headline_hours)$"
+    ),
+}
 """Keys that a sweep may vary: those that leave the question, and the rows on which it is asked, as they are."""
 _LONGEST: Final = 64
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.+-]+")
@@ -42,7 +48,7 @@ def check_space(config: Config) -> None:
         if key not in known:
             close = get_close_matches(key, known, n=1)
             raise UsageError(f"sweep.settings: {key}: unknown key{f' (did you mean {close[0]}?)' if close else ''}")
-        if not SWEPT.match(key):
+        if not SWEPT[sweep.model].match(key):
             raise UsageError(
                 f"sweep.settings: {key} cannot be swept: it leaves the trials as they "
                 "are, or changes what is asked on the eval rows, so that log losses would say nothing of each other"

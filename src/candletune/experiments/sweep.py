@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from candletune.artifacts import Sweep, Trial
+from candletune.artifacts.sweep import Sweep, Trial
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.experiments.pruning import Curve
 from candletune.experiments.search import search_of
 from candletune.experiments.shared_base import with_shared_base
 from candletune.experiments.space import Settings, check_space, grid, planned, shown, trial_config, trial_name
-from candletune.experiments.trial import run_trial, trial_curve
+from candletune.experiments.trial import Before, run_trial, trial_curve
 from candletune.experiments.winner import name_winner
 from candletune.runs import RunFolder
 
@@ -33,8 +33,8 @@ def run_sweep(config: Config, run: RunFolder, reporter: Reporter, *, folder: Pat
         trial_config(config, settings, home.path, folder)  # a wrong value is refused before hours are spent
     before = Sweep.read_if_there(home.sweep_trials)
     shared = with_shared_base(config, home, reporter)
-    found = Sweep(method=config.sweep.method, planned=planned(config))
-    curves: dict[str, dict[str, Curve]] = {}
+    found = Sweep(method=config.sweep.method, model=config.sweep.model, planned=planned(config))
+    curves: dict[str, list[Curve]] = {}
 
     def attempt(number: int, settings: Settings) -> Trial:
         name = trial_name(settings)
@@ -46,12 +46,12 @@ def run_sweep(config: Config, run: RunFolder, reporter: Reporter, *, folder: Pat
             Trial(name=name, settings=settings, state="failed"),
             ready,
             reporter,
-            before=lambda rows: list(curves.get(rows, {}).values()),
+            before=Before([entry.name for entry in found.trials], curves),
             known=known,
         )
         curve = trial_curve(ready)
         if curve and trial.state != "failed":
-            curves.setdefault(trial.rows_sha256, {})[name] = curve
+            curves.setdefault(trial.rows_sha256, []).append(curve)
         reporter.say(f"trial {number + 1} of {found.planned}: {describe(trial)}")
         return trial
 

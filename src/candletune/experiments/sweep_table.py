@@ -2,7 +2,7 @@
 
 from io import StringIO
 
-from candletune.artifacts import Sweep, Trial
+from candletune.artifacts.sweep import Sweep, Trial
 from candletune.experiments.compare_table import WIDTH, time_text
 from candletune.experiments.space import shown
 from candletune.report.text import MISSING, number

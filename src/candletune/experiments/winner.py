@@ -3,28 +3,27 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from candletune.artifacts import EvaluateSummary, Sweep
+from candletune.artifacts import EvaluateSummary
 from candletune.artifacts.ledger import SweepLine
-from candletune.artifacts.verdict import VerdictName
+from candletune.artifacts.sweep import Sweep
 from candletune.config import Config, load_config
 from candletune.console import Reporter
 from candletune.errors import InputError
 from candletune.evaluation.tries import ledger_of
+from candletune.experiments.boosting import judge_boosting
 from candletune.experiments.space import trial_config, trial_toml
 from candletune.files import write_text
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import run_pipeline
 
 
-def judge_winner(sweep: Sweep, config: Config, home: RunFolder, reporter: Reporter, *, folder: Path) -> VerdictName:
+def judge_winner(sweep: Sweep, home: RunFolder, reporter: Reporter) -> EvaluateSummary:
     """Export, certify, replay and evaluate the winner in its own run folder.
 
     Args:
         sweep: with a winner.
-        config: the sweep's.
         home: the sweep's folder.
         reporter: where to report to.
-        folder: of the configuration file.
 
     Returns:
         Its verdict, which the ledger has counted as one try.
@@ -35,11 +34,20 @@ def judge_winner(sweep: Sweep, config: Config, home: RunFolder, reporter: Report
     """
     if sweep.winner is None:
         raise InputError(f"{home.sweep_trials}: no winner; run `candletune sweep` to its end first")
-    ready = load_config(home.sweep_winner)
-    run = RunFolder(ready.run.folder)
+    config = load_config(home.sweep_winner)
+    run = RunFolder(config.run.folder)
     with run.lock():
-        outcomes = run_pipeline(ready, run, reporter)
-    return outcomes["evaluate"].summary_as(EvaluateSummary).verdict
+        if sweep.model == "boosting":
+            return judge_boosting(config, run, reporter)
+        outcomes = run_pipeline(config, run, reporter)
+    return outcomes["evaluate"].summary_as(EvaluateSummary)
+
+
+def next_command(sweep: Sweep, home: RunFolder, file: Path) -> str:
+    """What gives the winner's verdict."""
+    if sweep.model == "boosting":
+        return f"candletune sweep {file} --model boosting --judge"
+    return f"candletune run --config {home.sweep_winner}"
 
 
 def name_winner(found: Sweep, before: Sweep | None, config: Config, home: RunFolder, folder: Path) -> Sweep:

@@ -89,7 +89,7 @@ def boosting_stage(incumbent: Fitted | None) -> Stage:
     return Stage(
         name="replay",
         title="Replay gradient boosting",
-        tables=("replay", "data", "prompt", "labels", "train"),
+        tables=("replay", "data", "prompt", "labels", "train", "boosting"),
         inputs=inputs,
         outputs=("replay/ab_test_log.jsonl",),
         work=partial(replay, incumbent),

@@ -112,15 +112,24 @@ def probabilities(model: Any, task: Task) -> tuple[Floats, Floats]:
     from threadpoolctl import threadpool_limits
 
     found = []
+    fitted(model, task)
+    with threadpool_limits(limits=1):
+        for rows in (task.rows, task.held_out):
+            found.append(np.zeros((len(rows), 3)))
+            found[-1][:, model.classes_] = model.predict_proba(features(rows))
+    return found[0], found[1]
+
+
+def fitted(model: Any, task: Task) -> Any:
+    """The classifier, fitted on the task's examples; see `probabilities`."""
+    from threadpoolctl import threadpool_limits
+
     name = f"{model.steps[-1][0]}__sample_weight" if hasattr(model, "steps") else "sample_weight"
     weights = {name: task.weights / task.weights.mean()} if task.weighs else {}
     # A few thousand rows: more threads only wait for each other, for half a minute on a busy machine.
     with threadpool_limits(limits=1):
         model.fit(features(task.train), task.train_classes, **weights)
-        for rows in (task.rows, task.held_out):
-            found.append(np.zeros((len(rows), 3)))
-            found[-1][:, model.classes_] = model.predict_proba(features(rows))
-    return found[0], found[1]
+    return model
 
 
 def features(frame: pl.DataFrame) -> NDArray[np.float64]:

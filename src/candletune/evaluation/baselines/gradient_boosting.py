@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from candletune.config import BoostingConfig
 from candletune.evaluation.baselines.base import Baseline, Ints, Task, classify
 
 
@@ -10,13 +11,16 @@ def decide(task: Task) -> Ints:
     return classify(model(task.seed), task)
 
 
-def model(seed: int) -> Any:
-    """60 small steps over 8 leaves of at least 60 examples: of three thousand examples, faster ones learn the noise."""
+def model(seed: int, settings: BoostingConfig | None = None) -> Any:
+    """By default small steps over few leaves of many examples: of three thousand examples, faster ones learn the noise.
+
+    Args:
+        seed: of whatever is random.
+        settings: none: the defaults, which the baseline always has.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(
-        max_iter=60, max_leaf_nodes=8, learning_rate=0.03, min_samples_leaf=60, l2_regularization=10, random_state=seed
-    )
+    return HistGradientBoostingClassifier(random_state=seed, **(settings or BoostingConfig()).model_dump())
 
 
 BASELINE = Baseline("gradient boosting", 60, decide)
