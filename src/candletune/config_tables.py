@@ -193,6 +193,9 @@ class TrainConfig(Table):
         ge=0,
         description="optimizer steps of a round that teaches call_share; 0: not taught, calls nearly always",
     )
+    uniqueness: bool = Field(
+        False, description="weigh each example by how much of its outcome window no other example of its asset shares"
+    )
     soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
     eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")
     save_steps: Positive = Field(50, description="optimizer steps between checkpoints")

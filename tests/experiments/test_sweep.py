@@ -243,9 +243,12 @@ def test_one_dataset_is_built_for_all(file: Path, trained: Trained, monkeypatch:
 
     built: list[str] = []
     build: Any = vars(module)["build"]
-    monkeypatch.setattr(
-        module, "build", lambda config, run, reporter: built.append(run) or build(config, run, reporter)
-    )
+
+    def counted(config: Config, run: RunFolder, reporter: Reporter) -> None:
+        built.append(run.path.name)
+        build(config, run, reporter)
+
+    monkeypatch.setattr(module, "build", counted)
     found = sweep(file)
     assert len(built) == 1
     assert len({entry.rows_sha256 for entry in found.trials}) == 1

@@ -3,6 +3,7 @@
 from candletune.dataset.audit import audit
 from candletune.dataset.build import build
 from candletune.dataset.files import JSONL, MANIFEST, META, NATURAL, Examples, read_examples
+from candletune.dataset.overlap import example_uniqueness
 from candletune.dataset.pairs import load_pair
 from candletune.dataset.period import TestPeriod, find_test_period
 from candletune.dataset.rows import add_prompts, complete_rows, decision_rows
@@ -21,6 +22,7 @@ __all__ = [
     "complete_rows",
     "decision_rows",
     "draw_sample",
+    "example_uniqueness",
     "find_test_period",
     "load_pair",
     "read_examples",

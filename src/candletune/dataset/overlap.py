@@ -36,6 +36,28 @@ def average_uniqueness(starts: NDArray[np.int64], length: int) -> NDArray[np.flo
     return uniqueness
 
 
+def example_uniqueness(config: Config, meta: pl.DataFrame) -> NDArray[np.float64]:
+    """Average uniqueness of each example among those of its own asset and split, (examples,).
+
+    Args:
+        config: gives horizon and timeframe.
+        meta: the sidecar: `asset`, `decision_time`, `split`.
+    """
+    steps = _steps(config, meta)
+    found = np.empty(len(meta))
+    for (_, _), rows in meta.with_row_index("row").group_by("asset", "split"):
+        places = rows["row"].to_numpy()
+        found[places] = average_uniqueness(steps[places], config.labels.horizon)
+    return found
+
+
+def _steps(config: Config, meta: pl.DataFrame) -> NDArray[np.int64]:
+    """Decision times as numbers of candles of `data.timeframe`."""
+    minutes = timeframe_minutes(config.data.timeframe)
+    steps: NDArray[np.int64] = meta["decision_time"].dt.epoch("us").to_numpy() // (minutes * 60_000_000)
+    return steps
+
+
 def describe_dataset(config: Config, meta: pl.DataFrame, prompts: Sequence[str]) -> DatasetDescription:
     """Overlap, effective sample size, duplicates, class shares and the gap between train and eval.
 
@@ -45,7 +67,7 @@ def describe_dataset(config: Config, meta: pl.DataFrame, prompts: Sequence[str])
         prompts: row for row.
     """
     minutes, horizon = timeframe_minutes(config.data.timeframe), config.labels.horizon
-    steps = meta["decision_time"].dt.epoch("us").to_numpy() // (minutes * 60_000_000)
+    steps = _steps(config, meta)
     assets = meta["asset"].to_numpy()
     per_asset = sum(float(average_uniqueness(steps[assets == name], horizon).sum()) for name in set(assets.tolist()))
     train, evaluation = (np.sort(steps[(meta["split"] == split).to_numpy()]) for split in (TRAIN, EVAL))

@@ -11,7 +11,7 @@ from candletune.artifacts import CandidateRows, DatasetManifest
 from candletune.artifacts.metrics import BaselineMetrics, Comparison
 from candletune.calibration import shares_of
 from candletune.config import Config
-from candletune.dataset import load_pair, read_examples
+from candletune.dataset import example_uniqueness, load_pair, read_examples
 from candletune.evaluation.baselines import HOLD, SILENT, Ints, Task, baseline_actions
 from candletune.evaluation.beaten import UNTUNED
 from candletune.evaluation.leads import compare_baselines
@@ -76,13 +76,18 @@ def task_of(config: Config, run: RunFolder, rows: pl.DataFrame) -> Task:
         rows,
         train,
         classes.to_numpy(),
-        stands_for(train, manifest.candidates.by_month),
+        stands_for(train, manifest.candidates.by_month) * _own_share(config, train),
         threshold=config.labels.threshold,
         held_out=pl.read_parquet(run.natural_eval),
         natural=natural,
         calls=_calls(config, natural),
         seed=config.seed,
     )
+
+
+def _own_share(config: Config, train: pl.DataFrame) -> NDArray[np.float64] | float:
+    """What `train.uniqueness` weighs the candidate's examples by, for the baselines too."""
+    return example_uniqueness(config, train) if config.train.uniqueness else 1.0
 
 
 def _calls(config: Config, natural: Sequence[float] | None) -> float | None:

@@ -25,7 +25,7 @@ SWEPT: Final = {
         r"data\.(fear_greed|fear_greed_delay|headlines|headline_hours|headline_count|context_timeframes)$"
     ),
     "boosting": re.compile(
-        r"boosting\.|dataset\.(per_class|timeframes|train_start)$|train\.call_share$|"
+        r"boosting\.|dataset\.(per_class|timeframes|train_start)$|train\.(call_share|uniqueness)$|"
         r"data\.(fear_greed|fear_greed_delay|headlines|headline_hours)$"
     ),
 }

@@ -57,6 +57,11 @@ def soften(
     return replace(example, soft=tuple(zip(tokens.ids, softened, strict=True)))
 
 
+def scale(example: TokenizedExample, factor: float) -> TokenizedExample:
+    """The example with every token's loss weight times a factor."""
+    return replace(example, weights=tuple(weight * factor for weight in example.weights))
+
+
 def shorten(prompt: str) -> str | None:
     """The prompt with its last headline dropped (N/A when none is left), or None when there is nothing to drop."""
     match = _HEADLINES.search(prompt)

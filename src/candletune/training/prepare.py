@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from candletune.artifacts import DatasetManifest
@@ -11,13 +12,13 @@ from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, en
 from candletune.base.tokenizer import Tokenizer, served_tokenizer
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.dataset import read_examples
+from candletune.dataset import example_uniqueness, read_examples
 from candletune.decisions import DECISIONS, Decision
 from candletune.errors import InputError
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.training.evaluation import EvalSet
-from candletune.training.examples import TokenizedExample, soften, tokenize
+from candletune.training.examples import TokenizedExample, scale, soften, tokenize
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
         reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
     if config.train.soft_target:
         examples = _softened(examples, tokens, data.meta["forward_return"].to_list(), config)
+    if config.train.uniqueness:
+        examples = _by_uniqueness(examples, data.meta, config)
     splits: dict[str, list[TokenizedExample]] = {"train": [], "eval": []}
     for example, split in zip(examples, data.meta["split"], strict=True):
         splits[split].append(example)
@@ -99,6 +102,14 @@ def _softened(
 ) -> list[TokenizedExample]:
     limit, share = config.labels.threshold, config.train.soft_target
     return [soften(example, tokens, value, limit, share) for example, value in zip(examples, returns, strict=True)]
+
+
+def _by_uniqueness(examples: Sequence[TokenizedExample], meta: pl.DataFrame, config: Config) -> list[TokenizedExample]:
+    """Train examples weighed by their average uniqueness, of which the mean becomes 1; eval examples as they are."""
+    unique = example_uniqueness(config, meta)
+    train = (meta["split"] == "train").to_numpy()
+    factors = np.where(train, unique / unique[train].mean(), 1.0)
+    return [scale(example, factor) for example, factor in zip(examples, factors.tolist(), strict=True)]
 
 
 def _eval_set(
