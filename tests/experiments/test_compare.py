@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import polars as pl
 import pytest
 
+from candletune.artifacts import BaseSummary
 from candletune.cli import main
 from candletune.errors import InputError, UsageError
 from candletune.evaluation.across_runs import compare_runs
@@ -18,6 +20,7 @@ from candletune.experiments.logged import logged_steps
 from candletune.report.curves import Curve, curves
 from candletune.runs import RunFolder
 from simulated_run import make_run
+from stage_entries import record_stage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HORIZON = timedelta(hours=12)
@@ -149,6 +152,14 @@ def test_the_command(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_folder_of_runs_stands_for_them(runs: list[Path]) -> None:
     assert run_folders([runs[0].parent.parent]) == runs
     assert run_folders([runs[0], runs[0]]) == runs[:1]
+
+
+def test_the_base_that_trials_share_is_no_run_to_compare(runs: list[Path], tmp_path: Path) -> None:
+    base = RunFolder(tmp_path / "base")
+    written = BaseSummary(file="gguf/base.gguf", sha256="a" * 64, bytes=1, type="F32", written=True)
+    record_stage(base, written)
+    copytree(runs[0], tmp_path / "trial")
+    assert run_folders([tmp_path]) == [tmp_path / "trial"]
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, runs: list[Path]) -> None:

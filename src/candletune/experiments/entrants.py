@@ -92,8 +92,8 @@ def run_folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Not a dataset's folder, whose manifest is another kind of file."""
-    return folder.name != "dataset"
+    """Neither a dataset's folder, whose manifest is another kind of file, nor where a base was written for all."""
+    return folder.name != "dataset" and set(RunFolder(folder).manifest().stages) != {"base"}
 
 
 def read_entrants(paths: Sequence[Path]) -> list[Entrant]:
