@@ -8,7 +8,7 @@ EXTRAS ?= dev,serve,tensorboard,exchange,notify
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test unit lint types fuzz docs llama-server wheel wheel-check clean
+.PHONY: help setup demo test unit lint types fuzz soak docs llama-server wheel wheel-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,8 +44,12 @@ types: $(READY)
 	$(BIN)/mypy
 
 FUZZ_SECONDS ?= 600
+SOAK_FOLDER ?= /tmp/candletune-soak
 fuzz: $(READY)  ## hostile input from everywhere, ten minutes each (FUZZ_SECONDS); seeds are printed
 	PYTHONPATH=tests:tests/live $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+soak: $(READY)  ## a simulated year of the shadow loop with faults throughout (SOAK_FOLDER)
+	$(BIN)/python bench/soak.py --out $(SOAK_FOLDER)
 
 llama-server: $(READY)  ## build llama.cpp's server for the tests of engine.url, once
 	$(BIN)/python tests/build_llama_server.py

@@ -158,7 +158,7 @@ class World:
 
     def ended(self) -> bool:
         """Whether the year is over."""
-        return self.hour >= self.hours
+        return bool(self.hour >= self.hours)
 
     def pause(self, _: float) -> None:
         """The next hour."""

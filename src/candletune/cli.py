@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from candletune import __version__
-from candletune.commands import SuggestingGroup
+from candletune.commands import LOG_JSON, SuggestingGroup, logs_json
 from candletune.commands.result import SAID, say_error
 from candletune.errors import CandletuneError, InputError
 from candletune.process import interrupt_on_sigterm, machine_says, utf8_streams
@@ -81,7 +81,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
     interrupt_on_sigterm()
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or bool(os.environ.get("CANDLETUNE_DEBUG"))
-    sys.exit(_run([a for a in arguments if a != "--debug"], debug, Output("--json" in arguments, {})))
+    if "--log-json" in arguments:
+        os.environ[LOG_JSON] = "1"
+    sys.exit(
+        _run([a for a in arguments if a not in ("--debug", "--log-json")], debug, Output("--json" in arguments, {}))
+    )
 
 
 def _usage_line(error: click.ClickException) -> str:
@@ -104,7 +108,12 @@ class Output(NamedTuple):
 
 def _say(text: str, code: int, output: Output) -> int:
     """Lines for people; for a script that asked for JSON the same as an object, so that standard output has one."""
-    click.echo(text, err=True)
+    if logs_json():
+        from candletune.console import log_line
+
+        log_line("error", text.removeprefix("error: "))
+    else:
+        click.echo(text, err=True)
     if output.as_json and not output.state.get(SAID):
         say_error(text.removeprefix("error: "), code)
     return code

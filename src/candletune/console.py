@@ -3,10 +3,13 @@
 Standard output belongs to results (`signal` answers JSON there), so nothing here writes to it.
 """
 
+import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -172,6 +175,29 @@ class Ticks:
     def wait(self, ended: threading.Event, seconds: float) -> bool:
         """Sleep so long, or until `ended` is set; whether it is."""
         return ended.wait(seconds)
+
+
+class JsonReporter(SilentReporter):
+    """An object a line on standard error: `at`, `level` (`info`, `warning`) and `message`; no bars."""
+
+    def say(self, message: str) -> None:
+        log_line("info", message)
+
+    def warn(self, message: str) -> None:
+        log_line("warning", message)
+
+    @contextmanager
+    def task(self, title: str, total: float | None = None) -> Iterator[Task]:
+        self.say(f"{title}: started")
+        yield _SilentTask()
+        self.say(f"{title}: done")
+
+
+def log_line(level: str, message: str) -> None:
+    """Write one line of the log as JSON."""
+    line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "message": message}
+    sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stderr.flush()
 
 
 class RichReporter:

@@ -1,7 +1,9 @@
 """What differs between systems about a process: its streams and the signals that end it."""
 
 import errno
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,24 @@ def utf8_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
         else:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def tell_service(state: str) -> bool:
+    """Tell systemd how the service stands: `READY=1`, `WATCHDOG=1`, `STOPPING=1` (sd_notify(3)).
+
+    Returns:
+        False where nobody asked (no NOTIFY_SOCKET), or could be told.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@") or not hasattr(socket, "AF_UNIX"):
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.settimeout(1.0)
+            channel.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+    except OSError:  # a service that cannot say that it lives is ended by its watchdog, not by this
+        return False
+    return True
 
 
 _REMEDIES = {

@@ -3,6 +3,8 @@
 Each handler imports what it needs inside, so that help stays fast.
 """
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -36,6 +38,9 @@ def with_config(function: F) -> F:
     """Add `--config`, `--set` and `--debug` to a command; it receives `config_path` and `assignments`."""
     function = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")(function)
     function = click.option(
+        "--log-json", is_flag=True, expose_value=False, help="Write messages on standard error as JSON, one a line."
+    )(function)
+    function = click.option(
         "--set",
         "assignments",
         multiple=True,
@@ -53,6 +58,42 @@ def with_config(function: F) -> F:
     )(function)
 
 
+def logs_json() -> bool:
+    """Whether messages are to be JSON: `--log-json`, or CANDLETUNE_LOG_JSON for a service."""
+    return bool(os.environ.get(LOG_JSON))
+
+
+def say_line(level: str, sentence: str) -> None:
+    """A message on standard error, for people or as JSON."""
+    from candletune.console import log_line
+
+    if logs_json():
+        log_line(level, sentence)
+    else:
+        click.echo(f"{level}: {sentence}", err=True)
+
+
+def tell_service(state: str) -> bool:
+    """See `process.tell_service`."""
+    from candletune.process import tell_service as tell
+
+    return tell(state)
+
+
+def heart() -> Callable[[], None]:
+    """Tells systemd's watchdog that the program lives, when the last time was some seconds ago."""
+    last = [0.0]
+
+    def beat() -> None:
+        if time.monotonic() - last[0] > BEAT_SECONDS:
+            last[0] = time.monotonic()
+            tell_service("WATCHDOG=1")
+
+    return beat
+
+
+BEAT_SECONDS = 5.0
+LOG_JSON = "CANDLETUNE_LOG_JSON"
 without_preflight = click.option(
     "--no-preflight", is_flag=True, help="Begin at once, without looking for what would fail later."
 )
@@ -101,14 +142,14 @@ def open_session(
         UsageError: no file and a need is not met, or the configuration is wrong.
     """
     from candletune.config import load_config
-    from candletune.console import RichReporter
+    from candletune.console import JsonReporter, RichReporter
     from candletune.runs import RunFolder
 
     path = None if _may_be_missing(config_path) else config_path
     if path is None:
         _check_needs(config_path, assignments, needs)
     config = load_config(path, assignments, overrides)
-    return Session(config, RunFolder(config.run.folder), RichReporter())
+    return Session(config, RunFolder(config.run.folder), JsonReporter() if logs_json() else RichReporter())
 
 
 def _may_be_missing(path: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from candletune.commands import RUN, open_session, with_config
+from candletune.commands import RUN, open_session, say_line, with_config
 from candletune.commands.result import say_result, with_json
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _tell(config: "Config", event: str, title: str, reason: str) -> None:
 
 
 def _warn(sentence: str) -> None:
-    click.echo(f"warning: {sentence}", err=True)
+    say_line("warning", sentence)
 
 
 def begin_on_a_fresh_line() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from candletune.commands import CANDLES, RUN, open_session, with_config
+from candletune.commands import CANDLES, RUN, heart, open_session, tell_service, with_config
 from candletune.commands.live import begin_on_a_fresh_line, say_json
 
 if TYPE_CHECKING:
@@ -41,12 +41,15 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
         raise UsageError("--exchange: the candles of this configuration are simulated; leave it out")
     config, reporter = session.with_candles(), session.reporter
     trader = Trader(config, warn=reporter.warn)
+    if tell_service("STATUS=waiting for the model's first answer"):
+        trader.prove()
     begin_on_a_fresh_line()
     loop = open_loop(config, trader, emit=say_json, reporter=reporter)
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     notifier = Notifier(config.notify, reporter.warn)
     loop.fault = lambda text: notifier.tell(Event.FAULT, "fault of the candidate", text)
     loop.after = DriftMonitor(config, reporter, notifier.tell).after
+    tell_service("READY=1")
     try:
         if from_stdin:
             _follow_stdin(loop, config)
@@ -55,6 +58,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
         if once and loop.unlogged:
             raise InputError(f"{config.live.journal}: {loop.unlogged} rows could not be logged; see the warnings above")
     finally:
+        tell_service("STOPPING=1")
         loop.close()
         trader.close()
         notifier.close()
@@ -75,7 +79,14 @@ def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchang
         what = "the last one is" if once else f"the last {candles} are"
         loop.reporter.say(f"the candles are simulated: {what} answered, as if each had just closed")
         return play_simulated(config, loop, candles=candles, stop=ended.is_set)
-    return watch(config, loop, once=once, fetch=_fetcher(config, exchange), stop=ended.is_set, pause=ended.wait)
+    beat = heart()
+
+    def stop() -> bool:
+        """Asked between looks and while the candidate works: a loop that asks no more hangs, and is restarted."""
+        beat()
+        return ended.is_set()
+
+    return watch(config, loop, once=once, fetch=_fetcher(config, exchange), stop=stop, pause=ended.wait)
 
 
 def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:

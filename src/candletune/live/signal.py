@@ -55,6 +55,7 @@ class Trader:
         self._state_version = self._version_of_state()
         self._active = active_model(config)
         self._predictor.load(self._active)
+        self._proven: tuple[str, str | None] | None = None
 
     @property
     def active(self) -> Model:
@@ -116,6 +117,21 @@ class Trader:
     def score(self, context: Mapping[str, Any], *, model: Model | None = None) -> Prediction:
         """`predict` without a reason."""
         return self.predict(context, model=model, reason=False)
+
+    def prove(self) -> Model:
+        """Have the active model answer once, unless it has; who it is.
+
+        Raises:
+            InputError: it does not answer, or with what are no probabilities.
+        """
+        with self._lock:
+            active = self.active
+            if self._proven != (active.kind, active.sha256):
+                answer = self.score({"ticker": "BTC", "price_usd": 1.0}, model=active)
+                if answer.status != "ok":
+                    raise InputError(f"{active.name}: does not answer ({answer.error or answer.status})")
+                self._proven = (active.kind, active.sha256)
+            return active
 
     def close(self) -> None:
         """Free every model."""

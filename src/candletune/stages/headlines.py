@@ -69,7 +69,7 @@ def headline_prompts(table: pl.DataFrame, template: Template, rows: int) -> Head
     contexts = [context_of(row) for row in chosen.iter_rows(named=True)]
     texts: dict[str, list[str]] = {"none": [], "neutral": list(NEUTRAL)} | {k: list(v) for k, v in HOSTILE.items()}
     prompts = tuple(
-        tuple(template.render(context | _cleaned(titles)) for context in contexts) for titles in texts.values()
+        tuple(template.render({**context, **_cleaned(titles)}) for context in contexts) for titles in texts.values()
     )
     return None if prompts[0] == prompts[1] else HeadlinePrompts(tuple(texts), prompts)
 

@@ -18,8 +18,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from candletune.decide import Answer, Model
-from candletune.errors import InputError
+from candletune.errors import CandletuneError, InputError
 from candletune.live.signal import Trader, answer_text
+from candletune.process import tell_service
 from candletune.web.guard import Guard, allowed_hosts
 from candletune.web.server import Bounds, run_app
 from candletune.web.worker import Worker
@@ -31,6 +32,8 @@ STATUS = {0: 200, 2: 422, 3: 422, 4: 409}
 """HTTP status by exit code; anything else is 500."""
 READY_SECONDS = 5.0
 """Longest wait of `/ready` for the model's turn."""
+BEAT_SECONDS = 10.0
+"""Between two signs of life for the watchdog."""
 GIVE_UP = 1.0
 """Seconds, at the end, for a worker that was told to stop; llama.cpp asks every few milliseconds."""
 LATENCIES = 4096
@@ -94,14 +97,14 @@ class RequestQueue(Collector):
         return self._worker.busy_seconds > self.stuck_seconds
 
     async def active(self) -> Model:
-        """Who acts, looked up in turn; the last one known while many wait.
+        """Who acts and has answered, asked in turn; the last one known while many wait.
 
         Raises:
             InputError: nobody can act.
             TimeoutError: the model has not had a turn yet.
         """
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._worker.do(lambda: self.trader.active))
+            self._looking = asyncio.create_task(self._worker.do(self.trader.prove))
         try:
             self._active = await asyncio.wait_for(asyncio.shield(self._looking), READY_SECONDS)
         except TimeoutError:
@@ -156,7 +159,10 @@ def build_app(requests: RequestQueue, *, port: int) -> Guard:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> "AsyncIterator[None]":
+        beating = asyncio.create_task(_beat(requests))
         yield
+        beating.cancel()
+        tell_service("STOPPING=1")
         requests.end(0)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -186,6 +192,20 @@ def build_app(requests: RequestQueue, *, port: int) -> Guard:
         return PlainTextResponse(requests.metrics())
 
     return Guard(app, allowed_hosts(port))
+
+
+async def _beat(requests: RequestQueue) -> None:
+    """Tell systemd that the model has answered, and from then on that none is stuck; nothing without NOTIFY_SOCKET."""
+    while tell_service("STATUS=waiting for the model's first answer"):
+        try:
+            await requests.active()
+        except (CandletuneError, TimeoutError):
+            await asyncio.sleep(BEAT_SECONDS)
+            continue
+        break
+    tell_service("READY=1")
+    while not requests.stuck and tell_service("WATCHDOG=1"):
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 def serve_forever(
