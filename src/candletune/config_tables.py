@@ -284,6 +284,11 @@ class SimulateConfig(Table):
         0.8, ge=0, le=1, description="how much of the forward return the indicators predict; 0: noise"
     )
     years: float = Field(3.0, gt=0, le=50, description="years of candles")
+    turn: Share | None = Field(
+        None,
+        description="share of the history after which trends no longer go on and the price comes back instead; none: "
+        "never",
+    )
     start: UtcTime = Field(datetime(2022, 1, 1, tzinfo=UTC), description="first candle")
 
 

@@ -4,6 +4,8 @@ A hidden regime (bull, flat or bear; mean dwell `DWELL` hours) adds a drift to h
 (log-AR(1)) and innovations have fat tails (Student t). A long regime shows in trend indicators and goes on for a
 while, so they foretell part of the 12-hour return: `signal` scales the drift, and at 0 the price is a
 martingale nobody can foretell.
+Behind `turn`, if there is one, the market is another: trends no longer go on, the price comes back to where it was in
+the days before. Whoever learned before the turn only is wrong behind it.
 Because the law is known, the best attainable accuracy is too: an exact forward filter (Hamilton 1989) gives the
 regime's probabilities from all past returns, and simulated futures from them give each class's probability.
 """
@@ -36,22 +38,41 @@ TAIL = 5.0
 PULL = 3.0
 """How strongly the choice of the next regime leans back to the starting price; keeps years of drift in bounds."""
 REGIMES = np.array([1.0, 0.0, -1.0])
+REVERT = 1 / 12
+"""Share of its distance from the anchor that the price comes back an hour, behind a turn and at full signal."""
+ANCHOR = 1 / 168
+"""How fast the anchor follows the price: a mean of the last week."""
 VERSION = 1
 _START_PRICES = {"BTC": 30_000.0, "ETH": 2_000.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """One simulated pair: hourly log returns and what drove them; arrays of shape (hours,)."""
+    """One simulated pair: hourly log returns and what drove them; arrays of shape (hours,).
+
+    Attributes:
+        anchor: what the price comes back to behind a turn, as known after the hour.
+        turn: the first hour behind it; as many as there are hours: there is none.
+    """
 
     returns: FloatArray
     sigma: FloatArray
     level: FloatArray
     regime: NDArray[np.int8]
+    anchor: FloatArray
+    turn: int
 
 
-def simulate(seed: tuple[int, ...], hours: int, signal: float) -> Market:
-    """Simulate `hours` hourly log returns. The loop is over hours because regime choice depends on the price."""
+def simulate(seed: tuple[int, ...], hours: int, signal: float, turn: float | None = None) -> Market:
+    """Simulate `hours` hourly log returns. The loop is over hours because regime choice depends on the price.
+
+    Args:
+        seed: of every draw.
+        hours: how many.
+        signal: from 0, nothing can be foretold, to 1.
+        turn: share of the hours after which the price comes back instead of going on; None: never.
+    """
+    turned = hours if turn is None else round(turn * hours)
     rng = np.random.default_rng(seed)
     log_sigma = np.zeros(hours)
     shocks = rng.normal(0.0, VOLATILITY_OF_VOLATILITY, hours)
@@ -59,6 +80,7 @@ def simulate(seed: tuple[int, ...], hours: int, signal: float) -> Market:
     switch, choice = rng.random(hours), rng.random(hours)
     regime = np.zeros(hours, dtype=np.int8)
     level, log_level = np.zeros(hours), 0.0
+    anchors, anchor = np.zeros(hours), 0.0
     state, volatility = int(rng.integers(3)), 0.0
     returns = np.zeros(hours)
     for hour in range(hours):
@@ -68,9 +90,12 @@ def simulate(seed: tuple[int, ...], hours: int, signal: float) -> Market:
         log_sigma[hour] = volatility
         regime[hour] = state
         level[hour] = log_level
-        returns[hour] = signal * DRIFT * REGIMES[state] + SIGMA * np.exp(volatility) * noise[hour]
+        drift = signal * DRIFT * REGIMES[state] if hour < turned else signal * REVERT * (anchor - log_level)
+        returns[hour] = drift + SIGMA * np.exp(volatility) * noise[hour]
         log_level += returns[hour]
-    return Market(returns, SIGMA * np.exp(log_sigma), level, regime)
+        anchor += ANCHOR * (log_level - anchor)
+        anchors[hour] = anchor
+    return Market(returns, SIGMA * np.exp(log_sigma), level, regime, anchors, turned)
 
 
 def _next_regime(log_level: FloatArray) -> FloatArray:
@@ -130,7 +155,7 @@ def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path
         (temporary / "futures").mkdir()
         for index, pair in enumerate(config.data.pairs):
             seed = pair_seed(config.seed, index)
-            market = simulate(seed, hours, config.simulate.signal)
+            market = simulate(seed, hours, config.simulate.signal, config.simulate.turn)
             price = _START_PRICES.get(ticker_of(pair), 100.0)
             stem = pair.replace("/", "_").replace(":", "_")
             candles = to_candles(market, start=start, price=price, seed=seed)
@@ -145,8 +170,11 @@ def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path
 
 def filtered_regimes(market: Market, signal: float) -> FloatArray:
     """P(regime | all returns so far), shape (hours, 3): the exact forward filter, volatility known."""
-    drift = signal * DRIFT * REGIMES
-    z = (market.returns[:, None] - drift[None, :]) / market.sigma[:, None]
+    hours = np.arange(len(market.returns))
+    before = np.concatenate([[0.0], market.anchor[:-1]])
+    back = signal * REVERT * (before - market.level)  # the same whatever the regime, which then stays unknown
+    drift = np.where((hours < market.turn)[:, None], signal * DRIFT * REGIMES, back[:, None])
+    z = (market.returns[:, None] - drift) / market.sigma[:, None]
     scaled = z / np.sqrt((TAIL - 2) / TAIL)
     likelihood = (1 + scaled**2 / TAIL) ** (-(TAIL + 1) / 2)
     after = _next_regime(market.level)
@@ -170,17 +198,21 @@ def future_returns(
     state = (rng.random(shape)[..., None] > cumulative[:, None, :]).sum(axis=2).clip(0, 2)
     volatility = np.broadcast_to(np.log(market.sigma[at] / SIGMA)[:, None], shape).copy()
     level = np.broadcast_to((market.level + market.returns)[at][:, None], shape).copy()
+    anchor = np.broadcast_to(market.anchor[at][:, None], shape).copy()
     total = np.zeros(shape)
-    for _ in range(horizon):
+    for hour in range(1, horizon + 1):
         flips = rng.random(shape) < 1 / DWELL
         cumulative_next = np.cumsum(_next_regime(level.ravel()), axis=1).reshape(*shape, 3)
         fresh = (rng.random(shape)[..., None] > cumulative_next).sum(axis=2).clip(0, 2)
         state = np.where(flips, fresh, state)
         volatility = VOLATILITY_MEMORY * volatility + rng.normal(0.0, VOLATILITY_OF_VOLATILITY, shape)
         noise = rng.standard_t(TAIL, shape) * np.sqrt((TAIL - 2) / TAIL)
-        step = signal * DRIFT * REGIMES[state] + SIGMA * np.exp(volatility) * noise
+        turned = (at + hour >= market.turn)[:, None]
+        drift = np.where(turned, signal * REVERT * (anchor - level), signal * DRIFT * REGIMES[state])
+        step = drift + SIGMA * np.exp(volatility) * noise
         total += step
         level += step
+        anchor += ANCHOR * (level - anchor)
     returns: FloatArray = np.expm1(total)
     return returns
 
@@ -207,7 +239,7 @@ def best_attainable(config: Config, *, times: int = 2000, paths: int = 400) -> A
     probabilities, moves = [], []
     signal, horizon = config.simulate.signal, config.labels.horizon
     for index in range(len(config.data.pairs)):
-        market = simulate(pair_seed(config.seed, index), hours_of(config.simulate), signal)
+        market = simulate(pair_seed(config.seed, index), hours_of(config.simulate), signal, config.simulate.turn)
         beliefs = filtered_regimes(market, signal)
         at = np.linspace(200, len(market.returns) - 1, times // len(config.data.pairs)).astype(np.int64)
         futures = future_returns(market, beliefs, at, signal=signal, horizon=horizon, paths=paths, seed=config.seed)
