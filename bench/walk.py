@@ -4,9 +4,9 @@
     python bench/walk.py --seeds 3 --model llm --folder runs/walk-bench-tiny
     python bench/walk.py --kills 20 --folder runs/walk-kills
 
-The first two walk simulated markets that turn over half-way (`simulate.turn`), with signal and without, and print a row a
-market: balanced accuracy and verdict of walking against a single training before the first period. On noise the walk is
-also held against the fixed incumbent. The third kills a walk of four periods at random moments, again and again, and
+The first two walk simulated markets that turn over half-way (`simulate.turn`), with signal and without, and print a row
+a market: balanced accuracy and verdict of walking against a single training before the first period. On noise the walk
+is also held against the fixed incumbent. The third kills a walk of four periods at random moments, again and again, and
 compares its verdict's bytes with an undisturbed one's. A second call resumes.
 """
 
@@ -51,7 +51,7 @@ TINY = (
     "replay.stride=24",
     "replay.reasons=1",
     "engine.threads=1",
-    "engine.max_tokens=24",
+    "engine.max_tokens=48",
 )
 KILLED = (
     "simulate.enabled=true",

@@ -195,6 +195,9 @@ class TrainConfig(Table):
     )
     uniqueness: bool = Field(
         False, description="weigh each example by how much of its outcome window no other example of its asset shares"
+    init_adapter: Path | None = Field(
+        None,
+        description="adapter (PEFT folder) of the same base and layers that training goes on from; none: a new one",
     )
     soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
     eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")

@@ -80,6 +80,9 @@ class WalkConfig(Table):
         description="compared with: the configured incumbent; the first period's training (a single one); or the one "
         "of the period before",
     )
+    warm_start: bool = Field(
+        False, description="each training goes on from the adapter of the period before; only the first begins anew"
+    )
     model: Literal["llm", "boosting"] = Field(
         "llm", description="boosting: gradient boosting stands in for the language model, in seconds a period"
     )

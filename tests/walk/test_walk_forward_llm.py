@@ -37,13 +37,16 @@ optimizer = "adamw_8bit"
 resamples = 100
 [walk]
 incumbent = "previous"
+warm_start = true
 every = "3w"
 start = 2022-06-01
 end = 2022-07-12
 """
 
 
-def test_the_adapter_of_the_period_before_is_the_incumbent(random_base: Path, tmp_path: Path) -> None:
+def test_the_adapter_of_the_period_before_is_the_incumbent_and_where_training_goes_on(
+    random_base: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "candletune.toml"
     weights = RANDOM_WEIGHTS.replace("[engine]", "[engine]\nthreads = 1")
     file.write_text(f'{SETTINGS}[base]\nmodel = "{random_base}"\n{weights}')
@@ -57,6 +60,7 @@ def test_the_adapter_of_the_period_before_is_the_incumbent(random_base: Path, tm
     assert run.base_gguf.is_file() and not any(each.base_gguf.exists() for each in runs)
     trained = [AdapterRecord.read(each.adapter / AdapterRecord.FILE) for each in runs]
     assert {record.base_gguf_sha256 for record in trained} == {sha256_path(run.base_gguf)}
+    assert [record.train["init_adapter"] for record in trained] == [None, sha256_path(runs[0].adapter)]
     assert trained[0].train_end < first.start < trained[1].train_end < second.start
     assert first.incumbent is not None and first.candidate is not None and second.incumbent is not None
     assert first.incumbent.adapter_sha256 is None, "the configured one: the bare base"

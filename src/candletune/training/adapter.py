@@ -34,7 +34,32 @@ def add_adapter(model: Any, config: TrainConfig, seed: int) -> Any:
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if config.init_adapter is not None:
+        _take_weights(adapted, config.init_adapter)
     return adapted
+
+
+def _take_weights(adapted: Any, folder: Path) -> None:
+    """Put the weights of a trained adapter in the place of the fresh ones.
+
+    Raises:
+        InputError: the folder is no adapter, or one of other layers or another rank.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(folder / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"train.init_adapter: {folder} is no adapter ({' '.join(str(error).split())[:100]})") from None
+    fresh = {name: tuple(value.shape) for name, value in get_peft_model_state_dict(adapted).items()}
+    if {name: tuple(value.shape) for name, value in weights.items()} != fresh:
+        raise InputError(
+            f"train.init_adapter: {folder} has other layers or another rank than train.target_modules and "
+            "train.lora_rank; set them as it was trained, or leave it out"
+        )
+    set_peft_model_state_dict(adapted, {name: value.float() for name, value in weights.items()})
 
 
 def load_with_adapter(path: Path, config: TrainConfig, device: str, seed: int) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from candletune.config import TrainConfig
 from candletune.files import make_folder, read_json, remove_folder, write_json
-from candletune.hashes import fingerprint
+from candletune.hashes import fingerprint, sha256_path
 from candletune.training.metrics import trim_metrics
 
 TAUGHT_LATER = {"call_share", "policy_steps"}
@@ -49,4 +49,8 @@ def recipe_fingerprint(
     config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int, chat: dict[str, str]
 ) -> str:
     """What a checkpoint belongs to; examples in another chat are other examples."""
-    return fingerprint([config.model_dump(mode="json", exclude=TAUGHT_LATER), dataset_sha256, base_sha256, seed, chat])
+    settings = config.model_dump(mode="json", exclude={*TAUGHT_LATER, "init_adapter"})
+    facts = [settings, dataset_sha256, base_sha256, seed, chat]
+    if config.init_adapter is not None:
+        facts.append(sha256_path(config.init_adapter))
+    return fingerprint(facts)

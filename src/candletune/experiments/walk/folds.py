@@ -78,7 +78,9 @@ def plan_folds(config: Config, walk: Path, periods: tuple[Period, ...], base: Pa
     folds = []
     for period, folder in zip(periods, folders, strict=True):
         rival = _rival(config, folders, period.number)
-        folds.append(Fold(period, _config_of(config, period, folder, base, rival), config.data.folder, rival))
+        before = folders[period.number - 1] if period.number else None
+        own = _config_of(config, period, base, RunFolder(folder), before=before, rival=rival)
+        folds.append(Fold(period, own, config.data.folder, rival))
     return tuple(folds)
 
 
@@ -88,15 +90,18 @@ def _rival(config: Config, folders: list[Path], number: int) -> Path | None:
     return folders[number - 1] if config.walk.incumbent == "previous" and number else None
 
 
-def _config_of(config: Config, period: Period, folder: Path, base: Path | None, rival: Path | None) -> Config:
-    run = RunFolder(folder)
+def _config_of(
+    config: Config, period: Period, base: Path | None, run: RunFolder, *, before: Path | None, rival: Path | None
+) -> Config:
     updates: dict[str, object] = {
-        "run": config.run.model_copy(update={"folder": folder}),
+        "run": config.run.model_copy(update={"folder": run.path}),
         "data": config.data.model_copy(update={"folder": run.candles}),
         "dataset": config.dataset.model_copy(update={"test_start": period.start, "train_start": period.train_start}),
         "replay": config.replay.model_copy(update={"start": period.start, "end": period.end, "force": False}),
         "evaluate": config.evaluate.model_copy(update={"journal": None}),
     }
+    if before is not None and config.walk.warm_start:
+        updates["train"] = config.train.model_copy(update={"init_adapter": RunFolder(before).adapter})
     if base is not None:
         updates["base"] = config.base.model_copy(update={"gguf": base})
     if rival is not None and config.walk.model == "llm":
@@ -104,7 +109,7 @@ def _config_of(config: Config, period: Period, folder: Path, base: Path | None, 
             update={"adapter": RunFolder(rival).adapter_gguf, "name": f"trained before {rival.name}"}
         )
         # Who acts in the trader's own state is not asked: the incumbent is one of the walk's.
-        updates["live"] = config.live.model_copy(update={"state": folder / "live" / "active.json"})
+        updates["live"] = config.live.model_copy(update={"state": run.path / "live" / "active.json"})
     return config.model_copy(update=updates)
 
 

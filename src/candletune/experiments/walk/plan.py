@@ -48,5 +48,7 @@ def _refuse(config: Config) -> None:
             f"walk.incumbent: {config.walk.incumbent} loads another period's adapter over the base, and "
             "export.kind=merged writes none; set export.kind to adapter"
         )
+    if config.walk.warm_start and config.walk.model == "boosting":
+        raise UsageError("walk.warm_start: gradient boosting has no adapter to go on from; leave it out")
     if config.replay.force:
         raise UsageError("replay.force: a walk replays nothing that a training saw; leave it out")

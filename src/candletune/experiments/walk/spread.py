@@ -18,11 +18,13 @@ class Ended:
         number: the period's.
         problem: why it failed, in one line; empty: it did not.
         exit_code: of the failure.
+        said: what was said on the way, where that was in another process.
     """
 
     number: int
     problem: str = ""
     exit_code: int = 0
+    said: tuple[str, ...] = ()
 
 
 Spread = Callable[[Sequence[Fold], Part, Reporter], Iterator[Ended]]
