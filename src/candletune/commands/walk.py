@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 @click.option(
     "--model", type=click.Choice(["llm", "boosting"]), help="Set walk.model: boosting stands in for the language model."
 )
-@click.option(
-    "--ray",
-    metavar="ADDRESS",
-    help="Periods as tasks of a Ray cluster: auto, local, or its address (extra `ray`); else one after another.",
-)
 @without_preflight
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
 def walk(
-    config_path: Path,
-    assignments: tuple[str, ...],
-    model: str | None,
-    ray: str | None,
-    no_preflight: bool,
-    require_promote: bool,
+    config_path: Path, assignments: tuple[str, ...], model: str | None, no_preflight: bool, require_promote: bool
 ) -> int:
     """Cut the history into periods, train before each and replay it, and give one verdict over all of them.
 
@@ -37,9 +27,7 @@ def walk(
     over all of them are in RUN/walk. Whatever is up to date is skipped: after an interruption
     or a failed period the same command does what is missing.
     """
-    from candletune.experiments.walk.on_ray import on_ray
     from candletune.experiments.walk.run import walk as walk_on
-    from candletune.experiments.walk.spread import one_by_one
     from candletune.preflight import preflight
     from candletune.stages import STAGES
     from candletune.stages.pipeline import prepare
@@ -54,7 +42,6 @@ def walk(
 
     with run.lock():
         config = prepare(session.config, run, reporter)
-        spread = one_by_one if ray is None else on_ray(ray)
-        summary = walk_on(config, run, reporter, spread=spread, before=look)
+        summary = walk_on(config, run, reporter, before=look)
     reporter.say(f"verdict: {summary.verdict} ({summary.reason})")
     return 4 if require_promote and summary.verdict != "promote" else 0

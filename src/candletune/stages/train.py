@@ -4,15 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from candletune.artifacts import AdapterRecord, DatasetManifest, DecisionPolicy, TrainSummary
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.errors import InputError
 from candletune.files import atomic_folder, read_json, remove, write_json
-from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
 
@@ -32,12 +28,12 @@ def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
     from candletune.base.check import check_base
     from candletune.base.find import resolve_base
     from candletune.base.load import pick_device, storage_of
-    from candletune.training.prepare import prepare_data
+    from candletune.training.prepare import check_init_adapter, prepare_data
     from candletune.training.session import TrainingJob, run_training
 
     base = resolve_base(config, reporter)
     check_base(base.path, config)
-    _check_before(config, base)
+    check_init_adapter(config.train.init_adapter, base.name, base.sha256)
     # From here on the settings say what is done: the manifest too, and what a checkpoint belongs to.
     storage = storage_of(config.train.quantization, base.path)
     config = config.model_copy(update={"train": config.train.model_copy(update={"quantization": storage})})
@@ -78,6 +74,7 @@ def _save_adapter(trained: "TrainedModel", config: Config, run: RunFolder, base:
     """The PEFT folder and, in its manifest, everything the adapter was made from."""
     from candletune.base.find import served_sha256
     from candletune.base.load import storage_of
+    from candletune.training.prepare import recorded_settings
 
     dataset = DatasetManifest.read(run.dataset_manifest)
     record = AdapterRecord(
@@ -96,7 +93,7 @@ def _save_adapter(trained: "TrainedModel", config: Config, run: RunFolder, base:
         seed=config.seed,
         policy=trained.policy,
         calibration=trained.calibration,
-        train=_recorded(config),
+        train=recorded_settings(config.train),
         labels=config.labels.model_dump(mode="json"),
     )
     with atomic_folder(run.adapter) as folder:
@@ -104,27 +101,6 @@ def _save_adapter(trained: "TrainedModel", config: Config, run: RunFolder, base:
         remove(folder / "README.md")
         _settle_config(folder / "adapter_config.json", base.name)
         record.write(folder / AdapterRecord.FILE)
-
-
-def _recorded(config: Config) -> dict[str, JsonValue]:
-    """The training settings; an adapter that training went on from by its content, wherever it lies."""
-    before = config.train.init_adapter
-    settings: dict[str, JsonValue] = config.train.model_dump(mode="json")
-    return settings | {"init_adapter": None if before is None else sha256_path(before)}
-
-
-def _check_before(config: Config, base: "Base") -> None:
-    """Refuse to go on from an adapter of another base.
-
-    Raises:
-        InputError: its manifest names another one.
-    """
-    before = config.train.init_adapter
-    record = None if before is None else AdapterRecord.read_if_there(before / AdapterRecord.FILE)
-    if record is not None and record.base_sha256 != base.sha256:
-        raise InputError(
-            f"train.init_adapter: {before} was trained over another base ({record.base}) than {base.name}; leave it out"
-        )
 
 
 def _settle_config(path: Path, base: str) -> None:

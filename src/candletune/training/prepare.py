@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 
-from candletune.artifacts import DatasetManifest
+from candletune.artifacts import AdapterRecord, DatasetManifest
 from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, encode_prompt
 from candletune.base.tokenizer import Tokenizer, served_tokenizer
-from candletune.config import Config
+from candletune.config import Config, TrainConfig
 from candletune.console import Reporter
 from candletune.dataset import example_uniqueness, read_examples
 from candletune.decisions import DECISIONS, Decision
@@ -118,3 +119,28 @@ def _eval_set(
     natural = pl.read_parquet(run.natural_eval)
     prompts = [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]]
     return EvalSet(prompts, [DECISIONS.index(label) for label in natural["label"]], tokens, examples)
+
+
+def recorded_settings(config: TrainConfig) -> dict[str, JsonValue]:
+    """The training settings as a manifest has them; an adapter that training went on from by its content."""
+    before = config.init_adapter
+    settings: dict[str, JsonValue] = config.model_dump(mode="json")
+    return settings | {"init_adapter": None if before is None else sha256_path(before)}
+
+
+def check_init_adapter(before: Path | None, name: str, sha256: str) -> None:
+    """Refuse to go on from an adapter of another base.
+
+    Args:
+        before: its PEFT folder; None: a new one is trained.
+        name: of the base.
+        sha256: identity of the base.
+
+    Raises:
+        InputError: the adapter's manifest names another base.
+    """
+    record = None if before is None else AdapterRecord.read_if_there(before / AdapterRecord.FILE)
+    if record is not None and record.base_sha256 != sha256:
+        raise InputError(
+            f"train.init_adapter: {before} was trained over another base ({record.base}) than {name}; leave it out"
+        )
