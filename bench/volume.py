@@ -63,7 +63,8 @@ def write_market(folder: Path, seed: int) -> list[str]:
         sigma = SIGMA * np.exp(lfilter([1], [1, -VOLATILITY_MEMORY], own.normal(0, VOLATILITY_OF_VOLATILITY, hours)))
         noise = own.standard_t(TAIL, hours) * np.sqrt((TAIL - 2) / TAIL)
         returns = SIGNAL * DRIFT * REGIMES[regime] + sigma * noise
-        market = Market(returns, sigma, np.concatenate([[0.0], returns.cumsum()[:-1]]), regime.astype(np.int8))
+        level = np.concatenate([[0.0], returns.cumsum()[:-1]])
+        market = Market(returns, sigma, level, regime.astype(np.int8), anchor=np.zeros(hours), turn=hours)
         name = f"C{coin:02}"
         to_candles(market, start=START, price=100.0, seed=(seed, coin)).write_ipc(
             futures / f"{name}_USDT_USDT-1h-futures.feather", compression="lz4"

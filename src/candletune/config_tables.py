@@ -195,6 +195,7 @@ class TrainConfig(Table):
     )
     uniqueness: bool = Field(
         False, description="weigh each example by how much of its outcome window no other example of its asset shares"
+    )
     init_adapter: Path | None = Field(
         None,
         description="adapter (PEFT folder) of the same base and layers that training goes on from; none: a new one",
