@@ -27,6 +27,10 @@ class InputError(CandletuneError):
     exit_code = 3
 
 
+class Unserved(InputError):
+    """Nothing is wrong with the request: who acts is unknown, or cannot be loaded. Over HTTP 503, not 422."""
+
+
 class OutOfMemory(InputError):
     """Card or memory do not hold what was asked for; the message names the settings that make it smaller."""
 

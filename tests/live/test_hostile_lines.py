@@ -10,6 +10,7 @@ from fakes import FakeEngine
 from programs import run_program, settings
 
 import candletune.live.lines as lines_module
+from candletune.artifacts import LiveState, ServedModel
 from candletune.commands.live import signal
 from candletune.commands.shadow import shadow
 from candletune.config import load_config
@@ -19,6 +20,7 @@ from candletune.journal import Journal, read_frame
 from candletune.live.lines import read_lines
 from candletune.live.shadow import ShadowLoop
 from candletune.live.signal import Trader, answer_text
+from candletune.web.serve import STATUS
 
 GOOD: dict[str, Any] = {"ticker": "BTC", "price_usd": 100.0, "rsi": 40}
 DIGITS = "1" + "0" * 400
@@ -129,3 +131,28 @@ def test_the_loop_goes_on_when_the_disk_refuses_a_row(tmp_path: Path, monkeypatc
     assert any("could not be logged" in text for text in reporter.warnings)
     monkeypatch.undo()
     assert loop.cycle(due) == 1, "the refused row is due again"
+
+
+@pytest.mark.parametrize("fault", ["gone", "broken", "model gone"])
+def test_a_state_file_that_is_gone_or_broken_is_nobodys_request(fault: str, tmp_path: Path) -> None:
+    """Before, the configured incumbent acted without a word, or the client was told that its context was wrong."""
+    config = load_config(None, settings(tmp_path))
+    acting = ServedModel(
+        name="bare base", kind="base", path=None, adapter_sha256=None, since="2026-01-01T00:00:00+00:00"
+    )
+    LiveState(active=acting).write(config.live.state)
+    trader = Trader(config, engine=FakeEngine())
+    assert answer_text(trader, json.dumps(GOOD))[1] == 0
+    if fault == "gone":
+        config.live.state.unlink()
+    elif fault == "broken":
+        config.live.state.write_text("{")
+    else:
+        other = acting.model_copy(update={"kind": "adapter", "path": "adapters/a.gguf", "adapter_sha256": "f" * 64})
+        LiveState(active=other).write(config.live.state)
+    answer, code = answer_text(trader, json.dumps(GOOD))
+    assert (answer["status"], STATUS[code]) == ("error", 503)
+    assert "active.json" in str(answer.get("error"))
+    assert answer_text(trader, "nonsense")[1] == 3
+    LiveState(active=acting).write(config.live.state)
+    assert answer_text(trader, json.dumps(GOOD))[1] == 0

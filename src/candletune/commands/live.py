@@ -33,9 +33,9 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
     name of a file in `live.adapters`, or the path of an adapter. Errors are JSON too, with `status`, and the usual
     exit codes.
     """
-    from candletune.errors import CandletuneError
+    from candletune.errors import CandletuneError, InputError
     from candletune.live.lines import MAX_LINE, error_answer, read_lines
-    from candletune.live.signal import Trader, answer_text
+    from candletune.live.signal import UNSERVED, Trader, answer_text
 
     try:
         trader = Trader(_load(config_path, assignments, BASE), warn=_warn)
@@ -47,7 +47,7 @@ def signal(config_path: Path, assignments: tuple[str, ...], keep: bool) -> int:
         if not keep:
             answer, code = answer_text(trader, sys.stdin.buffer.read(MAX_LINE + 1))
             say_json(answer)
-            return code
+            return InputError.exit_code if code == UNSERVED else code
         begin_on_a_fresh_line()
         for line in read_lines(sys.stdin.buffer):
             say_json(answer_text(trader, line)[0])

@@ -98,10 +98,11 @@ def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
     for line in read_lines(sys.stdin.buffer):
         try:
             due = reader.due(line)
+            logged = loop.journal.has(due.ticker, due.timestamp)
         except Exception as error:  # the boundary: every line gets an answer, and the next one is read
             say_json(error_answer(error))
             continue
-        if not loop.journal.has(due.ticker, due.timestamp):
+        if not logged:
             loop.cycle([due])
             continue
         reader.repeated += 1

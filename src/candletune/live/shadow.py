@@ -210,9 +210,13 @@ def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter)
     lock = hold_journal(config.live.journal)
     base = sha256_path(base_gguf(config, RunFolder(config.run.folder)))
     journal = Journal(config.live.journal)
-    if journal.problems:
+    problems = journal.problems
+    if problems.torn:
+        reporter.warn(f"{config.live.journal}: {problems.torn} torn lines were set aside in {journal.torn_path}")
+    if problems.broken:
         reporter.warn(
-            f"{config.live.journal}: {journal.problems.torn} torn lines were set aside in {journal.torn_path}"
+            f"{config.live.journal}: {problems.broken} lines are no rows, first: {problems.notes[0]}; "
+            "`candletune journal check` names them"
         )
     loop = ShadowLoop(
         trader,

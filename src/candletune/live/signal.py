@@ -9,13 +9,15 @@ from typing import Any
 from candletune.config import Config
 from candletune.decide import Answer, Model, Prediction, Predictor
 from candletune.engines import Engine, open_engine
-from candletune.errors import CandletuneError, InputError
+from candletune.errors import CandletuneError, InputError, Unserved
 from candletune.live.lines import error_answer, parse_context
 from candletune.live.models import active_model
 from candletune.live.overrides import OVERRIDE, Overrides
 from candletune.prompts.context import clean_context, ignored_keys, missing_keys, untrained_sources
 from candletune.runs import RunFolder
 
+UNSERVED = 69
+"""Nobody could have been answered (`sysexits.h` calls it so); no exit code of ours."""
 MAX_WARNED = 100
 """Different warnings that are said; the answers carry all of them."""
 
@@ -61,12 +63,22 @@ class Trader:
     def active(self) -> Model:
         """The model that acts; follows promotions and rollbacks made while this object lives."""
         with self._lock:
-            version = self._version_of_state()
-            if version != self._state_version:
-                model = active_model(self._config)
-                self._predictor.load(model)
-                self._active, self._state_version = model, version
+            try:
+                version = self._version_of_state()
+                if version != self._state_version:
+                    model = self._changed(gone=version is None)
+                    self._predictor.load(model)
+                    self._active, self._state_version = model, version
+            except InputError as error:
+                raise Unserved(str(error)) from None
             return self._active
+
+    def _changed(self, *, gone: bool) -> Model:
+        """Who acts now, by a state file that is another one than before."""
+        if gone:  # models were promoted: without the file the configured incumbent would act, and nobody be told
+            path = self._config.live.state
+            raise InputError(f"{path}: was there and is missing, so who acts is unknown; put it back, or start anew")
+        return active_model(self._config)
 
     def predict(
         self,
@@ -143,13 +155,17 @@ class Trader:
             state = self._config.live.state.stat()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise InputError(
+                f"{self._config.live.state}: cannot be read ({error.strerror}); check its folder"
+            ) from None
         return state.st_mtime_ns, state.st_ino
 
 
 def answer_text(
     trader: Trader, text: str | bytes, *, stop: Callable[[], bool] | None = None, names_only: bool = False
 ) -> tuple[Answer, int]:
-    """Answer a JSON text, whatever is in it; the second value is the exit code (0, or the error's).
+    """Answer a JSON text, whatever is in it; the second value is the exit code (0, or the error's), or `UNSERVED`.
 
     Args:
         trader: who is asked.
@@ -159,6 +175,8 @@ def answer_text(
     """
     try:
         return trader.predict(parse_context(text), stop=stop, names_only=names_only).answer(), 0
+    except Unserved as error:
+        return error_answer(error), UNSERVED
     except CandletuneError as error:
         return error_answer(error), error.exit_code
     except Exception as error:  # the boundary: one request must not end those that come after it

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from candletune.decide import Answer, Model
 from candletune.errors import CandletuneError, InputError
-from candletune.live.signal import Trader, answer_text
+from candletune.live.signal import UNSERVED, Trader, answer_text
 from candletune.process import tell_service
 from candletune.web.guard import Guard, allowed_hosts
 from candletune.web.server import Bounds, run_app
@@ -28,7 +28,7 @@ from candletune.web.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-STATUS = {0: 200, 2: 422, 3: 422, 4: 409}
+STATUS = {0: 200, 2: 422, 3: 422, 4: 409, UNSERVED: 503}
 """HTTP status by exit code; anything else is 500."""
 READY_SECONDS = 5.0
 """Longest wait of `/ready` for the model's turn."""
