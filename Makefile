@@ -8,7 +8,7 @@ EXTRAS ?= dev,serve,tensorboard,exchange,notify
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test unit lint types fuzz soak docs llama-server wheel wheel-check clean
+.PHONY: help setup demo demo-times test unit lint types fuzz soak docs llama-server wheel wheel-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(DEMO_READY)  ## the whole pipeline on a simulated market and a tiny model
 	OMP_NUM_THREADS=$$(nproc) $(BIN)/candletune demo
+
+demo-times:  ## how long make demo takes here, and a second demo with a new seed
+	bash -c 'time $(MAKE) demo'
+	bash -c 'time $(BIN)/candletune demo --folder runs/demo18 --seed 18'
 
 test: lint types unit  ## everything CI checks
 

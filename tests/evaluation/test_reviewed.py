@@ -12,6 +12,7 @@ from candletune.evaluation.review.reviews import QUALITIES, Preference, Review, 
 from candletune.evaluation.review.sample import load_sample
 from candletune.evaluation.source import evaluation_files
 from candletune.files import read_json
+from candletune.journal.rows import sealed
 from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE
 from candletune.stages.report import STAGE as REPORT
@@ -88,13 +89,19 @@ def test_from_no_review_to_a_bad_one_and_back(made: Made) -> None:
     assert (criterion["passed"], criterion["value"]) == (True, 0.0)
 
 
+def rewritten(lines: str) -> bytes:
+    """Rows that were changed, with checksums of their own."""
+    bodies = (line[: line.rindex(',"crc32"')] + "}" for line in lines.splitlines())
+    return b"".join(sealed(body.encode()) + b"\n" for body in bodies)
+
+
 def test_reviews_of_other_models_do_not_count(made: Made, tmp_path: Path) -> None:
     """A shadow test of another candidate is judged in the same run folder."""
     config, run = made
     review_all(made, 1)
     lines = run.file("replay", "ab_test_log.jsonl").read_text(encoding="utf-8")
     journal = tmp_path / "ab_test_log.jsonl"
-    journal.write_text(lines.replace("b" * 64, "d" * 64).replace("RSI", "MACD"), encoding="utf-8")
+    journal.write_bytes(rewritten(lines.replace("b" * 64, "d" * 64).replace("RSI", "MACD")))
     other = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
     _, metrics, criterion, warnings = judged((other, run))
     assert metrics["reviews"] is None
@@ -109,7 +116,7 @@ def test_reasons_that_are_gone_do_not_count_and_broken_lines_are_named(made: Mad
     replay, reviews = run.file("replay", "ab_test_log.jsonl"), run.reviews
     review_all(made, 1)
     before = replay.read_text(encoding="utf-8")
-    replay.write_text(before.replace("RSI", "MACD"), encoding="utf-8")
+    replay.write_bytes(rewritten(before.replace("RSI", "MACD")))
     assert judged(made)[2]["passed"] is None
     replay.write_text(before, encoding="utf-8")
     kept = reviews.read_text(encoding="utf-8")
@@ -150,7 +157,7 @@ def test_a_shadow_weeks_reviews_count_for_its_verdict(made: Made, tmp_path: Path
     config, run = made
     run.reviews.unlink(missing_ok=True)
     journal = tmp_path / "ab_test_log.jsonl"
-    journal.write_text(run.journal.read_text(encoding="utf-8").replace("RSI", "MACD"), encoding="utf-8")
+    journal.write_bytes(rewritten(run.journal.read_text(encoding="utf-8").replace("RSI", "MACD")))
     reviewing = config.model_copy(update={"review": config.review.model_copy(update={"journal": journal})})
     judging = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
     review_all((reviewing, run), 1)
