@@ -21,6 +21,7 @@ from candletune.files import read_json, write_json
 from candletune.gguf.header import MANIFEST_KEY
 from candletune.hashes import sha256_path
 from candletune.journal import Journal, format_time, parse_time
+from candletune.journal.rows import sealed
 from candletune.market.candles import load_candles
 from candletune.runs import RunFolder
 from candletune.stages import STAGES, pipeline
@@ -288,10 +289,16 @@ def test_order_in_the_file_does_not_matter(made: Made, lines: list[str], tmp_pat
         assert turned[side]["flip_rate"] == straight[side]["flip_rate"]
 
 
+def written(row: dict[str, Any]) -> str:
+    """A row that was changed, with a checksum of its own."""
+    row.pop("crc32")
+    return sealed(json.dumps(row).encode()).decode() + "\n"
+
+
 def change(line: str, side: str | None, **values: Any) -> str:
     row = json.loads(line)
     (row if side is None else row[side]).update(values)
-    return json.dumps(row) + "\n"
+    return written(row)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +308,7 @@ def change(line: str, side: str | None, **values: Any) -> str:
         ("active", {"adapter_sha256": None}, "2 different values of active_adapter"),
         (None, {"template_sha256": "u"}, "2 different values of template_sha256"),
         (None, {"base_sha256": "u"}, "2 different values of base_sha256"),
-        (None, {"schema": 2}, "schema 2, expected 1"),
+        (None, {"schema": 3}, "schema 3, expected at most 2"),
         (None, {"timestamp": "2022-05-01T00:00:00Z"}, "1 rows are before"),
     ],
 )
@@ -378,7 +385,7 @@ def test_a_candidate_without_skill_is_not_promoted(made: Made, tmp_path: Path) -
     for line in path.read_text().splitlines():
         row = json.loads(line)
         row["active"], row["shadow"] = row["shadow"], row["active"]
-        swapped.append(json.dumps(row) + "\n")
+        swapped.append(written(row))
     judge(made, swapped, tmp_path)
     verdict = read_json(tmp_path / "run" / "evaluation" / "shadow_verdict.json")
     assert verdict["verdict"] == "keep"
@@ -462,7 +469,7 @@ def test_every_verdict_on_the_same_candles_spends_of_one_budget(tmp_path: Path) 
     assert set(entry.line.closes) == {"BTC", "ETH"}
     journal = tmp_path / "other.jsonl"
     text = run.journal.read_text().replace("b" * 64, "d" * 64)
-    journal.write_text(text)
+    journal.write_text("".join(written(json.loads(line)) for line in text.splitlines()))
     other = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"journal": journal})})
     second = RunFolder(tmp_path / "second")
     before = Metrics.read(run.metrics).comparison
@@ -488,6 +495,8 @@ def write_adapter(path: Path, train_end: str | None) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(path, "llama")
     writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 16.0)
     writer.add_string(MANIFEST_KEY, json.dumps({"train_end": train_end, "dataset_sha256": path.name}))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -512,7 +521,7 @@ def test_a_shadow_journals_rows_are_held_against_both_adapters_own_files(
     for row in both:
         for side, digest in digests.items():
             row[side]["adapter_sha256"] = digest
-    journal.write_text("".join(json.dumps(row) + "\n" for row in both))
+    journal.write_text("".join(map(written, both)))
     changes = {"journal": journal, "baselines": False, "ledger": tmp_path / "ledger.jsonl"}
     config = config.model_copy(
         update={
