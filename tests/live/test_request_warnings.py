@@ -51,6 +51,8 @@ def write_gguf(path: Path, manifest: dict[str, Any]) -> Path:
 
     writer = GGUFWriter(path, "llama")
     writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 16.0)
     writer.add_string(MANIFEST_KEY, json.dumps(manifest))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
