@@ -134,6 +134,8 @@ def test_an_adapter_is_no_base(random_base: Path, tmp_path: Path) -> None:
     path = tmp_path / "lora.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 16.0)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import polars as pl
@@ -135,10 +136,11 @@ def gguf(key: str, *, lora: bool, **sizes: int) -> Plant:
         writer = library.GGUFWriter(path, "llama")
         if lora:
             writer.add_type("adapter")
-            writer.add_string("adapter.type", "lora")
+            lora_keys(writer)
         for name, value in sizes.items():
             writer.add_uint32(f"llama.{name}", value)
-        writer.add_tensor("x", np.zeros((32, 32), np.float32))
+        for name, shape in LORA_PAIR if lora else (("x", (32, 32)),):
+            writer.add_tensor(name, np.zeros(shape, np.float32))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -146,6 +148,15 @@ def gguf(key: str, *, lora: bool, **sizes: int) -> Plant:
         return [f"{key}={path}"]
 
     return plant
+
+
+LORA_PAIR = (("blk.0.attn_q.weight.lora_a", (8, 32)), ("blk.0.attn_q.weight.lora_b", (32, 8)))
+
+
+def lora_keys(writer: Any) -> None:
+    """What llama.cpp reads of a LoRA beside its tensors."""
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 16.0)
 
 
 def other_template(place: Place, _: pytest.MonkeyPatch) -> list[str]:
@@ -156,9 +167,10 @@ def other_template(place: Place, _: pytest.MonkeyPatch) -> list[str]:
     path = place.folder / "old.gguf"
     writer = library.GGUFWriter(path, "llama")
     writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
+    lora_keys(writer)
     writer.add_string("candletune.manifest", json.dumps({"template_sha256": "f" * 64}))
-    writer.add_tensor("x", np.zeros((32, 32), np.float32))
+    for name, shape in LORA_PAIR:
+        writer.add_tensor(name, np.zeros(shape, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
