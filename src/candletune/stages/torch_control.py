@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from candletune.artifacts.replay_control import ReplayControl
 from candletune.console import Reporter
 from candletune.decide import Model
 from candletune.engines.recorded import RecordedEngine
-from candletune.files import atomic_path
+from candletune.files import write_bytes
 
 CONTROL, NEAR_TIES = 200, 50
 """Rows of a model that llama.cpp is asked too: evenly spread, and those nearest to a tie."""
@@ -101,8 +102,9 @@ def _ask(
                 parts.append(engine.asked.score([asked.prompts[row] for row in rows[start : start + AT_ONCE]]))
                 task.advance(len(parts[-1]))
             answers[str(number)] = np.concatenate(parts)
-    with atomic_path(kept) as temporary, temporary.open("wb") as file:
-        np.savez(file, **answers)  # type: ignore[arg-type]
+    data = BytesIO()
+    np.savez(data, **answers)  # type: ignore[arg-type]
+    write_bytes(kept, data.getvalue())
 
 
 def compare(

@@ -8,6 +8,7 @@ alike the journal takes PyTorch's probabilities, and in the sample llama.cpp's o
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from candletune.decide import Model
 from candletune.engines import base_gguf, open_engine
 from candletune.engines.recorded import RecordedEngine
 from candletune.errors import UsageError
-from candletune.files import atomic_path, remove_folder
+from candletune.files import make_folder, remove_folder, write_bytes
 from candletune.runs import RunFolder
 from candletune.stages.torch_control import Asked, Scored, ask_control
 
@@ -124,7 +125,7 @@ class TorchReplay:
         folder = scratch(self._run) / digest[:16]
         if not folder.is_dir():
             remove_folder(scratch(self._run))
-            folder.mkdir(parents=True)
+            make_folder(folder)
         bases = [_base_of(one.model, self._config, self._run) for one in asked]
         scored, seconds = self._scored(asked, bases, folder, reporter)
         engines = [self.open(base) for base in bases]
@@ -202,5 +203,6 @@ class _Parts:
         began = time.perf_counter()
         found = scorer.score({one.name: one.prompts[start : start + PART] for one in self.group})
         arrays = {str(number): found[one.name] for number, one in enumerate(self.group)}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, seconds=np.array(time.perf_counter() - began), **arrays)  # type: ignore[arg-type]
+        data = BytesIO()
+        np.savez(data, seconds=np.array(time.perf_counter() - began), **arrays)  # type: ignore[arg-type]
+        write_bytes(path, data.getvalue())

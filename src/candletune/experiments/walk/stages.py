@@ -12,7 +12,7 @@ from candletune.dataset.unseen import candle_files
 from candletune.evaluation.judge import keep_verdict
 from candletune.experiments.walk.folds import Fold
 from candletune.experiments.walk.verdict import judge_folds
-from candletune.files import atomic_path
+from candletune.files import atomic_path, write_pieces
 from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE as EVALUATE
 from candletune.stages.report import STAGE as REPORT
@@ -21,9 +21,8 @@ from candletune.stages.runner import Stage
 
 def evaluate(folds: Sequence[Fold], config: Config, run: RunFolder, reporter: Reporter) -> EvaluateSummary:
     """The stage's work: the folds' journals to one journal, its metrics and its verdict."""
-    with atomic_path(run.journal) as path, path.open("wb") as stream:
-        for fold in folds:
-            stream.write(fold.run.journal.read_bytes())
+    with atomic_path(run.journal) as path:
+        write_pieces(path, (fold.run.journal.read_bytes() for fold in folds))
     judgement = judge_folds(folds, config, run.path)
     verdict = judgement.verdict
     with atomic_path(run.scored) as path:
