@@ -27,7 +27,7 @@ from candletune.journal import (
     read_frame,
     read_rows,
 )
-from candletune.journal.rows import sealed
+from candletune.journal.rows import parse_line, sealed, shortened
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 ACTIVE = Side("ok", "BUY", "RSI 28.3 – oversold", {"BUY": 0.5, "SELL": 0.2, "HOLD": 0.3}, 12.5, None)
@@ -457,3 +457,48 @@ def test_threads_share_a_journal(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(read_frame(path).group_by("ticker").len().rows()) == [(f"T{i}", 40) for i in range(4)]
+
+
+def test_values_of_any_size_are_named_shortly() -> None:
+    assert (shortened([1]), shortened(10**5000), shortened("x")) == ("(list)", "(a huge number)", "'x'")
+
+
+def test_a_text_beyond_ascii_is_read_and_half_a_character_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    Journal(path).append(row(0))
+    value = json.loads(path.read_bytes())
+    del value["crc32"]
+    value["shadow"]["reasoning"] = "Grün"
+    whole = sealed(json.dumps(value, ensure_ascii=False).encode())
+    assert parse_line(whole)[0]["shadow"]["reasoning"] == "Grün"
+    value["shadow"]["reasoning"] = "\ud800"
+    with pytest.raises(ValueError):
+        parse_line(sealed(json.dumps(value).encode()))
+    value["shadow"]["reasoning"] = 5
+    with pytest.raises(ValueError, match="reasoning 5 is not a text"):
+        parse_line(sealed(json.dumps(value).encode()))
+
+
+def test_a_number_that_no_frame_holds_is_a_broken_row(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    Journal(path).append(row(0))
+    value = json.loads(path.read_bytes())
+    del value["crc32"]
+    value["price"] = 10**400
+    path.write_bytes(path.read_bytes() + sealed(json.dumps(value).encode()) + b"\n")
+    problems = Problems()
+    assert len(read_frame(path, problems=problems)) == 1
+    assert problems.broken == 1
+
+
+def test_what_cannot_be_taken_back_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "log.jsonl")
+    journal.append(row(0))
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("candletune.journal.writer.append", refuse)
+    monkeypatch.setattr("candletune.journal.writer.truncate", refuse)
+    with pytest.raises(InputError, match="could not be taken back"):
+        journal.append(row(1))
