@@ -40,6 +40,7 @@ per_class = 80
 natural_eval = 60
 [evaluate]
 resamples = 100
+journal = "live/ab_test_log.jsonl"   # a trader who judges a shadow test has it set; a walk judges its own
 [replay]
 stride = 3
 [walk]

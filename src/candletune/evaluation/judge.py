@@ -1,11 +1,12 @@
 """A journal and the candles that followed become metrics and a verdict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
 
-from candletune.artifacts import JudgedModel, Metrics, Verdict
+from candletune.artifacts import JudgedModel, Metrics, TrySpent, Verdict
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.evaluation.beside import with_the_rest
@@ -50,30 +51,38 @@ def judge(config: Config, run: RunFolder, reporter: Reporter) -> Judgement:
     spent = spend(attempt_of(scored, models, config, source=source, run=run.path), config)
     metrics = measure(scored, config, left_out, remarked, level_of(spent, config))
     metrics = with_the_rest(metrics, scored, models, config, run, reporter)
-    criteria = criteria_of(metrics, config.evaluate)
-    verdict, reason = decide(criteria, metrics)
+    verdict = verdict_of(scored, metrics, models, config, spent)
     return Judgement(
         scored,
         metrics,
-        Verdict(
-            verdict=verdict,
-            reason=reason,
-            rule=config.evaluate.criteria,
-            criteria=tuple(criteria),
-            candidate=models[Role.CANDIDATE],
-            incumbent=models[Role.INCUMBENT],
-            forced=bool(scored["forced"].any()),
-            rows=len(scored),
-            notes=(
-                *notes_of(metrics, config.evaluate),
-                *(() if spent is None else (note_of(spent),)),
-                *provenance_notes(ends, models),
-            ),
-            source=source,
-            decided=datetime.now(UTC).isoformat(timespec="seconds"),
-            training_ends=ends,
-            spent=spent,
+        verdict.model_copy(
+            update={
+                "notes": (*verdict.notes, *provenance_notes(ends, models)),
+                "source": source,
+                "decided": datetime.now(UTC).isoformat(timespec="seconds"),
+                "training_ends": ends,
+            }
         ),
+    )
+
+
+def verdict_of(
+    scored: pl.DataFrame, metrics: Metrics, models: Mapping[Role, JudgedModel], config: Config, spent: TrySpent | None
+) -> Verdict:
+    """What the rule says of the metrics; when and about which files it was asked is the caller's to add."""
+    criteria = criteria_of(metrics, config.evaluate)
+    verdict, reason = decide(criteria, metrics)
+    return Verdict(
+        verdict=verdict,
+        reason=reason,
+        rule=config.evaluate.criteria,
+        criteria=tuple(criteria),
+        candidate=models[Role.CANDIDATE],
+        incumbent=models[Role.INCUMBENT],
+        forced=bool(scored["forced"].any()),
+        rows=len(scored),
+        notes=(*notes_of(metrics, config.evaluate), *(() if spent is None else (note_of(spent),))),
+        spent=spent,
     )
 
 

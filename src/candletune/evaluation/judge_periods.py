@@ -8,17 +8,16 @@ from typing import Final
 
 import polars as pl
 
-from candletune.artifacts import JudgedModel, Metrics, TrySpent, Verdict
+from candletune.artifacts import JudgedModel, Metrics, TrySpent
 from candletune.artifacts.metrics import LinesLeftOut, RowsRemarked
 from candletune.config import Config
 from candletune.evaluation.across_periods import compare_periods, pooled_baselines
 from candletune.evaluation.baselines import Ints
 from candletune.evaluation.grounding import grounding
-from candletune.evaluation.judge import Judgement
-from candletune.evaluation.measure import complete, measure, notes_of
+from candletune.evaluation.judge import Judgement, verdict_of
+from candletune.evaluation.measure import complete, measure
 from candletune.evaluation.outcomes import join_outcomes, score_rows
-from candletune.evaluation.rule import criteria_of, decide
-from candletune.evaluation.tries import attempt_of, level_of, note_of, spend
+from candletune.evaluation.tries import attempt_of, level_of, spend
 from candletune.journal import Role
 
 Decide = Callable[[int, pl.DataFrame], dict[str, Ints]]
@@ -59,28 +58,8 @@ def judge_periods(pooled: Pooled, config: Config) -> Judgement:
     models = dict(pooled.models)
     spent = _timeless(spend(attempt_of(scored, models, config, source="replay", run=pooled.run), config))
     metrics = _measured(pooled, scored, config, spent)
-    criteria = criteria_of(metrics, config.evaluate)
-    verdict, reason = decide(criteria, metrics)
-    return Judgement(
-        scored,
-        metrics,
-        Verdict(
-            verdict=verdict,
-            reason=reason,
-            rule=config.evaluate.criteria,
-            criteria=tuple(criteria),
-            candidate=models[Role.CANDIDATE],
-            incumbent=models[Role.INCUMBENT],
-            forced=bool(scored["forced"].any()),
-            rows=len(scored),
-            notes=(
-                *pooled.notes,
-                *notes_of(metrics, config.evaluate),
-                *(() if spent is None else (note_of(spent),)),
-            ),
-            spent=spent,
-        ),
-    )
+    verdict = verdict_of(scored, metrics, models, config, spent)
+    return Judgement(scored, metrics, verdict.model_copy(update={"notes": (*pooled.notes, *verdict.notes)}))
 
 
 def _timeless(spent: TrySpent | None) -> TrySpent | None:

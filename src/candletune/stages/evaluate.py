@@ -10,7 +10,7 @@ from pathlib import Path
 from candletune.artifacts import EvaluateSummary, Metrics, Verdict
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.evaluation.judge import judge, keep_verdict
+from candletune.evaluation.judge import Judgement, judge, keep_verdict
 from candletune.evaluation.source import evaluation_files
 from candletune.evaluation.stamps import warn_if_nothing_is_known
 from candletune.evaluation.tables import show_evaluation
@@ -22,10 +22,14 @@ from candletune.stages.runner import Stage
 
 def evaluate(config: Config, run: RunFolder, reporter: Reporter) -> EvaluateSummary:
     """The stage's work; returns the summary."""
-    files = evaluation_files(config, run)
     judgement = judge(config, run, reporter)
     warn_if_nothing_is_known(judgement.scored, config, reporter)
-    verdict = judgement.verdict
+    return keep(judgement, config, run)
+
+
+def keep(judgement: Judgement, config: Config, run: RunFolder) -> EvaluateSummary:
+    """Write rows, metrics and verdict; returns the summary."""
+    files, verdict = evaluation_files(config, run), judgement.verdict
     with atomic_path(files.scored) as path:
         judgement.scored.write_parquet(path)
     judgement.metrics.write(files.metrics)

@@ -45,7 +45,13 @@ def walk(
     folds = make_plan(config, run, reporter, before)
     own = RunFolder(run.walk)
     with own.lock():
-        own_config = config.model_copy(update={"run": config.run.model_copy(update={"folder": own.path})})
+        own_config = config.model_copy(
+            update={
+                "run": config.run.model_copy(update={"folder": own.path}),
+                # What is judged is the walk, even where the configuration names a shadow test's journal for `evaluate`.
+                "evaluate": config.evaluate.model_copy(update={"journal": None}),
+            }
+        )
         keep_record(folds, config, own, {})
         _do(folds, "train", config, own, reporter, spread)
         register_walk(folds, own_config, own, reporter)

@@ -9,12 +9,12 @@ from candletune.artifacts import EvaluateSummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.unseen import candle_files
-from candletune.evaluation.judge import keep_verdict
 from candletune.experiments.walk.folds import Fold
 from candletune.experiments.walk.verdict import judge_folds
 from candletune.files import atomic_path, write_pieces
 from candletune.runs import RunFolder
 from candletune.stages.evaluate import STAGE as EVALUATE
+from candletune.stages.evaluate import keep
 from candletune.stages.report import STAGE as REPORT
 from candletune.stages.runner import Stage
 
@@ -23,15 +23,7 @@ def evaluate(folds: Sequence[Fold], config: Config, run: RunFolder, reporter: Re
     """The stage's work: the folds' journals to one journal, its metrics and its verdict."""
     with atomic_path(run.journal) as path:
         write_pieces(path, (fold.run.journal.read_bytes() for fold in folds))
-    judgement = judge_folds(folds, config, run.path)
-    verdict = judgement.verdict
-    with atomic_path(run.scored) as path:
-        judgement.scored.write_parquet(path)
-    judgement.metrics.write(run.metrics)
-    keep_verdict(verdict, config, run)
-    verdict.write(run.verdict)
-    headline = f"{verdict.verdict}: {verdict.reason}"
-    return EvaluateSummary(headline=headline, verdict=verdict.verdict, reason=verdict.reason, rows=verdict.rows)
+    return keep(judge_folds(folds, config, run.path), config, run)
 
 
 def evaluate_stage(folds: Sequence[Fold]) -> Stage:
