@@ -32,7 +32,7 @@ def test_charts_take_the_keyboard_and_have_their_numbers_as_a_table(served: Any,
         page.keyboard.press("End")
         figure = page.locator("figure", has=box)
         figure.locator(".readout:not(:empty)").wait_for()
-        page.wait_for_function("box => box.querySelector('.hoverlayer')?.childElementCount", arg=box.element_handle())
+        box.locator(".hoverlayer > *").first.wait_for(state="attached")
         figure.locator("summary").focus()
         page.keyboard.press("Enter")
         last = figure.locator(".numbers tbody tr").last
@@ -48,6 +48,8 @@ def ready(page: Any) -> Any:
 
 
 def test_calls_by_keyboard_ticker_and_period(served: Any, open_page: Any) -> None:
+    from playwright.sync_api import expect  # asks by locator: the page's policy forbids a polled expression
+
     watched = open_page()
     page = watched.page
     page.goto(served.report)
@@ -61,10 +63,10 @@ def test_calls_by_keyboard_ticker_and_period(served: Any, open_page: Any) -> Non
     assert first.startswith("BTC") and readout.inner_text() != first
     page.keyboard.press("+")
     page.keyboard.press("+")
-    page.wait_for_function("before => document.getElementById('calls-legend').textContent !== before", arg=whole)
+    expect(legend).not_to_have_text(whole)
     page.locator("#calls-ticker").select_option("ETH")
     page.locator("#calls-side").select_option("active")
-    page.wait_for_function("document.getElementById('calls-legend').textContent.includes('Incumbent')")
+    expect(legend).to_contain_text("Incumbent")
     chart.focus()
     page.keyboard.press("End")
     assert readout.inner_text().startswith("ETH")
