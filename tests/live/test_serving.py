@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -64,7 +65,8 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def wait_until_ready(port: int) -> None:
-    for _ in range(300):
+    late = time.monotonic() + 30
+    while time.monotonic() < late:
         try:
             if get(port, "/ready")[0] == 200:
                 return

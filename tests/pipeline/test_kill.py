@@ -74,6 +74,7 @@ def results(run: Path) -> dict[str, Any]:
     assert verdict.pop("decided")
     rows = [json.loads(line) for line in (run / "replay" / "ab_test_log.jsonl").read_text().splitlines()]
     for row in rows:
+        del row["crc32"]  # of the latencies too
         for side in ("active", "shadow"):
             del row[side]["latency_ms"]
     losses = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]

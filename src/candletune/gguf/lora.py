@@ -52,10 +52,8 @@ def read_lora(path: Path, base: Header) -> Mapping[str, LoraMatrices]:
             module = module_of(layer, name)
             mapped = gguf_name(f"{module}.weight", shape)
             pair = [entries.pop(f"{mapped}.lora_{suffix}", None) for suffix in "ab"]
-            if pair[0] is None and pair[1] is None:
+            if pair[0] is None or pair[1] is None:  # neither is there: half a pair is refused by `read_header`
                 continue
-            if pair[0] is None or pair[1] is None:
-                raise InputError(f"{path}: {mapped} has one of two matrices only; export the adapter again")
             a, b = (_numbers(header, entry, data) for entry in pair if entry is not None)
             found[module] = _checked(path, module, a, b, alpha=float(alpha), shape=shape)
     if entries:
