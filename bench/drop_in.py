@@ -3,18 +3,21 @@
 
 Writes the replay's prompts, rendered anew from the candles and found in the journal by their hashes, with the
 candidate's judged decisions; asks them with examples/drop_in.py, a process of its own that knows nothing of candletune;
-and prints how many decisions are the same, and where they differ.
+and prints how many decisions are the same, where they differ, and how many answers are clean: ended by the model
+itself, one line in the demanded form, without a marker of any chat.
 
 Usage: python bench/drop_in.py --config CANDLETUNE.toml [--set KEY=VALUE ...] [--rows 500] [--threads N]
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -24,10 +27,12 @@ from candletune.console import SilentReporter
 from candletune.engines import base_gguf
 from candletune.journal import read_frame
 from candletune.live.models import candidate_model, compared_incumbent
+from candletune.prompts.parse import parse_answer
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import prepare
 from candletune.stages.replay_inputs import unseen_rows
 
+MARKER = re.compile(r"<[|/]?[a-z_]+[|>]|\[/?INST|<</?SYS|\b(?:user|assistant|system)\b *[\n(]|usersystem")
 SCRIPT = Path(__file__).parents[1] / "examples" / "drop_in.py"
 
 
@@ -43,7 +48,14 @@ def judged_rows(config: Config, run: RunFolder, count: int) -> pl.DataFrame:
     return joined[[number * len(joined) // wanted for number in range(wanted)]]
 
 
-def ask(config: Config, run: RunFolder, rows: pl.DataFrame, threads: int) -> list[dict[str, str]]:
+def is_clean(answer: dict[str, Any]) -> bool:
+    """Whether an answer ended itself and is one line of the demanded form, without a marker."""
+    text = str(answer["text"])
+    whole = parse_answer(text).action is not None and "\n" not in text.strip()
+    return bool(answer["ended"]) and whole and MARKER.search(text) is None
+
+
+def ask(config: Config, run: RunFolder, rows: pl.DataFrame, threads: int) -> list[dict[str, Any]]:
     """What the script answers to each row, in a process without candletune on its path."""
     merged = run.summary(ExportSummary).merged
     files = [run.merged_gguf, "-"] if merged else [base_gguf(config, run), run.adapter_gguf]
@@ -74,6 +86,10 @@ def main() -> None:
     pairs = Counter(zip(rows["decision"], (answer["decision"] for answer in answers), strict=True))
     same = sum(count for (judged, said), count in pairs.items() if judged == said)
     print(f"{same} of {len(rows)} decisions are the judged ones ({same / len(rows):.1%})")
+    clean = sum(is_clean(answer) for answer in answers)
+    print(f"{clean} of {len(rows)} answers ended themselves and are clean ({clean / len(rows):.1%})")
+    for answer in [answer for answer in answers if not is_clean(answer)][:5]:
+        print("not clean:", json.dumps(answer))
     print("| judged | the drop-in says | rows |\n| --- | --- | --- |")
     for (judged, said), count in sorted(pairs.items()):
         print(f"| {judged} | {said} | {count} |")

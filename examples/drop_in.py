@@ -4,8 +4,9 @@
     python drop_in.py BASE.gguf custom-trading-lora.gguf PROMPTS.jsonl
 
 PROMPTS.jsonl has a JSON object a line with a "prompt" (or, as in dataset/lora_training.jsonl, "messages"), and may have
-the "decision" that it is compared with. Prints a line of JSON for each: "decision" (BUY, SELL, HOLD, or INVALID) and
-"text". With decisions to compare with, the last line on standard error says how many are the same.
+the "decision" that it is compared with. Prints a line of JSON for each: "decision" (BUY, SELL, HOLD, or INVALID),
+"text", and "ended", false where --max-tokens cut it off. With decisions to compare with, the last line on standard
+error says how many are the same.
 
 Greedy: temperature 0, no grammar, no repeat penalty. The prompt goes out in the base's own chat template, exactly as
 in training; a base without a template is asked as `[INST]prompt[/INST]`. A merged model takes the place of BASE.gguf;
@@ -41,12 +42,13 @@ def prompt_ids(llm: llama_cpp.Llama, prompt: str) -> list[int]:
     return llm.tokenize(text.encode(), add_bos=not (bos and text.startswith(bos)), special=True)
 
 
-def answer(llm: llama_cpp.Llama, prompt: str, max_tokens: int) -> str:
-    """The plain greedy answer."""
+def answer(llm: llama_cpp.Llama, prompt: str, max_tokens: int) -> tuple[str, bool]:
+    """The plain greedy answer, and whether the model ended it itself."""
     done = llm.create_completion(
         prompt_ids(llm, prompt), max_tokens=max_tokens, temperature=0.0, repeat_penalty=1.0, top_k=1
     )
-    return str(done["choices"][0]["text"])  # type: ignore[index]
+    choice = done["choices"][0]  # type: ignore[index]
+    return str(choice["text"]), choice["finish_reason"] == "stop"
 
 
 def decision(text: str) -> str:
@@ -78,8 +80,8 @@ def main() -> None:
     for line in given.prompts.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         prompt = row["prompt"] if "prompt" in row else row["messages"][0]["content"]
-        text = answer(llm, prompt, given.max_tokens)
-        print(json.dumps({"decision": decision(text), "text": text}), flush=True)
+        text, ended = answer(llm, prompt, given.max_tokens)
+        print(json.dumps({"decision": decision(text), "text": text, "ended": ended}), flush=True)
         if "decision" in row:
             compared += 1
             same += row["decision"] == decision(text)
