@@ -4,9 +4,10 @@
 Speed and memory do not depend on the values, so it stands in for weights that are gated: no file has to travel to a
 rented GPU. The scales are numbers of the size that gives weights a spread of about 0.02. With the tokenizer of another
 GGUF (padded with unused tokens to Ministral's 131,072) it can be served; without, it can be trained over tokens from
-elsewhere. One tensor is in memory at a time.
+elsewhere. One tensor is in memory at a time. With `--adapter` a LoRA of random weights for it is written too: rank 8 on
+q and v, alpha 16.
 
-Usage: python bench/random_blocks.py FILE.gguf [--layers 36] [--tokenizer OTHER.gguf]
+Usage: python bench/random_blocks.py FILE.gguf [--layers 36] [--tokenizer OTHER.gguf] [--adapter LORA.gguf --seed 0]
 """
 
 import argparse
@@ -130,13 +131,38 @@ def write(path: Path, layers: int, tokenizer: Path | None = None) -> None:
     writer.close()
 
 
+def write_adapter(path: Path, layers: int, seed: int) -> None:
+    """A LoRA GGUF as llama.cpp's converter names it, of small random weights."""
+    writer: Any = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 16.0)
+    draw = np.random.default_rng(seed)
+    for layer in range(layers):
+        for name in ("self_attn.q_proj", "self_attn.v_proj"):
+            rows, columns = SHAPES[name]
+            for part, shape in (("lora_a", (8, columns)), ("lora_b", (rows, 8))):
+                values = draw.normal(0, 0.01, shape).astype(np.float32)
+                writer.add_tensor(f"blk.{layer}.{NAMES[name]}.weight.{part}", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def main() -> None:
     """Write the file and say how large it is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--layers", type=int, default=36)
     parser.add_argument("--tokenizer", type=Path, help="GGUF whose tokenizer is copied")
+    parser.add_argument("--adapter", type=Path, help="LoRA of random weights, written too")
+    parser.add_argument("--seed", type=int, default=0, help="of the LoRA")
     wanted = parser.parse_args()
+    if wanted.adapter:
+        write_adapter(wanted.adapter, wanted.layers, wanted.seed)
+        if wanted.file.exists():
+            return
     began = time.perf_counter()
     write(wanted.file, wanted.layers, wanted.tokenizer)
     size = wanted.file.stat().st_size / 2**30
