@@ -8,7 +8,7 @@ EXTRAS ?= dev,serve,tensorboard,exchange,notify,sweep
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo demo-times test unit lint types fuzz soak docs llama-server wheel wheel-check clean
+.PHONY: help setup demo demo-times test unit lint types fuzz soak docs screenshots llama-server wheel wheel-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ wheel-check: $(READY)  ## build a wheel, install it alone, run the demo from it
 docs: $(READY)  ## build the documentation site into site/
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
+
+screenshots: $(READY)  ## pictures of every page at three widths, light and dark, into screenshots/
+	OMP_NUM_THREADS=1 $(BIN)/python tools/screenshots.py screenshots
 
 clean:  ## remove the environment and every cache (run folders stay)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist .coverage .coverage.json site

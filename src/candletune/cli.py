@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("live:serve", "The same over HTTP on loopback."),
     "shadow": ("shadow:shadow", "The incumbent acts, the candidate is only logged."),
     "journal": ("journal:journal", "Import an A/B log of your own; check and repair a journal."),
+    "ui": ("ui:ui", "Every run on one local page: training as it goes, report, review, live, comparison."),
     "review": ("review:review", "Blind review of the reasonings, on a local page."),
     "template": ("template:template", "Show, check or make a prompt template."),
     "status": ("status:status", "Runs, adapters, certificates and which one is active."),

@@ -286,11 +286,11 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
             table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(stage.headline))
     console.print(f"[bold]{escape(status.run)}[/]")
     console.print(table)
-    for label, value in _lines(status):
+    for label, value in status_lines(status):
         console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
 
 
-def _lines(status: RunStatus) -> list[tuple[str, str]]:
+def status_lines(status: RunStatus) -> list[tuple[str, str]]:
     """The facts below the table, one line each."""
     lines = []
     if (running := status.running) is not None and not running.alive:

@@ -21,7 +21,7 @@ from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
-from simulated_run import HOSTILE, live_row, make_run
+from simulated_run import HOSTILE, live_row, log_steps, make_run
 
 AXE = "axe-core@4.14.1"
 
@@ -85,6 +85,29 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     server.should_exit = True
     thread.join(10)
     socket.close()
+
+
+@pytest.fixture(scope="session")
+def served_ui(served: Served) -> Iterator[str]:
+    """`candletune ui` over the same run, as `/run/run/`; its training has logged a little."""
+    import uvicorn
+
+    from candletune.web.socket import listen
+    from candletune.web.stream import Streams
+    from candletune.web.ui import create_ui
+
+    served.run.train_metrics.parent.mkdir()
+    log_steps(served.run, 1, 60)
+    streams = Streams(every=0.1)
+    with listen("127.0.0.1", 0) as socket:
+        app = create_ui(served.config, [served.run.path.parent], port=socket.getsockname()[1], streams=streams)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        streams.end()
+        server.should_exit = True
+        thread.join(10)
 
 
 @dataclass

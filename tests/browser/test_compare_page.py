@@ -70,5 +70,24 @@ def test_a_chosen_run_stands_out(page_file: Path, open_page: Any) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_curves_take_the_keyboard_and_have_their_numbers_as_a_table(page_file: Path, open_page: Any) -> None:
+    watched = open_page()
+    page = watched.page
+    page.goto(page_file.as_uri())
+    for figure in page.locator("figure").all():
+        figure.locator(".curvebox").focus()
+        for key in ("End", "ArrowDown", "ArrowLeft", "ArrowRight"):
+            page.keyboard.press(key)
+        readout = figure.locator(".readout").inner_text()
+        figure.locator("summary").focus()
+        page.keyboard.press("Enter")
+        last = figure.locator("table").nth(1).locator("tr").last
+        told = f"{last.locator('th').inner_text()}: {last.locator('td').inner_text()} (trial-001, line 2 of 50)"
+        assert readout == told
+    last = page.locator("figure").first.locator("table").first.locator("tr").last
+    assert float(last.inner_text().split()[2]) == pytest.approx((2 / 299 + 2 / 300) / 2, abs=1e-3)
+    assert watched.complaints == []
+
+
 def test_fifty_runs_stay_small(page_file: Path) -> None:
     assert page_file.stat().st_size < 700_000

@@ -189,8 +189,10 @@ def test_a_broken_log_is_named(tmp_path: Path) -> None:
 
 
 def test_a_long_line_is_thinned_and_a_single_point_is_a_dot() -> None:
-    drawn = curves([Curve(0, "<b>", [(float(k), 1.0 / (k + 1)) for k in range(5000)])], label="x", across="step")
+    drawn = curves(
+        [Curve(0, "<b>", [(float(k), 1.0 / (k + 1)) for k in range(5000)])], name="x", label="x", across="step"
+    )
     assert len(drawn) < 6000
     assert "&lt;b&gt;" in drawn
-    assert "<circle" in curves([Curve(9, "one", [(1.0, 2.0)])], label="x", across="step")
-    assert curves([Curve(0, "none", [(1.0, float("nan"))])], label="x", across="step") == ""
+    assert "<circle" in curves([Curve(9, "one", [(1.0, 2.0)])], name="x", label="x", across="step")
+    assert curves([Curve(0, "none", [(1.0, float("nan"))])], name="x", label="x", across="step") == ""

@@ -146,46 +146,30 @@ def _cost(place: int, entrant: Entrant, stages: Sequence[str]) -> CostView:
 
 def _drawings(entrants: Sequence[Entrant]) -> list[tuple[str, Markup]]:
     """Heading and drawing; those without a point are left out."""
+    calibration = [
+        Curve(place, entrant.name, [(point.confidence, point.accuracy) for point in entrant.metrics.shadow.calibration])
+        for place, entrant in enumerate(entrants)
+        if entrant.metrics is not None
+    ]
+    exact = "Share that was right by confidence, a line a run, and the diagonal of exact probabilities"
     found = [
-        (
-            "Training loss",
-            curves(_logged(entrants, "loss"), label="Training loss by optimizer step, a line a run", across="step"),
-        ),
-        (
-            "Log loss on the eval rows, as trained",
-            curves(
-                _logged(entrants, "eval_log_loss"), label="Eval log loss by optimizer step, a line a run", across="step"
-            ),
-        ),
+        ("Training loss", _by_step(entrants, "loss", "Training loss")),
+        ("Log loss on the eval rows, as trained", _by_step(entrants, "eval_log_loss", "Eval log loss")),
         (
             "Balanced accuracy on the eval rows",
-            curves(
-                _logged(entrants, "eval_balanced_accuracy"),
-                label="Balanced accuracy on the eval rows by optimizer step, a line a run",
-                across="step",
-                show="{:.0%}".format,
-            ),
+            _by_step(entrants, "eval_balanced_accuracy", "Balanced accuracy on the eval rows", share=True),
         ),
         (
             "Calibration in the replay",
-            curves(
-                [
-                    Curve(
-                        place,
-                        entrant.name,
-                        [(point.confidence, point.accuracy) for point in entrant.metrics.shadow.calibration],
-                    )
-                    for place, entrant in enumerate(entrants)
-                    if entrant.metrics is not None
-                ],
-                label="Share that was right by confidence, a line a run, and the diagonal of exact probabilities",
-                across="confidence",
-                show="{:.0%}".format,
-                diagonal=True,
-            ),
+            curves(calibration, name="calibration", label=exact, across="confidence", share=True, diagonal=True),
         ),
     ]
     return [(heading, drawing) for heading, drawing in found if drawing]
+
+
+def _by_step(entrants: Sequence[Entrant], key: str, what: str, *, share: bool = False) -> Markup:
+    label = f"{what} by optimizer step, a line a run"
+    return curves(_logged(entrants, key), name=key.replace("_", "-"), label=label, across="step", share=share)
 
 
 def _logged(entrants: Sequence[Entrant], key: str) -> list[Curve]:

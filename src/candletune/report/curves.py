@@ -17,8 +17,14 @@ POINTS: Final = 160
 """Points of a line at most."""
 
 _FRAME = Markup(
-    '<svg class="curves" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{label}">{grid}{lines}</svg>'
+    '<div class="curvebox" id="curves-{name}" tabindex="0" role="application" aria-roledescription="chart" '
+    'aria-label="{label}. Left and right arrow: from point to point; up and down: another line">'
+    '<svg class="curves" viewBox="0 0 {width:.0f} {height:.0f}" aria-hidden="true" data-frame="{frame}" '
+    'data-x="{x0!r} {x1!r}" data-y="{y0!r} {y1!r}" data-across="{across}"{share}>{grid}{lines}</svg></div>'
+    '<p class="readout" aria-live="polite"></p>'
+    '<details class="numbers-of"><summary>As a table<span class="hidden">: {label}</span></summary></details>'
 )
+"""`curves.js` reads the numbers back from the places of the points, so that they stand in the page once."""
 _RULE = Markup(
     '<line class="rule" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
     '<text x="{x:.1f}" y="{below:.1f}" text-anchor="end">{text}</text>'
@@ -29,7 +35,7 @@ _LINE = Markup(
     "</polyline>"
 )
 _DOT = Markup(
-    '<circle class="s{colour}" data-run="{run}" cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"><title>{name}</title></circle>'
+    '<circle class="s{colour}" data-run="{run}" cx="{x:.2f}" cy="{y:.2f}" r="{r:.1f}"><title>{name}</title></circle>'
 )
 
 
@@ -51,18 +57,20 @@ class Curve:
 def curves(
     lines: Sequence[Curve],
     *,
+    name: str,
     label: str,
     across: str,
-    show: Callable[[float], str] = "{:.3g}".format,
+    share: bool = False,
     diagonal: bool = False,
 ) -> Markup:
     """The drawing; empty where no line has a point.
 
     Args:
         lines: of the runs.
+        name: the drawing's, unique on its page.
         label: what it shows, for those who cannot see it.
         across: name of the horizontal axis.
-        show: a number of the vertical axis as text.
+        share: whether the vertical axis has shares, shown as per cent.
         diagonal: whether both axes are shares and their equality is drawn.
     """
     drawn = [(line, [point for point in line.points if all(map(math.isfinite, point))]) for line in lines]
@@ -82,8 +90,22 @@ def curves(
     if diagonal:
         ends = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at((0.0, 0.0)), at((1.0, 1.0))))
         marks.insert(0, Markup('<polyline class="rule" points="{}"/>').format(ends))
-    grid = Markup("").join([*_levels(ys, show), *_ends(xs, across)])
-    return _FRAME.format(width=WIDTH, height=HEIGHT, label=label, grid=grid, lines=Markup("").join(marks))
+    grid = Markup("").join([*_levels(ys, "{:.0%}".format if share else "{:.3g}".format), *_ends(xs, across)])
+    return _FRAME.format(
+        name=name,
+        label=label,
+        width=WIDTH,
+        height=HEIGHT,
+        frame=f"{_LEFT:.0f} {_TOP:.0f} {WIDTH - _RIGHT:.0f} {HEIGHT - _BOTTOM:.0f}",
+        x0=xs[0],
+        x1=xs[1],
+        y0=ys[0],
+        y1=ys[1],
+        across=across,
+        share=Markup(" data-share") if share else "",
+        grid=grid,
+        lines=Markup("").join(marks),
+    )
 
 
 def _span(values: Iterable[float]) -> tuple[float, float]:
@@ -106,7 +128,7 @@ def _line(line: Curve, places: Sequence[tuple[float, float]]) -> Markup:
     colour, dash = line.run % COLOURS, DASHES[line.run // COLOURS % len(DASHES)]
     if len(places) == 1:
         return _DOT.format(colour=colour, run=line.run, x=places[0][0], y=places[0][1], r=4, name=line.name)
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    points = " ".join(f"{x:.2f},{y:.2f}" for x, y in places)
     return _LINE.format(colour=colour, run=line.run, points=points, dash=dash, name=line.name)
 
 

@@ -1,7 +1,7 @@
 """The live page's chart as SVG points: running accuracy of both models with their bands."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from candletune.evaluation.over_time import Running
@@ -15,13 +15,24 @@ _HEIGHT: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class LiveChart:
-    """Points as SVG attributes, by side, and the axis labels with their heights."""
+    """Points as SVG attributes, by side, and the axis labels with their heights.
+
+    Attributes:
+        frame: the plot's place in the box: left, top, right, bottom; for `curves.js`.
+    """
 
     lines: dict[str, str]
     bands: dict[str, str]
     ticks: tuple[tuple[str, str], ...]
     start: datetime
     end: datetime
+    frame: str = f"{_LEFT:.0f} {_FLOOR - _HEIGHT:.0f} {_LEFT + _WIDTH:.0f} {_FLOOR:.0f}"
+
+    @property
+    def span(self) -> str:
+        """From start to end, at least a second."""
+        left, right = (int(time.replace(tzinfo=time.tzinfo or UTC).timestamp()) for time in (self.start, self.end))
+        return f"{left} {max(right, left + 1)}"
 
 
 def live_chart(series: Running | None) -> LiveChart | None:

@@ -7,37 +7,37 @@ from urllib.parse import parse_qs, quote, unquote
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from candletune import __version__
 from candletune.config import Config
 from candletune.errors import CandletuneError, InputError
 from candletune.evaluation.live import live_view
-from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, StaleReview, blank
+from candletune.evaluation.review.reviews import QUALITIES, SCALE, Preference, Review, ReviewStore, blank
 from candletune.evaluation.review.sample import Checked, Item, load_sample
 from candletune.evaluation.review.tally import tally
 from candletune.live.drift import read_report
-from candletune.report.page import asset, render
 from candletune.runs import RunFolder
 from candletune.web.guard import REPORT_POLICY, Guard, Token, allowed_hosts
 from candletune.web.live_chart import live_chart
+from candletune.web.pages import Link, add_common, base_of, links, page
 
 COOKIE = "candletune_reviewer"
 SHOWN = "candletune_decisions"
-_SCRIPTS = {
-    "style.css": "text/css",
-    "app.css": "text/css",
-    "review.js": "text/javascript",
-    "live.js": "text/javascript",
-}
+PAGES = (("/review", "Review"), ("/results", "Result"), ("/live", "Live"))
 
 
 @dataclass
 class ReviewApp:
-    """What the routes share: configuration, run, sample and stored reviews."""
+    """What the routes share: configuration, run, sample and stored reviews.
+
+    Attributes:
+        start: the path of the review's start page.
+        name: of the run, within `candletune ui`; empty: the app stands alone.
+    """
 
     config: Config
     run: RunFolder
+    start: str = "/"
+    name: str = ""
     token: Token = field(default_factory=Token)
     _items: list[Item] | None = None
 
@@ -54,9 +54,17 @@ class ReviewApp:
 
     def page(self, template: str, request: Request, *, status: int = 200, **values: Any) -> HTMLResponse:
         """Render with what every page needs."""
-        common = {"token": self.token.value, "reviewer": reviewer_of(request), "version": __version__}
-        html = render(template, run=self.run.path.name, path=request.url.path, **common, **values)
-        return HTMLResponse(html, status_code=status)
+        start = {"start": base_of(request) + self.start, "run": self.name or self.run.path.name}
+        who = {"token": self.token.value, "reviewer": reviewer_of(request)}
+        if not self.name:
+            return page(template, request, status=status, pages=links(request, *PAGES), **start, **who, **values)
+        inside = [Link("/", "Runs", False)]
+        mine = links(request, ("/", "Overview"), *PAGES)
+        return page(template, request, status=status, pages=inside, run_pages=mine, **start, **who, **values)
+
+    def go(self, request: Request, path: str) -> RedirectResponse:
+        """To another page of this app."""
+        return RedirectResponse(base_of(request) + path, 303)
 
     def first_open(self, reviewer: str) -> int | None:
         """Index of the first item this reviewer has not finished; None when all are."""
@@ -76,26 +84,49 @@ def is_name(name: str) -> bool:
 
 
 def create_app(config: Config, run: RunFolder, *, port: int) -> Guard:
-    """The whole app behind its guard."""
-    app = FastAPI(title="candletune", docs_url=None, redoc_url=None, openapi_url=None)
-    review_app = ReviewApp(config, run)
+    """The review of one run, its result, live view and report, behind the guard."""
+    app = review_pages(ReviewApp(config, run))
 
-    async def form(request: Request) -> dict[str, str]:
-        fields = parse_qs((await request.body()).decode("utf-8", errors="replace"), keep_blank_values=True)
-        values = {name: given[-1] for name, given in fields.items()}
-        if not review_app.token.matches(values.get("token", "")):
-            raise HTTPException(403, "this form is from another session; reload the page and try again")
-        return values
+    @app.get("/report")
+    def report() -> Response:
+        path = run.report
+        if not path.is_file():
+            raise HTTPException(404, "no report yet; run `candletune report`")
+        return HTMLResponse(path.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
 
-    _add_common(app, review_app)
-    _add_review(app, review_app, form)
-    _add_results(app, review_app)
-    _add_live(app, review_app)
     return Guard(app, allowed_hosts(port))
 
 
-def _add_common(app: FastAPI, review_app: ReviewApp) -> None:
-    @app.get("/")
+def review_pages(review_app: ReviewApp) -> FastAPI:
+    """The same without a guard, for an app that has one."""
+    app = FastAPI(title="candletune", docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def form(request: Request) -> dict[str, str]:
+        return await read_form(request, review_app.token)
+
+    add_common(app, review_app.page)
+    _add_start(app, review_app)
+    _add_review(app, review_app, form)
+    _add_results(app, review_app)
+    _add_live(app, review_app)
+    return app
+
+
+async def read_form(request: Request, token: Token) -> dict[str, str]:
+    """A form's fields; of several of one name the last.
+
+    Raises:
+        HTTPException: it does not carry the token of this process.
+    """
+    fields = parse_qs((await request.body()).decode("utf-8", errors="replace"), keep_blank_values=True)
+    values = {name: given[-1] for name, given in fields.items()}
+    if not token.matches(values.get("token", "")):
+        raise HTTPException(403, "this form is from another session; reload the page and try again")
+    return values
+
+
+def _add_start(app: FastAPI, review_app: ReviewApp) -> None:
+    @app.get(review_app.start)
     def home(request: Request) -> HTMLResponse:
         try:
             total, problem = len(review_app.items), None
@@ -108,36 +139,14 @@ def _add_common(app: FastAPI, review_app: ReviewApp) -> None:
         report = review_app.run.report.is_file()
         return review_app.page("home.html.j2", request, total=total, problem=problem, done=done, report=report)
 
-    @app.get("/static/{name}")
-    def static(name: str) -> Response:
-        if name not in _SCRIPTS:
-            raise HTTPException(404, "no such file")
-        return Response(str(asset(name)), media_type=_SCRIPTS[name])
-
-    @app.get("/report")
-    def report() -> Response:
-        path = review_app.run.report
-        if not path.is_file():
-            raise HTTPException(404, "no report yet; run `candletune report`")
-        return HTMLResponse(path.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
-
-    @app.exception_handler(CandletuneError)
-    def known(request: Request, error: CandletuneError) -> HTMLResponse:
-        status = 412 if isinstance(error, StaleReview) else 409
-        return review_app.page("problem.html.j2", request, status=status, problem=str(error))
-
-    @app.exception_handler(StarletteHTTPException)
-    def refused(request: Request, error: StarletteHTTPException) -> HTMLResponse:
-        return review_app.page("problem.html.j2", request, status=error.status_code, problem=str(error.detail))
-
 
 def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
     Fields = Annotated[dict[str, str], Depends(form)]
 
     @app.post("/review/start")
-    def start(fields: Fields) -> RedirectResponse:
+    def start(fields: Fields, request: Request) -> RedirectResponse:
         name = _reviewer_name(fields)
-        answer = RedirectResponse("/review", 303)
+        answer = review_app.go(request, "/review")
         answer.set_cookie(COOKIE, quote(name), httponly=True, samesite="strict", max_age=30 * 86400)
         shown = "yes" if fields.get("decisions") else "no"
         answer.set_cookie(SHOWN, shown, httponly=True, samesite="strict", max_age=30 * 86400)
@@ -147,15 +156,15 @@ def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
     def review(request: Request) -> RedirectResponse:
         name = reviewer_of(request)
         if not name:
-            return RedirectResponse("/", 303)
+            return review_app.go(request, review_app.start)
         index = review_app.first_open(name)
-        return RedirectResponse("/results" if index is None else f"/review/{index + 1}", 303)
+        return review_app.go(request, "/results" if index is None else f"/review/{index + 1}")
 
     @app.get("/review/{number}")
     def show(number: int, request: Request) -> Response:
         name = reviewer_of(request)
         if not name:
-            return RedirectResponse("/", 303)
+            return review_app.go(request, review_app.start)
         item = _item(review_app, number)
         mine = review_app.store.of(name)
         review = mine.get(item.key, blank(item, name))
@@ -187,7 +196,7 @@ def _add_review(app: FastAPI, review_app: ReviewApp, form: Any) -> None:
         following = number + 1 if number < len(review_app.items) else None
         if not answers.complete:
             following = number
-        return RedirectResponse(f"/review/{following}" if following else "/review", 303)
+        return review_app.go(request, f"/review/{following}" if following else "/review")
 
 
 def _add_results(app: FastAPI, review_app: ReviewApp) -> None:

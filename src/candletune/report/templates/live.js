@@ -8,13 +8,15 @@
 
   const look = async () => {
     try {
-      const answer = await fetch("/live/fragment");
+      const answer = await fetch(`${location.pathname}/fragment`);
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const next = document.createElement("template");
       next.innerHTML = await answer.text(); // escaped on the server; the policy forbids inline scripts besides
       if (next.content.querySelector("[data-revision]")?.dataset.revision !== revision()) {
-        const before = keys();
+        const before = keys(), focused = document.activeElement?.id;
         box.replaceChildren(next.content);
+        if (focused) document.getElementById(focused)?.focus();
+        document.dispatchEvent(new Event("redrawn"));
         if (before.size) {
           box.querySelectorAll("[data-key]").forEach((row) => row.classList.toggle("fresh", !before.has(row.dataset.key)));
         }
