@@ -207,7 +207,7 @@ class TrainConfig(Table):
         3, ge=0, description="evaluations without a better eval loss before stopping with the best adapter; 0: off"
     )
     vram_gib: float | None = Field(None, gt=0, description="memory budget; none: what the card has free")
-    gpus: int = Field(0, ge=0, description="GPUs that share each step (fast engine); 0: all visible")
+    gpus: int = Field(0, ge=0, description="GPUs that share each step, a process each (fast engine); 0: all visible")
     backend: TrainingEngineName = Field("auto", description="training engine: auto, fast, reference, unsloth")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
 

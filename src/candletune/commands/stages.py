@@ -102,7 +102,14 @@ def train(config_path: Path, assignments: tuple[str, ...], force: bool, no_prefl
 
     What would end training, export or verification is looked for first and refused at once.
     """
-    run_one("train", config_path, assignments, force, before=None if no_preflight else _preflight_training)
+    from candletune.stages.train_processes import followed, trained
+
+    if followed(lambda: open_session(config_path, assignments, needs=(RUN,)).config):  # before a GPU is looked for
+        return
+    try:
+        run_one("train", config_path, assignments, force, before=None if no_preflight else _preflight_training)
+    finally:
+        trained()
 
 
 @click.command(epilog="Example: candletune export --set export.kind=merged")

@@ -22,9 +22,21 @@ FAR_OFF = 0.05
 """Difference in the share of calls that is worth a warning."""
 
 
-@quiet()
 def train(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
-    """The stage's work; returns the summary."""
+    """The stage's work, here or in processes of its own; returns the summary."""
+    from candletune.stages.train_processes import processes_of, train_in_processes
+
+    count = processes_of(config)
+    if count == 1:
+        return train_here(config, run, reporter)
+    reporter.say(f"training in {count} processes")
+    train_in_processes(config, run, count)
+    return TrainSummary.model_validate(read_json(run.train_summary))
+
+
+@quiet()
+def train_here(config: Config, run: RunFolder, reporter: Reporter) -> TrainSummary:
+    """The stage's work in this process; where it is the first of several, steps are shared with the others."""
     from candletune.base.check import check_base
     from candletune.base.find import resolve_base
     from candletune.base.load import pick_device, storage_of

@@ -12,6 +12,7 @@ from candletune.config import TrainConfig
 from candletune.errors import UsageError
 from candletune.training.adapter import load_with_adapter, trained_device
 from candletune.training.engine import EngineKind, EngineSetup, TrainingEngine
+from candletune.training.fast.seats import taken_seat
 
 
 def engine_names() -> list[str]:
@@ -54,6 +55,10 @@ def open_engine(model: Any, setup: EngineSetup) -> TrainingEngine:
         InputError: the memory is too small.
     """
     name = setup.config.backend
+    if taken_seat() is not None:
+        if name not in ("auto", "fast"):
+            raise UsageError(f"train.backend: the {name} engine works in one process; set it to fast, or train.gpus=1")
+        name = "fast"
     if name != "auto":
         kind = engine_kind(name)
         if reason := kind.refusal(model, setup):

@@ -1,12 +1,15 @@
-"""The fast engine's entry: where it applies, on one GPU or shared with others (see `training/fast`)."""
+"""The fast engine's entry: where it applies, on one GPU or shared by several processes (see `training/fast`)."""
 
 from pathlib import Path
 from typing import Any
 
-from candletune.training.adapter import load_with_adapter, trained_device
+from candletune.errors import UsageError
+from candletune.hashes import sha256_path
+from candletune.training.adapter import load_with_adapter
 from candletune.training.engine import EngineKind, EngineSetup, TrainingEngine
 from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.preflight import plan_for, unsupported
+from candletune.training.fast.seats import taken_seat
 
 
 def refusal(model: Any, setup: EngineSetup) -> str | None:
@@ -19,25 +22,24 @@ def refusal(model: Any, setup: EngineSetup) -> str | None:
 
 
 def open_fast(model: Any, setup: EngineSetup) -> TrainingEngine:
-    """The engine over a model; with several visible GPUs (`train.gpus`) one whose steps they share.
+    """The engine over a model; where several processes were started, one whose steps they share.
 
     Raises:
-        InputError: the memory budget is too small.
+        UsageError: more processes than examples of a step.
+        InputError: the memory budget is too small, or another process cannot begin.
     """
-    config, batch = setup.config, setup.config.effective_batch
-    others: list[str] = []
-    if trained_device(model).type == "cuda" and config.gpus != 1:
-        from candletune.training.fast.parallel import other_devices
+    config, batch, seat = setup.config, setup.config.effective_batch, taken_seat()
+    if seat is None:
+        return FastEngine(model, plan_for(model, config, setup.examples, batch=batch), say=setup.say, call_size=batch)
+    if seat.count > batch:
+        raise UsageError(f"train.gpus: {seat.count} processes, but a step has {batch} examples; start at most {batch}")
+    from candletune.training.fast.distributed import DistributedEngine, Share
 
-        others = other_devices(config.gpus)[: batch - 1]
-    share = -(-batch // (len(others) + 1))
-    engine = FastEngine(model, plan_for(model, config, setup.examples, batch=share), say=setup.say, call_size=batch)
-    if not others:
-        return engine
-    from candletune.training.fast.parallel import DataParallelEngine, WorkerTask
-
-    task = WorkerTask(Path(model.get_base_model().name_or_path), config, list(setup.examples), share)
-    return DataParallelEngine(engine, task, devices=others, say=setup.say)
+    each = -(-batch // seat.count)
+    engine = FastEngine(model, plan_for(model, config, setup.examples, batch=each), say=setup.say, call_size=batch)
+    base = Path(model.get_base_model().name_or_path)
+    same = config.model_copy(update={"batch_size": engine.plan.micro_batch})  # of which the masks of dropout depend
+    return DistributedEngine(engine, Share(base, sha256_path(base), same, list(setup.examples), each), seat)
 
 
 ENGINE = EngineKind(open=open_fast, load=load_with_adapter, refusal=refusal, automatic=("cuda",), preference=1)

@@ -13,7 +13,8 @@ Modules, in the order data passes through them::
     graphs     passes recorded as CUDA graphs, for models so small that launching takes longer than computing
     engine     the pass over all layers, embedding and head, and a step's micro-batches
     scoring    decisions of many prompts under several adapters: the forward pass alone
-    parallel   the same step shared with worker processes, one a GPU
+    seats      which of several processes this one is
+    distributed  the same step shared by processes through torch.distributed
 
 Symbols, used in every docstring and comment of this package::
 
