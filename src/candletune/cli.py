@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("setup:doctor", "Check GPU, memory, disk, versions and access to the base model."),
     "fetch": ("fetch:fetch", "Bring candles or the Fear & Greed history (optional extra)."),
     **{name: (f"stages:{name}", short) for name, short in STAGES.items()},
+    "train": ("train:train", STAGES["train"]),
     "run": ("run:run", "The whole pipeline, skipping what is up to date."),
     "sweep": ("sweep:sweep", "Try settings on the eval split, and name one winner."),
     "compare": ("compare:compare", "Runs side by side, in the terminal and on one page."),

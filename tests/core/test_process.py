@@ -56,3 +56,14 @@ def test_the_program_leaves_with_130() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert done.stderr == "interrupted; run the same command again to resume\n"
+
+
+def test_a_part_of_anothers_work_ends_with_it() -> None:
+    child = "import time; from candletune.process import end_with_parent; end_with_parent(); "
+    child += "print('on', flush=True); time.sleep(20); print('late', flush=True)"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"on\n"
+        parent.kill()
+        assert parent.stdout.read() == b""

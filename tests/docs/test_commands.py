@@ -47,6 +47,11 @@ NOT_WALKED = {
     "pip wheel --no-deps -w dist .": "tests/wheel/test_wheel.py builds one",
     'pip install "dist/candletune-0.1.0-py3-none-any.whl[gpu,serve]"': "tests/wheel/check_wheel.py installs one",
     "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python": "builds for a card",
+    "candletune train --set train.gpus=2": "two cards; tests/pipeline/test_train_processes.py has processes on a CPU",
+    "torchrun --nproc-per-node 2 -m candletune train": "the same; tests/pipeline/test_train_processes.py",
+    "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint 10.0.0.1:29400 -m candletune train": (
+        "two hosts"
+    ),
     "hf auth login": "an account on another host",
     "python bench/planted.py --seeds 10": "a benchmark of an hour",
 }

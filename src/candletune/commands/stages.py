@@ -1,4 +1,4 @@
-"""`base`, `dataset`, `train`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
+"""`base`, `dataset`, `export`, `verify`, `replay`, `evaluate`, `report`: one stage each."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from candletune.commands import CANDLES, RUN, open_session, with_config, without_preflight
+from candletune.commands import CANDLES, RUN, open_session, with_config
 from candletune.commands.result import say_result, stage_result, with_json
 
 if TYPE_CHECKING:
@@ -54,23 +54,13 @@ def run_one(
     return outcome
 
 
-def _preflight_training(config: "Config", run: "RunFolder", reporter: "Reporter") -> None:
-    """Candles are not asked for: a dataset may be trained on where they are not."""
-    from candletune.preflight import preflight
-    from candletune.stages import stage
-    from candletune.stages.runner import check_inputs
-
-    check_inputs(stage("train"), config, run)
-    preflight(config, run, reporter, ("train", "export", "verify"))
-
-
-_force = click.option("--force", is_flag=True, help="Run even when everything is up to date.")
+with_force = click.option("--force", is_flag=True, help="Run even when everything is up to date.")
 
 
 @click.command(epilog="Example: candletune base --set base.serve_type=Q5_K_M")
 @with_config
 @with_json
-@_force
+@with_force
 def base(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
     """Write gguf/base.gguf from base.model: the one file that trains and serves. Nothing with base.gguf."""
     run_one("base", config_path, assignments, force)
@@ -79,7 +69,7 @@ def base(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
 @click.command(epilog="Example: candletune dataset --set dataset.per_class=500")
 @with_config
 @with_json
-@_force
+@with_force
 @click.option(
     "--audit", type=click.IntRange(min=1), metavar="N", help="Rebuild N random rows from cut candles and compare."
 )
@@ -92,30 +82,10 @@ def dataset(config_path: Path, assignments: tuple[str, ...], force: bool, audit:
         audit_command(config_path, assignments, audit, outcome)
 
 
-@click.command(epilog="Example: candletune train --set train.lora_rank=16")
-@with_config
-@with_json
-@_force
-@without_preflight
-def train(config_path: Path, assignments: tuple[str, ...], force: bool, no_preflight: bool) -> None:
-    """Train the adapter with 4-bit QLoRA; resumes from the last checkpoint.
-
-    What would end training, export or verification is looked for first and refused at once.
-    """
-    from candletune.stages.train_processes import followed, trained
-
-    if followed(lambda: open_session(config_path, assignments, needs=(RUN,)).config):  # before a GPU is looked for
-        return
-    try:
-        run_one("train", config_path, assignments, force, before=None if no_preflight else _preflight_training)
-    finally:
-        trained()
-
-
 @click.command(epilog="Example: candletune export --set export.kind=merged")
 @with_config
 @with_json
-@_force
+@with_force
 @click.option("--fallback", is_flag=True, help="Write a merged model when the adapter's export is refused.")
 def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallback: bool) -> None:
     """Write gguf/custom-trading-lora.gguf, or a merged model."""
@@ -125,7 +95,7 @@ def export(config_path: Path, assignments: tuple[str, ...], force: bool, fallbac
 @click.command(epilog="Example: candletune verify --set verify.prompts=100")
 @with_config
 @with_json
-@_force
+@with_force
 def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
     """Load the export in llama.cpp and hold it against the trained model; exit code 4 when it fails."""
     from candletune.artifacts import VerifySummary
@@ -137,7 +107,7 @@ def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
 @click.command(epilog="Example: candletune replay --set replay.start=2025-01-01")
 @with_config
 @with_json
-@_force
+@with_force
 def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
     """Run both adapters over held-out decision times and write replay/ab_test_log.jsonl."""
     run_one("replay", config_path, assignments, force)
@@ -146,7 +116,7 @@ def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None
 @click.command(epilog="Example: candletune evaluate --criteria plan --require-promote")
 @with_config
 @with_json
-@_force
+@with_force
 @click.option("--criteria", type=click.Choice(["full", "plan"]), help="`plan` applies the plan's three criteria alone.")
 @click.option(
     "--journal", type=click.Path(path_type=Path), help="Judge this journal (a shadow test's), not the replay's."
@@ -185,7 +155,7 @@ def evaluate(
 @click.command(epilog="Example: candletune report")
 @with_config
 @with_json
-@_force
+@with_force
 @click.option(
     "--journal", type=click.Path(path_type=Path), help="Report on this journal's evaluation, into report/shadow.html."
 )

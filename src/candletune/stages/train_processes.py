@@ -101,7 +101,7 @@ def _reason(failed: Any, folder: Path, count: int) -> BaseException:
 
 def serve_seat(seat: Seat, config: Config) -> None:
     """A process besides the first: its part of every step. It ends when the first one does, and at no signal."""
-    from candletune.training.fast.distributed import follow
+    from candletune.training.fast.following import follow
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -111,7 +111,7 @@ def serve_seat(seat: Seat, config: Config) -> None:
 def train_first(config: Config, run: RunFolder, reporter: Reporter) -> None:
     """The first process's work."""
     from candletune.stages.progress import keep_progress
-    from candletune.stages.train import train_here
+    from candletune.stages.train_here import train_here
 
     with keep_progress(reporter, run, "train") as kept:
         train_here(config, run, kept)
@@ -133,15 +133,16 @@ def followed(read: Callable[[], Config]) -> bool:
 def trained() -> None:
     """In the first process: nothing more will be trained, so that others who wait are sent home."""
     seat = taken_seat()
-    if seat is not None:
+    if seat is not None and not seat.number:
         told_to_begin(seat, begin=False)
 
 
 def main(path: Path) -> int:
     """One of the processes; its exit code."""
     from candletune.console import RichReporter
-    from candletune.process import interrupt_on_sigterm
+    from candletune.process import end_with_parent, interrupt_on_sigterm
 
+    end_with_parent()
     interrupt_on_sigterm()
     seat = taken_seat()
     job = json.loads(path.read_text(encoding="utf-8"))
@@ -153,13 +154,14 @@ def main(path: Path) -> int:
             serve_seat(seat, config)
         else:
             train_first(config, RunFolder(Path(job["run"])), RichReporter())
-            trained()
     except errors.CandletuneError as error:
         said = {"kind": type(error).__name__, "text": str(error)}
         write_json(path.with_name(f"failure-{seat.number}.json"), said)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        trained()
     return 0
 
 

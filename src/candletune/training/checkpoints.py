@@ -48,8 +48,11 @@ def resumed(folder: Path, metrics: Path, fingerprint: str) -> Path | None:
 def recipe_fingerprint(
     config: TrainConfig, dataset_sha256: str, base_sha256: str, seed: int, chat: dict[str, str]
 ) -> str:
-    """What a checkpoint belongs to; examples in another chat are other examples."""
-    settings = config.model_dump(mode="json", exclude={*TAUGHT_LATER, "init_adapter"})
+    """What a checkpoint belongs to; examples in another chat are other examples.
+
+    However many processes share the steps, the training is the same: `train.gpus` counts as its default.
+    """
+    settings = config.model_dump(mode="json", exclude={*TAUGHT_LATER, "init_adapter"}) | {"gpus": 0}
     facts = [settings, dataset_sha256, base_sha256, seed, chat]
     if config.init_adapter is not None:
         facts.append(sha256_path(config.init_adapter))

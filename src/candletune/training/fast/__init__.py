@@ -15,6 +15,7 @@ Modules, in the order data passes through them::
     scoring    decisions of many prompts under several adapters: the forward pass alone
     seats      which of several processes this one is
     distributed  the same step shared by processes through torch.distributed
+    following  what those besides the first do
 
 Symbols, used in every docstring and comment of this package::
 

@@ -4,10 +4,10 @@ Process 0 trains: the Trainer, its optimizer, checkpoints and resuming stay ther
 step it sends the LoRA weights, every process works through its part of the effective batch, all gradients are gathered
 and process 0 adds them up in the processes' order: what one process would compute, but for the order of the sum. Frozen
 weights never travel; each process loads the base. GPUs talk through NCCL, CPUs through gloo.
+What the others do is in `following`.
 """
 
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,14 +20,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from candletune.base.chat import DecisionTokens
-from candletune.config import Config, TrainConfig
-from candletune.errors import CandletuneError, InputError
-from candletune.hashes import sha256_path
+from candletune.config import TrainConfig
+from candletune.errors import InputError
 from candletune.training.engine import loss_with_gradients
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.engine import FastEngine
 from candletune.training.fast.plan import Plan
-from candletune.training.fast.preflight import plan_for
 from candletune.training.fast.seats import Seat, told_to_begin
 
 LONGEST = timedelta(days=7)
@@ -121,11 +119,11 @@ class DistributedEngine:
         """
         seed = int(torch.randint(2**31 - 1, (1,)))
         cuts = cuts_of(len(examples), self.engine.plan.micro_batch, self._seat.count)
-        step = _Step([list(examples[a:b]) for a, b in pairwise(cuts)], cuts, seed, self._training)
+        step = Step([list(examples[a:b]) for a, b in pairwise(cuts)], cuts, seed, self._training)
         try:
             dist.broadcast_object_list([step], src=0, device=CPU)
             dist.broadcast(torch.cat([p.detach().flatten() for p in self.engine.parameters]), src=0)
-            total, sums = _shared_step(self.engine, step, 0)
+            total, sums = shared_step(self.engine, step, 0)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -170,7 +168,7 @@ def cuts_of(examples: int, micro_batch: int, processes: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """A step: each process's examples, where they lie in the batch, the seed of dropout, and whether it is on."""
 
     parts: list[list[TokenizedExample]]
@@ -179,7 +177,7 @@ class _Step:
     training: bool
 
 
-def _shared_step(engine: FastEngine, step: _Step, number: int) -> tuple[Tensor, Tensor]:
+def shared_step(engine: FastEngine, step: Step, number: int) -> tuple[Tensor, Tensor]:
     """A process's part; all parts' loss and gradients (end to end), added in the processes' order."""
     flat = torch.zeros(1 + sum(p.numel() for p in engine.parameters), dtype=torch.float32, device=engine.device)
     if step.parts[number]:
@@ -192,72 +190,3 @@ def _shared_step(engine: FastEngine, step: _Step, number: int) -> tuple[Tensor, 
     for part in gathered[1:]:
         whole += part
     return whole[0], whole[1:]
-
-
-def follow(seat: Seat, config: Config, say: Callable[[str], None]) -> None:
-    """A process besides the first: load the base that is told, and work through parts of steps until sent home.
-
-    Args:
-        seat: its place.
-        config: its own configuration, which names a base where process 0's path is not on this host.
-        say: where notes go.
-
-    Raises:
-        InputError: it cannot load the base; or process 0 ended.
-    """
-    from candletune.base.load import pick_device
-    from candletune.training.adapter import load_with_adapter
-
-    if not told_to_begin(seat):
-        return  # process 0 had nothing to train
-    device = pick_device(config.train.device)
-    join(seat, cuda=device == "cuda")
-    refusal: str | None = None
-    engine: FastEngine | None = None
-    try:
-        told: list[Any] = [None]
-        dist.broadcast_object_list(told, src=0, device=CPU)
-        share: Share = told[0]
-        try:
-            model = load_with_adapter(_own_base(share, config), share.config, device, 0)
-            engine = FastEngine(model, plan_for(model, share.config, share.examples, batch=share.batch), say=say)
-        except CandletuneError as error:
-            refusal = str(error)
-        dist.all_gather_object([None] * seat.count, refusal)
-        if refusal is not None:
-            raise InputError(refusal)
-        assert engine is not None  # noqa: S101
-        while True:
-            dist.broadcast_object_list(told, src=0, device=CPU)
-            if told[0] is None:
-                return
-            _work(engine, told[0], seat.number)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"training, process {seat.number} of {seat.count}: process 0 ended ({reason})") from None
-    finally:
-        leave()
-
-
-def _work(engine: FastEngine, step: _Step, number: int) -> None:
-    engine.model.train(step.training)
-    flat = torch.empty(sum(p.numel() for p in engine.parameters), dtype=torch.float32, device=engine.device)
-    dist.broadcast(flat, src=0)
-    for parameter, part in zip(
-        engine.parameters, flat.split([parameter.numel() for parameter in engine.parameters]), strict=True
-    ):
-        parameter.data.copy_(part.view_as(parameter))
-    _shared_step(engine, step, number)
-
-
-def _own_base(share: Share, config: Config) -> Path:
-    """The base on this host: at process 0's path, or as this host's configuration names it; the same content."""
-    from candletune.base.find import resolve_base
-    from candletune.console import SilentReporter
-
-    path = share.base if share.base.exists() else resolve_base(config, SilentReporter()).path
-    if (found := sha256_path(path)) != share.sha256:
-        raise InputError(
-            f"{platform.node()}: {path} is {found[:8]}, process 0 trains over {share.sha256[:8]}; copy that base here"
-        )
-    return path

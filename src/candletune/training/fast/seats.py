@@ -5,7 +5,7 @@ otherwise wrap the model for itself. Each process sees the one GPU that is its o
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -31,18 +31,22 @@ class Seat:
     number: int
     local: int
     count: int
-    _stores: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def store(self, prefix: str) -> Any:
         """The key-value store that all processes share, under a prefix of its own."""
-        from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+        from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
-        if "all" not in self._stores:
-            address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-            serves = self.number == 0 and not agents
-            self._stores["all"] = TCPStore(address, port, self.count, serves, timeout=A_WEEK, wait_for_workers=False)
-        return PrefixStore(prefix, self._stores["all"])
+        return PrefixStore(prefix, _store(self))
+
+
+@cache
+def _store(seat: Seat) -> Any:
+    """torch's key-value store: served by process 0, or by torchrun's agents."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    serves = seat.number == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return TCPStore(address, port, seat.count, serves, timeout=A_WEEK, wait_for_workers=False)
 
 
 @cache
