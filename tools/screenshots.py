@@ -3,7 +3,8 @@
 
 Usage: python tools/screenshots.py [FOLDER] [PAGE...]
 
-The runs are made here (a simulated market, two seeded deciders, a training log), and served by `candletune ui` in this
+The runs are made here (a simulated market, two seeded deciders, a training log,
+exports that answer at random), and served by `candletune ui` in this
 process. FOLDER (screenshots) gets PAGE-WIDTH-SCHEME.png; PAGE chooses among the names below. Needs Chromium
 (CANDLETUNE_CHROMIUM, or on the path) and the development extras.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "live"))
 
 from candletune.config import Config
 from candletune.console import SilentReporter
@@ -28,6 +30,7 @@ from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
+from fake_exports import Opened, export
 from simulated_run import live_row, make_run
 
 WIDTHS = (1440, 768, 390)
@@ -36,6 +39,7 @@ PAGES = {
     "runs": "/",
     "run": "/run/one/",
     "compare": "/compare",
+    "ask": "/ask",
     "report": "/run/one/report",
     "card": "/run/one/card",
     "start": "/run/one/start",
@@ -60,6 +64,7 @@ def make_runs(folder: Path) -> tuple[Config, RunFolder]:
     for place, name in enumerate(("one", "two")):
         config, run = make_run(folder, f"run.folder={folder / 'runs' / name}", f"seed={17 + place}", rows=900)
         log_training(run, place)
+        export(run, name, "2026-11-01")
         with run.lock():
             run_stage(STAGE, config, run, SilentReporter())
         made.append((config, run))
@@ -85,13 +90,14 @@ def served(config: Config, root: Path) -> Iterator[str]:
     """The address of `candletune ui` over the runs below a folder."""
     import uvicorn
 
+    from candletune.web.asking import Asker
     from candletune.web.socket import listen
     from candletune.web.stream import Streams
     from candletune.web.ui import create_ui
 
     with listen("127.0.0.1", 0) as socket:
         port, streams = socket.getsockname()[1], Streams()
-        app = create_ui(config, [root], port=port, streams=streams)
+        app = create_ui(config, [root], port=port, streams=streams, asker=Asker(Opened()))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
         thread.start()
@@ -111,6 +117,8 @@ def take(browser: Any, home: str, out: Path, names: list[str]) -> None:
             for name in names:
                 page.goto(home + PAGES[name])
                 page.evaluate(SHOW_ALL)
+                if name == "ask":
+                    page.get_by_role("button", name="Ask").click()
                 page.wait_for_timeout(400)
                 page.screenshot(path=out / f"{name}-{width}-{scheme}.png", full_page=True)
                 wide = page.evaluate("document.documentElement.scrollWidth")

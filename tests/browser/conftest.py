@@ -21,6 +21,7 @@ from candletune.journal import Journal
 from candletune.runs import RunFolder
 from candletune.stages.report import STAGE
 from candletune.stages.runner import run_stage
+from fake_exports import Opened, export
 from simulated_run import HOSTILE, live_row, log_steps, make_run
 
 AXE = "axe-core@4.14.1"
@@ -92,15 +93,19 @@ def served_ui(served: Served) -> Iterator[str]:
     """`candletune ui` over the same run, as `/run/run/`; its training has logged a little."""
     import uvicorn
 
+    from candletune.web.asking import Asker
     from candletune.web.socket import listen
     from candletune.web.stream import Streams
     from candletune.web.ui import create_ui
 
     served.run.train_metrics.parent.mkdir()
     log_steps(served.run, 1, 60)
+    export(served.run, "old", "2026-10-01")
+    export(served.run, "new", "2026-11-02")
     streams = Streams(every=0.1)
     with listen("127.0.0.1", 0) as socket:
-        app = create_ui(served.config, [served.run.path.parent], port=socket.getsockname()[1], streams=streams)
+        port = socket.getsockname()[1]
+        app = create_ui(served.config, [served.run.path.parent], port=port, streams=streams, asker=Asker(Opened()))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
         thread.start()

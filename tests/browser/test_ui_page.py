@@ -48,13 +48,50 @@ def test_from_the_start_page_to_a_comparison_and_back(served_ui: str, open_page:
     assert watched.complaints == []
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (768, "dark"), (390, "light"), (390, "dark")])
+def test_one_question_to_three_models_by_keyboard(served_ui: str, open_page: Any, axe: str) -> None:
+    from playwright.sync_api import expect
+
+    watched = open_page(width=390, scheme="dark")
+    page = watched.page
+    page.goto(f"{served_ui}/ask")
+    expect(page.locator("#outcome")).to_contain_text("What happened: ")
+    page.locator("#example").select_option(index=3)
+    for box in page.locator('input[name="model"]').all():
+        box.focus()
+        if not box.is_checked():
+            page.keyboard.press("Space")
+    page.get_by_role("button", name="Ask").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#ask-state")).to_have_text("3 answered")
+    expect(page.locator("#ask-stop")).to_be_hidden()
+    answers = page.locator("#answers .answer")
+    assert answers.count() == 3
+    assert answers.locator(".decision").count() == 3
+    page.locator("#context").fill("{")
+    expect(page.locator("#outcome")).to_have_text("")
+    page.get_by_role("button", name="Ask").click()
+    expect(answers.first).to_contain_text("not valid JSON")
+    assert issues(page, axe) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert [text for text in watched.complaints if "422" not in text] == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (768, "dark"), (390, "light")])
 def test_no_serious_issue_and_no_scrolling_sideways(
     served_ui: str, open_page: Any, axe: str, width: int, scheme: str
 ) -> None:
     page = open_page(width=width, scheme=scheme).page
     found = {}
-    for path in ("/", "/run/run/", "/compare", "/run/run/start", "/run/run/live", "/run/run/report", "/run/nowhere/"):
+    for path in (
+        "/",
+        "/ask",
+        "/run/run/",
+        "/compare",
+        "/run/run/start",
+        "/run/run/live",
+        "/run/run/report",
+        "/run/nowhere/",
+    ):
         page.goto(served_ui + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         if path.endswith("/"):

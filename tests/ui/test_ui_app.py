@@ -104,7 +104,7 @@ def test_compared_are_the_runs_that_were_chosen(made: tuple[Config, Path]) -> No
     one = ask(made, "/compare", params={"run": "first"})
     assert "1 runs compared" in one.text or "One run" in one.text
     assert ask(made, "/compare", params={"run": "../first"}).status_code == 404
-    assert ask(made, "/compare", params={"run": ["first"] * 51}).status_code == 422
+    assert ask(made, "/compare", params={"run": ["first"] * 51}).status_code == 200, "each once"
 
 
 def test_runs_are_found_where_commands_put_them(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from candletune.commands import open_session, with_config
 @click.option("--port", type=click.IntRange(0, 65535), default=8379, show_default=True, help="Port; 0: any free one.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
 def ui(config_path: Path, assignments: tuple[str, ...], folders: tuple[Path, ...], port: int, browser: bool) -> None:
-    """Serve every run on this machine only: stages and training as they go, report, review, live view, comparison.
+    """Serve every run on this machine only: stages and training as they go, report, review, live view,
+    a comparison, and one question to several models.
 
     FOLDER is a run folder, or a folder in which runs lie; none: the folder that holds run.folder. Ctrl-C stops it.
     """
     try:
+        from candletune.web.asking import Asker
         from candletune.web.server import run_app
         from candletune.web.ui import create_ui
     except ImportError as error:
@@ -35,13 +37,21 @@ def ui(config_path: Path, assignments: tuple[str, ...], folders: tuple[Path, ...
     roots = [folder.resolve() for folder in folders] or [config.run.folder.parent]
     with listen(host, port, key="ui") as socket:
         chosen = int(socket.getsockname()[1])
-        streams = Streams()
-        app = create_ui(config, roots, port=chosen, streams=streams)
+        streams, asker = Streams(), Asker()
+        app = create_ui(config, roots, port=chosen, streams=streams, asker=asker)
         address = f"http://{'localhost' if ':' in host else host}:{chosen}/"
         session.reporter.say(f"runs below {', '.join(map(str, roots))}: {address}  (Ctrl-C stops)")
         if browser:
             click.launch(address)
-        run_app(app, socket, ending=streams.end)
+
+        def ending() -> None:
+            streams.end()
+            asker.end()
+
+        try:
+            run_app(app, socket, ending=ending)
+        finally:
+            asker.close()
 
 
 def _check_folders(folders: tuple[Path, ...]) -> None:

@@ -21,6 +21,7 @@ FILES = {
     "live.js": "text/javascript",
     "curves.js": "text/javascript",
     "stream.js": "text/javascript",
+    "ask.js": "text/javascript",
 }
 Page = Callable[..., HTMLResponse]
 

@@ -58,7 +58,7 @@ class ReviewApp:
         who = {"token": self.token.value, "reviewer": reviewer_of(request)}
         if not self.name:
             return page(template, request, status=status, pages=links(request, *PAGES), **start, **who, **values)
-        inside = [Link("/", "Runs", False)]
+        inside = [Link("/", "Runs", False), Link("/ask", "Ask", False)]
         mine = links(request, ("/", "Overview"), *PAGES)
         return page(template, request, status=status, pages=inside, run_pages=mine, **start, **who, **values)
 

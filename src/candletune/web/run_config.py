@@ -16,26 +16,35 @@ def config_of(run: RunFolder, configured: Config) -> Config:
             run's stages did not depend on.
 
     Raises:
-        InputError: the run's settings are those of another version of candletune.
+        InputError: the run's settings have values that this version of candletune does not take.
     """
     if run.path.resolve() == configured.run.folder.resolve():
         return _with_candles(run, configured)
-    if run.demo_config.is_file():
-        try:
-            config = load_config(run.demo_config)
-        except CandletuneError as error:
-            raise InputError(f"{error}; mend the file to see this run") from None
-        if config.run.folder.resolve() == run.path.resolve():
-            return _with_candles(run, config)
+    own = _own_file(run)
+    if own is not None:
+        return _with_candles(run, own)
     return _with_candles(run, _from_manifest(run, configured))
 
 
+def _own_file(run: RunFolder) -> Config | None:
+    """The configuration that lies in the run folder; None where it is about another run, or can't be read any more."""
+    if not run.demo_config.is_file():
+        return None
+    try:
+        config = load_config(run.demo_config)
+    except CandletuneError:
+        return None
+    return config if config.run.folder.resolve() == run.path.resolve() else None
+
+
 def _from_manifest(run: RunFolder, configured: Config) -> Config:
+    """The stages' settings over the program's own; keys that this version does not know are left out."""
     values = configured.model_dump()
     for entry in run.manifest().stages.values():
         for table, settings in entry.settings.items():
-            if isinstance(settings, dict) and isinstance(values.get(table), dict):
-                values[table] |= settings
+            known = values.get(table)
+            if isinstance(settings, dict) and isinstance(known, dict):
+                known |= {key: value for key, value in settings.items() if key in known}
             elif table in values:
                 values[table] = settings
     values["run"] = {"folder": run.path}

@@ -5,26 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from candletune.config import Config
 from candletune.errors import CandletuneError
-from candletune.experiments.compare_page import comparison_page
-from candletune.experiments.comparison import compare
-from candletune.experiments.entrants import read_entrant, reference_of
 from candletune.report.page import render
+from candletune.web.ask import add_ask
+from candletune.web.asking import Asker
+from candletune.web.compare import add_comparison
 from candletune.web.guard import Guard, Token, allowed_hosts
 from candletune.web.pages import add_common, links, page
 from candletune.web.run_list import Listed, RunList, file_state
 from candletune.web.run_page import run_app
 from candletune.web.stream import Streams
-from candletune.web.written import written_page
 
-PAGES = (("/", "Runs"),)
-COMPARED = 50
-"""Runs on one comparison."""
+PAGES = (("/", "Runs"), ("/ask", "Ask"))
 
 
 @dataclass
@@ -73,20 +70,23 @@ class Ui:
         return known[1]
 
 
-def create_ui(config: Config, roots: Sequence[Path], *, port: int, streams: Streams | None = None) -> Guard:
+def create_ui(
+    config: Config, roots: Sequence[Path], *, port: int, streams: Streams | None = None, asker: Asker | None = None
+) -> Guard:
     """The whole app behind its guard.
 
     Args:
         config: the program's own configuration.
         roots: run folders, or folders in which runs lie.
         port: under which the guard lets requests in.
-        streams: to be ended with the server.
+        streams, asker: to be ended with the server.
     """
     ui = Ui(config, RunList(roots), streams or Streams())
     app = FastAPI(title="candletune", docs_url=None, redoc_url=None, openapi_url=None)
     add_common(app, ui.page)
     _add_runs(app, ui)
-    _add_comparison(app, ui)
+    add_comparison(app, ui.runs)
+    add_ask(app, ui.page, ui.runs, config, token=ui.token, asker=asker or Asker())
     app.router.routes.append(Mount("/run/{key}", app=_RunPages(ui)))
     return Guard(app, allowed_hosts(port))
 
@@ -99,20 +99,6 @@ def _add_runs(app: FastAPI, ui: Ui) -> None:
     @app.get("/events")
     async def events() -> StreamingResponse:
         return ui.streams.of(lambda: render("runs_body.html.j2", rows=ui.runs.rows()))
-
-
-def _add_comparison(app: FastAPI, ui: Ui) -> None:
-    @app.get("/compare")
-    def compared(request: Request) -> Response:
-        keys = request.query_params.getlist("run") or [listed.key for listed in ui.runs.find()]
-        if len(keys) > COMPARED:
-            raise HTTPException(422, f"at most {COMPARED} runs at once; choose some on the start page")
-        chosen = [ui.listed(key) for key in dict.fromkeys(keys)]
-        if not chosen:
-            raise HTTPException(404, "there is no run to compare")
-        entrants = [read_entrant(listed.run.path, listed.name) for listed in chosen]
-        html = comparison_page(compare(entrants, reference_of(entrants, None)))
-        return written_page(html.encode(), "/", "Runs")
 
 
 @dataclass
