@@ -71,6 +71,8 @@
   const recolour = () => {
     const style = getComputedStyle(document.documentElement);
     for (const name of ["ink", "soft", "line", "buy", "sell", "panel", "accent", "wait", "faint"]) ink[name] = style.getPropertyValue(`--${name}`).trim();
+    ink.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    sprites.clear();
   };
 
   // Candles of the view, so many merged into one that each has three pixels or more.
@@ -101,6 +103,29 @@
   const DAY = 86400;
   const STEPS = [3600, 3 * 3600, 6 * 3600, 12 * 3600, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 91 * DAY, 182 * DAY, 365 * DAY];
 
+  // A mark is drawn once and then copied: a frame may have thousands of them.
+  const sprites = new Map();
+  const sprite = (kind, size, ratio) => {
+    const key = `${kind} ${size} ${ratio}`;
+    if (sprites.has(key)) return sprites.get(key);
+    const up = kind < 3, turn = up ? 1 : -1, wide = 2 * size + 4, tall = Math.ceil(1.7 * size) + 4;
+    const image = document.createElement("canvas");
+    image.width = Math.ceil(wide * ratio);
+    image.height = Math.ceil(tall * ratio);
+    const pen = image.getContext("2d"), tip = up ? 2 : tall - 2;
+    pen.scale(image.width / wide, image.height / tall);
+    pen.beginPath();
+    pen.moveTo(wide / 2, tip); pen.lineTo(wide / 2 + size, tip + turn * 1.7 * size); pen.lineTo(wide / 2 - size, tip + turn * 1.7 * size); pen.closePath();
+    pen.strokeStyle = up ? ink.buy : ink.sell;
+    pen.fillStyle = kind % 3 === 1 ? pen.strokeStyle : ink.panel;
+    pen.lineWidth = 1.3;
+    pen.setLineDash(kind % 3 === 2 ? [2, 2] : []);
+    pen.fill();
+    pen.stroke();
+    sprites.set(key, { image, wide, tall });
+    return sprites.get(key);
+  };
+
   const paint = () => {
     const ratio = devicePixelRatio || 1, wide = canvas.clientWidth, tall = canvas.clientHeight;
     if (!wide) return;
@@ -125,7 +150,7 @@
     const y = (price) => height - ((price - low) / (high - low)) * height;
 
     // axes
-    pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    pen.font = ink.font;
     pen.lineWidth = 1;
     pen.strokeStyle = ink.line;
     pen.fillStyle = ink.soft;
@@ -147,22 +172,21 @@
     }
     pen.stroke();
 
-    // price
+    // price: rectangles on whole pixels, which a canvas without a graphics card fills many times faster than a path
     if (shown) {
-      const body = Math.max(1, Math.min(14, shown.pixels * 0.66));
+      const body = Math.max(1, Math.round(Math.min(14, shown.pixels * 0.66)));
+      pen.globalAlpha = 0.55;
       for (const rising of [true, false]) {
-        pen.strokeStyle = pen.fillStyle = rising ? ink.buy : ink.sell;
-        pen.globalAlpha = 0.55;
-        pen.beginPath();
+        pen.fillStyle = rising ? ink.buy : ink.sell;
         for (const [time, open, top, bottom, close] of shown.bars) {
           if (close >= open !== rising) continue;
-          const at = Math.round(x(time)) + 0.5;
-          pen.moveTo(at, y(top)); pen.lineTo(at, y(bottom));
-          const edge = y(Math.max(open, close));
-          pen.rect(at - body / 2, edge, body, Math.max(1, y(Math.min(open, close)) - edge));
+          const at = Math.round(x(time)), high = Math.round(y(top)), low = Math.round(y(bottom));
+          const edge = Math.round(y(Math.max(open, close))), end = Math.max(edge + 1, Math.round(y(Math.min(open, close))));
+          if (body === 1) { pen.fillRect(at, high, 1, Math.max(1, low - high)); continue; }
+          if (edge > high) pen.fillRect(at, high, 1, edge - high);
+          pen.fillRect(at - (body >> 1), edge, body, end - edge);
+          if (low > end) pen.fillRect(at, end, 1, low - end);
         }
-        pen.stroke();
-        pen.fill();
       }
       pen.globalAlpha = 1;
     } else {
@@ -192,19 +216,10 @@
       const size = span / (bounds().step * LEAST) > width ? 3 : width / ((to - from) || 1) < 4 ? 4 : 6;
       const away = key === "active" && side === "both" ? 3 * size : 2;
       marks.forEach((points, kind) => {
-        const up = kind < 3, turn = up ? 1 : -1;
-        pen.beginPath();
+        const { image, wide: across, tall: down } = sprite(kind, size, ratio), up = kind < 3;
         for (let at = 0; at < points.length; at += 2) {
-          const left = points[at], tip = points[at + 1] + turn * away;
-          pen.moveTo(left, tip); pen.lineTo(left + size, tip + turn * 1.7 * size); pen.lineTo(left - size, tip + turn * 1.7 * size); pen.closePath();
+          pen.drawImage(image, points[at] - across / 2, points[at + 1] + (up ? away - 2 : 2 - away - down), across, down);
         }
-        pen.strokeStyle = pen.fillStyle = up ? ink.buy : ink.sell;
-        pen.lineWidth = 1.3;
-        if (kind % 3 === 1) pen.fill();
-        else { pen.fillStyle = ink.panel; pen.fill(); }
-        pen.setLineDash(kind % 3 === 2 ? [2, 2] : []);
-        pen.stroke();
-        pen.setLineDash([]);
       });
     }
     if (cursor >= 0 && calls.ticker[cursor] === ticker) {
