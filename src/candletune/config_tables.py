@@ -200,7 +200,21 @@ class TrainConfig(Table):
         None,
         description="adapter (PEFT folder) of the same base and layers that training goes on from; none: a new one",
     )
+    objective: Literal["labels", "soft", "utility"] = Field(
+        "labels",
+        description="of the decision token: labels; soft: soft_target = 1 unless it is given; utility: the expected "
+        "net return under the model's own probabilities",
+    )
     soft_target: float = Field(0.0, ge=0, le=1, description="share of a soft target from the realised return")
+    utility_fee: float = Field(0.001, ge=0, lt=1, description="fees and slippage of a call, in and out (0.001 = 0.1 %)")
+    utility_cap: float = Field(3.0, gt=0, description="what a call earns at most, in volatilities of the horizon")
+    utility_risk: float = Field(0.0, ge=0, description="penalty on variance: half of it times the squared earning")
+    utility_entropy: float = Field(
+        0.1, ge=0, lt=1.0986, description="entropy of BUY, SELL and HOLD (nats) below which the loss holds against it"
+    )
+    utility_warmup: float = Field(
+        0.5, ge=0, le=1, description="share of the steps over which the loss goes from labels to utility"
+    )
     eval_steps: int = Field(50, ge=0, description="optimizer steps between evaluations; 0: only at the end")
     save_steps: Positive = Field(50, description="optimizer steps between checkpoints")
     patience: int = Field(
@@ -210,6 +224,14 @@ class TrainConfig(Table):
     gpus: int = Field(0, ge=0, description="GPUs that share each step, a process each (fast engine); 0: all visible")
     backend: TrainingEngineName = Field("auto", description="training engine: auto, fast, reference, unsloth")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wholly_soft(cls, values: Any) -> Any:
+        """`objective = "soft"` alone means soft targets and nothing else."""
+        if isinstance(values, dict) and values.get("objective") == "soft" and "soft_target" not in values:
+            return values | {"soft_target": 1.0}
+        return values
 
 
 class ExportConfig(Table):

@@ -82,6 +82,7 @@ def incumbent_config(candidate: Config) -> Config:
                 update={
                     "max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps),
                     "eval_steps": 0,
+                    "objective": "labels",
                     "soft_target": 0.0,  # made from what prices did, which this one must not see
                 }
             ),

@@ -66,7 +66,7 @@ def label_candles(frame: pl.DataFrame, config: LabelsConfig, minutes: int) -> pl
     labelled = forward_returns(frame, config.horizon, minutes)
     if config.method == "fixed":
         return labelled.with_columns(label=_side(pl.col("forward_return"), pl.lit(config.threshold)))
-    barrier = _horizon_volatility(frame, config)
+    barrier = horizon_volatility(frame, config, config.volatility_factor).alias("barrier")
     if config.method == "volatility":
         return (
             labelled.with_columns(barrier)
@@ -90,12 +90,17 @@ def _side(value: pl.Expr, barrier: pl.Expr) -> pl.Expr:
     )  # fmt: skip
 
 
-def _horizon_volatility(frame: pl.DataFrame, config: LabelsConfig) -> pl.Series:
+def horizon_volatility(frame: pl.DataFrame, config: LabelsConfig, factor: float = 1.0) -> pl.Series:
+    """Standard deviation of the return over the horizon, times a factor, as known at each row; null before a window.
+
+    Args:
+        frame: ascending candles with `close`.
+        config: `volatility_window` and `horizon`.
+        factor: barriers are a multiple of it.
+    """
     change = frame["close"] / frame["close"].shift(1) - 1
-    barrier: pl.Series = change.rolling_std(config.volatility_window) * (
-        math.sqrt(config.horizon) * config.volatility_factor
-    )
-    return barrier.alias("barrier")
+    found: pl.Series = change.rolling_std(config.volatility_window) * (math.sqrt(config.horizon) * factor)
+    return found.alias("volatility")
 
 
 def _first_touch(close: NDArray[np.float64], barrier: NDArray[np.float64], horizon: int) -> NDArray[np.int8]:

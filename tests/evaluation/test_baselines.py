@@ -14,9 +14,8 @@ import pytest
 from candletune.artifacts import CandidateRows, DatasetManifest
 from candletune.artifacts.metrics import Interval
 from candletune.config import EvaluateConfig, load_config
-from candletune.dataset import load_pair, read_examples
+from candletune.dataset import load_pair, read_examples, stands_for
 from candletune.decisions import DECISIONS
-from candletune.evaluation.baseline_scores import stands_for
 from candletune.evaluation.baselines import SILENT, Task, baseline_actions, gradient_boosting
 from candletune.evaluation.baselines.base import probabilities
 from candletune.evaluation.beaten import is_beaten, notes_on_baselines

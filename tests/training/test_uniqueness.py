@@ -9,7 +9,7 @@ import pytest
 from candletune.config import load_config
 from candletune.dataset import example_uniqueness
 from candletune.training.examples import TokenizedExample
-from candletune.training.prepare import _by_uniqueness
+from candletune.training.targets import by_uniqueness
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ def test_only_windows_of_the_same_asset_and_split_share() -> None:
 def test_train_weights_keep_their_mean_and_eval_weights_stay() -> None:
     meta = sidecar(("BTC", 0, "train"), ("BTC", 0, "train"), ("BTC", 90, "train"), ("BTC", 300, "eval"))
     examples = [TokenizedExample((1, 2, 3, 4), 2, 2, (20.0, 1.0)) for _ in range(len(meta))]
-    scaled = _by_uniqueness(examples, meta, load_config(None))
+    scaled = by_uniqueness(examples, meta, load_config(None))
     factors = [example.weights[1] for example in scaled]
     assert factors == pytest.approx([0.75, 0.75, 1.5, 1.0])
     assert np.mean(factors[:3]) == pytest.approx(1.0)

@@ -58,7 +58,8 @@ class AdapterRecord(Artifact):
         template_sha256: hash of the prompt template.
         dataset_sha256: hash of the examples.
         train_end: when the last outcome was known, ISO 8601; nothing later was learned.
-        class_prior: class shares of the train examples.
+        class_prior: class shares of the train examples as they were weighed; under the objective `utility` the base
+            rates.
         natural_prior: base rates of the train period.
         context_sources: context file -> share of the train examples it told something about; None in a file of an
             earlier candletune.

@@ -8,6 +8,8 @@ from candletune.dataset.pairs import load_pair
 from candletune.dataset.period import TestPeriod, find_test_period
 from candletune.dataset.rows import add_prompts, complete_rows, decision_rows
 from candletune.dataset.sampling import draw_sample, survey
+from candletune.dataset.volatility import example_volatility
+from candletune.dataset.weights import stands_for
 
 __all__ = [
     "JSONL",
@@ -23,8 +25,10 @@ __all__ = [
     "decision_rows",
     "draw_sample",
     "example_uniqueness",
+    "example_volatility",
     "find_test_period",
     "load_pair",
     "read_examples",
+    "stands_for",
     "survey",
 ]

@@ -1,17 +1,16 @@
 """Each baseline's metrics on the scored rows, and the candidate's lead over it."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from candletune.artifacts import CandidateRows, DatasetManifest
+from candletune.artifacts import DatasetManifest
 from candletune.artifacts.metrics import BaselineMetrics, Comparison
 from candletune.calibration import shares_of
 from candletune.config import Config
-from candletune.dataset import example_uniqueness, load_pair, read_examples
+from candletune.dataset import example_uniqueness, load_pair, read_examples, stands_for
 from candletune.evaluation.baselines import HOLD, SILENT, Ints, Task, baseline_actions
 from candletune.evaluation.beaten import UNTUNED
 from candletune.evaluation.leads import compare_baselines
@@ -95,18 +94,6 @@ def _calls(config: Config, natural: Sequence[float] | None) -> float | None:
     if not config.train.policy_steps or natural is None:
         return None
     return sum(natural[:HOLD]) if config.train.call_share is None else config.train.call_share
-
-
-def stands_for(train: pl.DataFrame, months: Mapping[str, CandidateRows]) -> NDArray[np.float64]:
-    """How many candidate rows of its month and class each example stands for, (examples,).
-
-    Args:
-        train: `decision_time` and `label` of the examples.
-        months: all rows that might have become examples, by month.
-    """
-    keys = list(zip(train["decision_time"].dt.strftime("%Y-%m"), train["label"].cast(pl.String), strict=True))
-    drawn = Counter(keys)
-    return np.array([months[key[0]].rows * months[key[0]].share(key[1]) / drawn[key] for key in keys])
 
 
 def untuned_actions(rows: pl.DataFrame, answers: pl.DataFrame) -> Ints:

@@ -82,7 +82,7 @@ def _save_adapter(trained: "TrainedModel", config: Config, run: RunFolder, base:
         template_sha256=dataset.template_sha256,
         dataset_sha256=data.dataset_sha256,
         train_end=dataset.train_end.isoformat(),
-        class_prior=dict(dataset.class_prior),
+        class_prior=dict(dataset.natural_prior if config.train.objective == "utility" else dataset.class_prior),
         natural_prior=dict(dataset.natural_prior),
         context_sources=dataset.context_sources,
         decision_ids=tuple(data.tokens.ids),

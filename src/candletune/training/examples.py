@@ -13,6 +13,27 @@ _HEADLINES = re.compile(r"^(Headlines: )(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionUtility:
+    """What each decision would have earned; see `candletune.training.utility`.
+
+    Attributes:
+        ids: tokens of BUY, SELL and HOLD.
+        aims: the label's shares of the three, in their order.
+        gains: what each earns, in units of the volatility known at the decision.
+        weight: hours that the example stands for, against the mean example.
+        floor: entropy of the three probabilities below which the loss holds against it, nats.
+        share: of the utility in the loss of the decision token; the rest is the label's.
+    """
+
+    ids: tuple[int, ...]
+    aims: tuple[float, ...]
+    gains: tuple[float, ...]
+    weight: float = 1.0
+    floor: float = 0.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedExample:
     """A prompt and its answer as ids, with a loss weight for each answer token (`ids[prompt_length:]`).
 
@@ -22,6 +43,7 @@ class TokenizedExample:
         decision_index: place of the decision token in `ids`.
         weights: of the answer's tokens.
         soft: shares of the decision ids at the decision token, (id, share), in place of the one id; empty: hard.
+        utility: of the decisions, in place of a target; None: there is none.
     """
 
     ids: tuple[int, ...]
@@ -29,6 +51,7 @@ class TokenizedExample:
     decision_index: int
     weights: tuple[float, ...]
     soft: tuple[tuple[int, float], ...] = ()
+    utility: DecisionUtility | None = None
 
 
 def soft_shares(forward_return: float, threshold: float) -> tuple[float, float, float]:

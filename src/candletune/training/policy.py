@@ -84,13 +84,14 @@ def teach_policy(
         reporter: progress, a task a round.
 
     Returns:
-        The policy (None with `policy_steps` 0 or without held-out rows), and the calibration (None with few rows).
+        The policy (None with `policy_steps` 0, without held-out rows, or where the utility alone says how often), and
+        the calibration (None with few rows).
     """
     held_out, undo = data.held_out, np.array(prior_offsets(data.trained_shares, data.base_rates))
     if not held_out.prompts:
         return None, None
     natural = first = _asked(engine, held_out.prompts, held_out.tokens)
-    if not config.policy_steps:
+    if not config.policy_steps or (config.objective == "utility" and config.call_share is None):
         return None, _calibration(natural, held_out.labels, undo)
     wanted = data.wanted(config)
     config = config.model_copy(update={"policy_steps": min(config.policy_steps, data.trained_steps)})
@@ -103,7 +104,7 @@ def teach_policy(
     for _ in range(min(ROUNDS, data.trained_steps // config.policy_steps)):
         offsets = _between(undo, shift)
         rows = [
-            replace(example, soft=tuple(zip(held_out.tokens.ids, map(float, target), strict=True)))
+            replace(example, soft=tuple(zip(held_out.tokens.ids, map(float, target), strict=True)), utility=None)
             for example, target in zip(chosen, Calibration(offsets=offsets).apply(before), strict=True)
         ]
         with reporter.task("training: how often to act", config.policy_steps) as task:

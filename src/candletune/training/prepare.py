@@ -1,25 +1,23 @@
 """A run's dataset, tokenized for training: the examples that train, and what is evaluated on the way."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
 from candletune.artifacts import AdapterRecord, DatasetManifest
-from candletune.base.chat import ChatFormat, DecisionTokens, decision_tokens, encode_prompt
-from candletune.base.tokenizer import Tokenizer, served_tokenizer
+from candletune.base.chat import DecisionTokens, decision_tokens, encode_prompt
+from candletune.base.tokenizer import served_tokenizer
 from candletune.config import Config, TrainConfig
 from candletune.console import Reporter
-from candletune.dataset import example_uniqueness, read_examples
-from candletune.decisions import DECISIONS, Decision
+from candletune.dataset import read_examples
 from candletune.errors import InputError
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.training.evaluation import EvalSet
-from candletune.training.examples import TokenizedExample, scale, soften, tokenize
+from candletune.training.examples import TokenizedExample, tokenize
+from candletune.training.targets import class_indices, in_order, with_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class TrainingData:
         pad: pad id.
         shortened: prompts that lost headlines to `train.max_sequence_length`.
         dataset_sha256: of the file of training examples.
-        class_shares: of the training examples, (BUY, SELL, HOLD).
+        class_shares: of the training examples as they are weighed, (BUY, SELL, HOLD).
         base_rates: of the training period, before balancing.
     """
 
@@ -78,47 +76,19 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     )
     if shortened:
         reporter.warn(f"{shortened} prompts were longer than train.max_sequence_length and lost headlines")
-    if config.train.soft_target:
-        examples = _softened(examples, tokens, data.meta["forward_return"].to_list(), config)
-    if config.train.uniqueness:
-        examples = _by_uniqueness(examples, data.meta, config)
+    dataset = DatasetManifest.read(run.dataset_manifest)
+    examples = with_targets(examples, tokens, data.meta, dataset, config)
     splits: dict[str, list[TokenizedExample]] = {"train": [], "eval": []}
     for example, split in zip(examples, data.meta["split"], strict=True):
         splits[split].append(example)
-    held_out = _eval_set(run, tokenizer, chat, tokens, splits["eval"])
-    dataset = DatasetManifest.read(run.dataset_manifest)
-    shares, rates = (_in_order(found) for found in (dataset.class_prior, dataset.natural_prior))
-    digest = sha256_path(run.jsonl)
-    return TrainingData(splits["train"], held_out, tokens, chat.texts, tokenizer.pad, shortened, digest, shares, rates)
-
-
-def _in_order(shares: Mapping[Decision, float]) -> tuple[float, float, float]:
-    """By decision to (BUY, SELL, HOLD); a class without examples counts as one in a million."""
-    buy, sell, hold = (max(shares.get(name, 0.0), 1e-6) for name in DECISIONS)
-    return buy, sell, hold
-
-
-def _softened(
-    examples: Sequence[TokenizedExample], tokens: DecisionTokens, returns: Sequence[float], config: Config
-) -> list[TokenizedExample]:
-    limit, share = config.labels.threshold, config.train.soft_target
-    return [soften(example, tokens, value, limit, share) for example, value in zip(examples, returns, strict=True)]
-
-
-def _by_uniqueness(examples: Sequence[TokenizedExample], meta: pl.DataFrame, config: Config) -> list[TokenizedExample]:
-    """Train examples weighed by their average uniqueness, of which the mean becomes 1; eval examples as they are."""
-    unique = example_uniqueness(config, meta)
-    train = (meta["split"] == "train").to_numpy()
-    factors = np.where(train, unique / unique[train].mean(), 1.0)
-    return [scale(example, factor) for example, factor in zip(examples, factors.tolist(), strict=True)]
-
-
-def _eval_set(
-    run: RunFolder, tokenizer: Tokenizer, chat: ChatFormat, tokens: DecisionTokens, examples: list[TokenizedExample]
-) -> EvalSet:
     natural = pl.read_parquet(run.natural_eval)
     prompts = [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]]
-    return EvalSet(prompts, [DECISIONS.index(label) for label in natural["label"]], tokens, examples)
+    held_out = EvalSet(prompts, class_indices(natural["label"]), tokens, splits["eval"])
+    shares, rates = (in_order(found) for found in (dataset.class_prior, dataset.natural_prior))
+    if config.train.objective == "utility":
+        shares = rates  # its weights took the balance of the classes back
+    digest = sha256_path(run.jsonl)
+    return TrainingData(splits["train"], held_out, tokens, chat.texts, tokenizer.pad, shortened, digest, shares, rates)
 
 
 def recorded_settings(config: TrainConfig) -> dict[str, JsonValue]:

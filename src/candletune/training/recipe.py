@@ -16,6 +16,7 @@ from candletune.errors import InputError
 from candletune.training.adapter import trained_device
 from candletune.training.engine import TrainingEngine
 from candletune.training.examples import TokenizedExample
+from candletune.training.utility import warm_share, with_share
 from candletune.training.watch import Watcher, interruptible
 
 
@@ -33,9 +34,9 @@ class EngineTrainer(Trainer):
     an effective batch is cut.
     """
 
-    def __init__(self, *args: Any, engine: TrainingEngine, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, engine: TrainingEngine, utility_warmup: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.engine = engine
+        self.engine, self.utility_warmup = engine, utility_warmup
         self.model_accepts_loss_kwargs = True
         self.latest: list[TokenizedExample] = []
 
@@ -60,7 +61,8 @@ class EngineTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The micro-batch's share of the weighted mean loss."""
-        examples: list[TokenizedExample] = inputs["examples"]
+        utility = warm_share(self.state.global_step, self.args.max_steps, self.utility_warmup)
+        examples = with_share(inputs["examples"], utility)
         total, weight = self.engine.loss(examples)
         share: Tensor = total / (num_items_in_batch if num_items_in_batch is not None else weight)
         self.latest = examples
@@ -126,6 +128,7 @@ def train_adapter(
         data_collator=lambda rows: {"examples": rows},
         callbacks=[watcher],
         engine=engine,
+        utility_warmup=config.utility_warmup,
     )
     trainer.remove_callback(PrinterCallback)
     with interruptible(watcher):

@@ -58,6 +58,7 @@ class Watcher(TrainerCallback):
     ) -> None:
         self.engine, self.held_out, self.files, self.task, self.reporter = engine, held_out, files, task, reporter
         self.every, self.patience = config.eval_steps, config.patience
+        self.objective = config.objective
         self.loss = float("nan")
         self.stop_asked = False
         self.evaluated = -1
@@ -119,7 +120,8 @@ class Watcher(TrainerCallback):
         append_metrics(self.files.metrics, {"step": step, **named})
         shares = figures.shares
         name = max(shares, key=lambda key: shares[key])
-        if shares[name] > COLLAPSED:
+        stays_out = self.objective == "utility" and name == "HOLD"  # which is right where nothing can be earned
+        if shares[name] > COLLAPSED and not stays_out:
             self.reporter.warn(
                 f"step {step}: {shares[name]:.0%} of the decisions are {name}; the model may be collapsing to one class"
             )

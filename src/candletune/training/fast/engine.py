@@ -27,7 +27,7 @@ from candletune.training.fast.layer import (
     forward_layer,
 )
 from candletune.training.fast.offload import ActivationOffload
-from candletune.training.fast.ops import cross_entropy_grad, ops_for
+from candletune.training.fast.ops import cross_entropy_grad, decisions_grad, ops_for
 from candletune.training.fast.packing import LossTerms, PackedBatch, loss_terms, pack, training_rows
 from candletune.training.fast.plan import Plan, chunks_of
 from candletune.training.fast.preflight import shape_of, unwrapped
@@ -277,14 +277,13 @@ class FastEngine:
         return hidden, saved
 
     def _terms(self, examples: Sequence[TokenizedExample]) -> LossTerms:
-        positions, targets, weights = (torch.tensor(values, device=self.device) for values in loss_terms(examples))
-        return positions, targets, weights
+        return loss_terms(examples, self.device)
 
     def _head(self, hidden: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor]:
-        """Weighted cross-entropy over the vocabulary and the gradient of the last layer's output, (A, h)."""
+        """Weighted losses over the vocabulary and the gradient of the last layer's output, (A, h)."""
         norm, eps = self.decoder.norm.weight, self.decoder.norm.variance_epsilon
         states = self.ops.rms_norm(hidden, norm, eps)
-        positions, targets, weights = terms
+        positions, targets, weights, decisions = terms
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         grad = torch.zeros_like(states)
         product = HeadProduct(self.head, self.dtype, self.plan.head_parts)
@@ -293,6 +292,11 @@ class FastEngine:
             logits = product.logits(states[positions[rows]])
             loss, grad_logits = cross_entropy_grad(logits, targets[rows], weights[rows])
             grad.index_add_(0, positions[rows], product.transposed(grad_logits))
+            total += loss
+        for start in range(0, len(decisions.positions), HEAD_ROWS):
+            part = decisions.rows(slice(start, start + HEAD_ROWS))
+            loss, grad_logits = decisions_grad(product.logits(states[part.positions]), part)
+            grad.index_add_(0, part.positions, product.transposed(grad_logits))
             total += loss
         return total, self.ops.rms_norm_backward(grad, hidden, norm, eps, torch.zeros_like(grad))
 

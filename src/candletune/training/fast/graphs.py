@@ -18,6 +18,7 @@ from torch import Tensor
 from candletune.base.chat import common_prefix
 from candletune.training.examples import TokenizedExample
 from candletune.training.fast.packing import LossTerms, PackedBatch, Segments, loss_terms, pack, training_rows
+from candletune.training.utility import DecisionTerms
 
 TOKEN_STEP, TARGET_STEP, LENGTH_STEP = 256, 64, 128
 """Packed tokens, targets (and terms of the loss) and the longest segment are rounded up to multiples of these."""
@@ -45,7 +46,7 @@ class PaddedBatch:
     def tensors(self) -> list[Tensor]:
         """Everything that differs between two batches of one size, in a fixed order."""
         packed = self.packed
-        found: list[Tensor | None] = [packed.ids, packed.positions, packed.target_index, *self.terms]
+        found: list[Tensor | None] = [packed.ids, packed.positions, packed.target_index, *self.terms.tensors()]
         for part in (packed.segments, packed.last_segments):
             found += [part.cu_queries, part.cu_keys, part.key_index, part.own_index, part.prefix_index]
         return [tensor for tensor in found if tensor is not None]
@@ -68,8 +69,7 @@ class PaddedBatch:
             last_segments=moved(packed.last_segments),
             target_index=packed.target_index.to(device),
         )
-        positions, targets, weights = (term.to(device) for term in self.terms)
-        return PaddedBatch(copied, (positions, targets, weights), self.size)
+        return PaddedBatch(copied, self.terms.to(device), self.size)
 
 
 def pad(examples: Sequence[TokenizedExample]) -> PaddedBatch:
@@ -83,20 +83,34 @@ def pad(examples: Sequence[TokenizedExample]) -> PaddedBatch:
     filler = _round_up(tokens + targets, TOKEN_STEP) - tokens
     other = 0 if rows[0][prefix] else 1  # differs from what follows the prefix, so that the prefix stays as long
     packed = pack([*rows, (*rows[0][:prefix], *(other,) * filler)], [*counts, targets], torch.device("cpu"))
-    positions, ids, weights = (torch.tensor(values) for values in loss_terms(examples))
-    missing = _round_up(len(positions), TARGET_STEP) - len(positions)
-    terms = (
-        torch.cat([positions, torch.full((missing,), len(packed.target_index) - 1)]),
-        torch.cat([ids, torch.zeros(missing, dtype=ids.dtype)]),
-        torch.cat([weights, torch.zeros(missing, dtype=weights.dtype)]),
-    )
+    terms = _padded_terms(loss_terms(examples), len(packed.target_index) - 1)
     longest = [
         _round_up(max(lengths), LENGTH_STEP)
         for part in (packed.segments, packed.last_segments)
         for lengths in (part.queries, part.keys)
     ]
-    size = (len(rows), prefix, packed.tokens, len(packed.target_index), len(terms[0]), *longest)
+    size = (
+        len(rows),
+        prefix,
+        packed.tokens,
+        len(packed.target_index),
+        len(terms.positions),
+        len(terms.decisions.positions),
+        *longest,
+    )
     return PaddedBatch(packed, terms, size)
+
+
+def _padded_terms(terms: LossTerms, last: int) -> LossTerms:
+    """Terms up to a multiple of `TARGET_STEP`; those of padding weigh nothing and ask the last target position."""
+
+    def padded(tensors: Sequence[Tensor]) -> list[Tensor]:
+        missing = _round_up(len(tensors[0]), TARGET_STEP) - len(tensors[0])
+        fill = [last, *[0] * (len(tensors) - 1)]
+        return [torch.cat([t, t.new_full((missing, *t.shape[1:]), f)]) for t, f in zip(tensors, fill, strict=True)]
+
+    positions, targets, weights = padded(terms[:3])
+    return LossTerms(positions, targets, weights, DecisionTerms(*padded(terms.decisions)))
 
 
 class PassGraphs:

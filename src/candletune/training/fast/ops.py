@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from candletune.training.utility import DecisionTerms, utility_loss, utility_targets
+
 _ROW, _MIX_1, _MIX_2 = -1640531527, -2048144789, -1028477387  # 2^32/phi and murmur3's finalizer, as signed 32-bit
 
 
@@ -103,6 +105,20 @@ def cross_entropy_grad(logits: Tensor, targets: Tensor, weights: Tensor) -> tupl
     total = torch.logsumexp(wide, dim=-1, keepdim=True)
     losses = (total - wide.gather(1, target_index))[:, 0] * weights
     grad = torch.exp(wide - total).scatter_add_(1, target_index, torch.full_like(total, -1.0)) * weights[:, None]
+    return losses.sum(), grad.to(logits.dtype)
+
+
+def decisions_grad(logits: Tensor, terms: DecisionTerms) -> tuple[Tensor, Tensor]:
+    """`utility.decisions_loss` and its gradient with respect to the logits, (D, V), by the formulas of that module.
+
+    The gradient of one decision is weight * (softmax(logits) - targets), the targets from the logits themselves.
+    """
+    wide = logits.float()
+    total = torch.logsumexp(wide, dim=-1, keepdim=True)
+    three = wide.gather(1, terms.ids)
+    weight = terms.scales[:, :1]
+    losses = (total - three.logsumexp(-1, keepdim=True) + utility_loss(three, terms)[:, None]) * weight
+    grad = torch.exp(wide - total).scatter_add_(1, terms.ids, -utility_targets(three, terms)) * weight
     return losses.sum(), grad.to(logits.dtype)
 
 

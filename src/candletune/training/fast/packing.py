@@ -7,6 +7,7 @@ Symbols: see the package.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +16,33 @@ from torch import Tensor
 
 from candletune.base.chat import common_prefix
 from candletune.training.examples import TokenizedExample
+from candletune.training.utility import DecisionTerms, decision_terms
 
-LossTerms = tuple[Tensor, Tensor, Tensor]
-"""Terms of the loss: index among the A target positions, target id, weight; see `loss_terms`."""
+
+class LossTerms(NamedTuple):
+    """Terms of the loss.
+
+    Attributes:
+        positions: (n,) index among the A target positions.
+        targets: (n,) token ids.
+        weights: (n,) of their cross-entropies.
+        decisions: those that carry a utility, which are not among the others.
+    """
+
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+    decisions: DecisionTerms
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, in a fixed order."""
+        return (*self[:3], *self.decisions)
+
+    def to(self, device: torch.device) -> "LossTerms":
+        """A copy on a device."""
+        first, *others = (tensor.to(device) for tensor in self.tensors())
+        targets, weights, *decisions = others
+        return LossTerms(first, targets, weights, DecisionTerms(*decisions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +159,33 @@ def training_rows(examples: Sequence[TokenizedExample]) -> tuple[list[tuple[int,
     return [example.ids[:-1] for example in examples], [len(example.weights) for example in examples]
 
 
-def loss_terms(examples: Sequence[TokenizedExample]) -> tuple[list[int], list[int], list[float]]:
-    """What is asked of the A target positions: index among them, target id and weight of each term of the loss.
+def loss_terms(examples: Sequence[TokenizedExample], device: torch.device | None = None) -> LossTerms:
+    """What is asked of the A target positions.
 
-    A soft decision asks one position for shares of several ids.
+    A soft decision asks one position for shares of several ids; one with a utility is a term of its own kind.
     """
-    positions, targets, weights = [], [], []
+    positions, targets, weights, decided = [], [], [], []
     index = 0
     for example in examples:
         for offset, weight in enumerate(example.weights):
             place = example.prompt_length + offset
             shares: Sequence[tuple[int, float]] = ((example.ids[place], 1.0),)
-            if example.soft and place == example.decision_index:
-                shares = example.soft
+            if place == example.decision_index:
+                shares = example.soft or shares
+                if example.utility is not None:
+                    decided.append(index)
+                    shares = ()
             for token, share in shares:
                 positions.append(index)
                 targets.append(token)
                 weights.append(weight * share)
             index += 1
-    return positions, targets, weights
+    return LossTerms(
+        torch.tensor(positions, dtype=torch.int64, device=device),
+        torch.tensor(targets, dtype=torch.int64, device=device),
+        torch.tensor(weights, dtype=torch.float32, device=device),
+        decision_terms(examples, decided, device),
+    )
 
 
 def _segments(own: Sequence[int], targets: Sequence[int], prefix: int, device: torch.device, *, lead: bool) -> Segments:
