@@ -18,7 +18,7 @@ from candletune.live.signal import Trader
 from candletune.runs import RunFolder
 from candletune.web.review import create_app
 from candletune.web.serve import serve_forever
-from candletune.web.server import Bounds, run_app
+from candletune.web.server import Bounds, server_of
 from candletune.web.socket import listen
 
 
@@ -41,7 +41,8 @@ if __name__ == "__main__":
     port = bound.getsockname()[1]
     print(port, flush=True)
     if review:
-        run_app(create_app(config, RunFolder(config.run.folder), port=port), bound, bounds=bounds)
+        app = create_app(config, RunFolder(config.run.folder), port=port)
+        server_of(app, bounds=bounds).run(sockets=[bound])
     else:
         trader = Trader(config, engine=Blocked() if stuck else FakeEngine())
         seconds = 0.2 if stuck else config.live.stuck_seconds

@@ -18,7 +18,7 @@ def review(
     """Serve the blind review, its result and the live view on this machine only; Ctrl-C stops it."""
     try:
         from candletune.web.review import create_app
-        from candletune.web.server import run_app
+        from candletune.web.server import server_of
     except ImportError as error:
         from candletune.errors import UsageError
 
@@ -39,7 +39,7 @@ def review(
         reporter.say(f"review, result and live view: {address}  (Ctrl-C stops; every answer is saved at once)")
         if browser:
             click.launch(address)
-        run_app(app, socket)
+        server_of(app).run(sockets=[socket])
 
 
 def _check_something_to_show(session: Session) -> None:

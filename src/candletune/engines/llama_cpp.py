@@ -16,15 +16,17 @@ from candletune.decisions import DECISIONS, Decision
 from candletune.engines import EngineKind, Generation, beginning_of
 from candletune.engines.asking import Answer, Asking, decision_probabilities
 from candletune.engines.batches import Batches, RowBatch, decode, set_adapter
+from candletune.engines.loading import first_loads, load_adapter, load_model
 from candletune.engines.placement import PASS_TOKENS, CardLayers, CardRoom, card_layers, context_fits, key_width
 from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
 from candletune.gguf.llama_vocabulary import LlamaVocabulary
-from candletune.gguf.log import captured
 
 SLOTS = 2
 """Adapters whose keys and values are kept side by side: incumbent and candidate take turns without reading again."""
+TRIED = "tried_adapters.txt"
+"""In `base.cache`: adapters that were good when they were first loaded."""
 GPU_BATCH = 16
 """Prompts a pass where llama.cpp was built for a GPU. A CPU gains nothing, and one by one is the same bits always."""
 
@@ -43,6 +45,8 @@ class LlamaCppEngine:
             records, Mistral's where that says nothing either.
         beginning: text every prompt begins with, read once for each adapter; see `candletune.engines.beginning_of`.
         vram_gib: most that may be used of the card, with `engine.gpu_layers` -1; none: what it has free.
+        tried: file that remembers which adapters were good when they were loaded in a process of their own first; none:
+            they aren't, for whoever made them a moment ago.
 
     Attributes:
         card: how many layers are on the card.
@@ -56,8 +60,10 @@ class LlamaCppEngine:
         *,
         beginning: str = "",
         vram_gib: float | None = None,
+        tried: Path | None = None,
     ) -> None:
         self.base = read_header(base)
+        self._trials = first_loads(self.base, tried, config)
         if self.base.is_adapter:
             raise InputError(f"{base}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF")
         self.config = config
@@ -112,26 +118,14 @@ class LlamaCppEngine:
         return Batches(self._new_context, size, self._asking)
 
     def _load_with(self, base: Path, card: CardLayers) -> None:
-        parameters = llama_cpp.llama_model_default_params()
-        parameters.n_gpu_layers = card.told
-        with captured() as log:
-            self._model = llama_cpp.llama_model_load_from_file(str(base).encode(), parameters)
-            if not self._model:
-                if log.allocation_failed():
-                    size = base.stat().st_size / 2**30
-                    raise OutOfMemory(
-                        f"{base}: no memory for a model of {size:.1f} GiB with {card.text} ({log.last_error()}); lower "
-                        f"engine.gpu_layers (now {self.config.gpu_layers}; -1: as many as fit), or set base.gguf to a "
-                        "quantized file"
-                    )
-                raise InputError(f"{base}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
-            self._context = self._new_context(SLOTS, self._longest, min(self._longest, PASS_TOKENS))
-            if not self._context:
-                self.close()
-                raise OutOfMemory(
-                    f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit), "
-                    f"{card.text}; lower engine.context or engine.gpu_layers"
-                )
+        self._model = load_model(base, card, self.config)
+        self._context = self._new_context(SLOTS, self._longest, min(self._longest, PASS_TOKENS))
+        if not self._context:
+            self.close()
+            raise OutOfMemory(
+                f"{base}: no memory for a context of {self.config.context} tokens (keys and values do not fit), "
+                f"{card.text}; lower engine.context or engine.gpu_layers"
+            )
 
     def _room_for_context(self, tokens: int, at_once: int) -> bool:
         """Whether main memory and card hold the keys and values of their layers, in float16.
@@ -166,16 +160,7 @@ class LlamaCppEngine:
         """See the protocol. The header is checked first: type, architecture, and the base it was trained on."""
         header = read_header(path)
         self._asking.check_adapter(header, untouched=not any(self._held))
-        with captured() as log:
-            adapter = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
-            if not adapter:
-                if log.allocation_failed():
-                    raise OutOfMemory(
-                        f"{path}: no memory for the adapter ({log.last_error()}); lower engine.gpu_layers or "
-                        "engine.context"
-                    )
-                raise InputError(f"{path}: llama.cpp refuses the adapter ({log.last_error()}); export it again")
-        self._adapters[name] = adapter
+        self._adapters[name] = load_adapter(self._model, path, self._trials)
 
     def use(self, name: str | None) -> None:
         """See the protocol."""
@@ -337,6 +322,7 @@ def open_gguf(config: Config, base: Path) -> LlamaCppEngine:
         config.base.chat,
         beginning=beginning_of(config),
         vram_gib=config.train.vram_gib,
+        tried=config.base.cache.expanduser() / TRIED,
     )
 
 

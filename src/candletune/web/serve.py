@@ -22,7 +22,7 @@ from candletune.errors import CandletuneError, InputError
 from candletune.live.signal import UNSERVED, Trader, answer_text
 from candletune.process import tell_service
 from candletune.web.guard import Guard, allowed_hosts
-from candletune.web.server import Bounds, run_app
+from candletune.web.server import Bounds, server_of
 from candletune.web.worker import Worker
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def serve_forever(
     app = build_app(requests, port=bound.getsockname()[1])
     # A little before the connections are closed, so that who waits still hears it.
     ending = lambda: requests.end(limits.end_seconds - 0.5)  # noqa: E731
-    run_app(app, bound, bounds=limits, dropped=requests.dropped, ending=ending)
+    server_of(app, bounds=limits, dropped=requests.dropped, ending=ending).run(sockets=[bound])
     if not requests.close():
         sys.stdout.flush()
         sys.stderr.write("error: the model did not stop; the process ends without it\n")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import uvicorn
+from h11 import LocalProtocolError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from candletune.web.guard import App
@@ -87,6 +88,18 @@ class BoundedProtocol(H11Protocol):
             self._read = None
         super().resume_writing()
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered so; where an answer to what came before is under way, the connection ends."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._drop("broken")
+            return
+        try:
+            super().send_400_response(msg)
+        except LocalProtocolError:  # the state of the conversation does not allow an answer
+            self._drop("broken")
+
     def shutdown(self) -> None:
         """A client that owes us something gets no more time."""
         if self in self.owing and self.cycle is not None and not self.cycle.response_complete:
@@ -124,19 +137,17 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_app(
+def server_of(
     app: App,
-    bound: socket.socket,
     *,
     bounds: Bounds | None = None,
     dropped: Counter[str] | None = None,
     ending: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve an app on a bound socket until SIGTERM or Ctrl-C.
+) -> uvicorn.Server:
+    """A server whose `run(sockets=[...])` serves until SIGTERM or Ctrl-C.
 
     Args:
         app: behind its guard.
-        bound: listening.
         bounds: limits; none: the usual ones.
         dropped: counts connections that were closed, by reason.
         ending: called when the end begins.
@@ -155,4 +166,4 @@ def run_app(
         server_header=False,
         proxy_headers=False,
     )
-    _Server(settings, ending).run(sockets=[bound])
+    return _Server(settings, ending)
