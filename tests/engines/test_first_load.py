@@ -4,6 +4,7 @@ import json
 import textwrap
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 import candletune.engines.first_load as module
@@ -12,6 +13,7 @@ from candletune.engines.first_load import FirstLoads
 from candletune.engines.llama_cpp import TRIED
 from candletune.errors import InputError
 from candletune.gguf.header import read_header
+from candletune.hashes import sha256_path
 from candletune.live.signal import Trader, answer_text
 from fuzz.tiny_lora import tiny_lora, write_tiny_base
 
@@ -65,7 +67,7 @@ def test_a_good_file_is_tried_once(base: Path, good: Path, tmp_path: Path, monke
         elif forgotten == "another base":
             (over := tmp_path / "base.gguf").write_bytes(base.read_bytes() + bytes(32))
         else:
-            monkeypatch.setattr(module.llama_cpp, "__version__", "9")
+            monkeypatch.setattr(llama_cpp, "__version__", "9")
         with pytest.raises(InputError, match="it ends llama"):
             FirstLoads(read_header(over), memory, 1).check(adapter)
         memory = tmp_path / "cache" / TRIED
@@ -132,7 +134,7 @@ def test_a_file_that_changes_between_trying_and_loading_is_not_used(
     trader = Trader(settings(base, tmp_path))
 
     def swap(self: FirstLoads, adapter: Path) -> str:
-        digest = module.sha256_path(adapter)
+        digest = sha256_path(adapter)
         adapter.write_bytes(tiny_lora(base, seed=3).written())
         return digest
 
