@@ -20,7 +20,7 @@ def ui(config_path: Path, assignments: tuple[str, ...], folders: tuple[Path, ...
     """
     try:
         from candletune.web.asking import Asker
-        from candletune.web.server import run_app
+        from candletune.web.server import server_of
         from candletune.web.ui import create_ui
     except ImportError as error:
         from candletune.errors import UsageError
@@ -49,7 +49,7 @@ def ui(config_path: Path, assignments: tuple[str, ...], folders: tuple[Path, ...
             asker.end()
 
         try:
-            run_app(app, socket, ending=ending)
+            server_of(app, ending=ending).run(sockets=[socket])
         finally:
             asker.close()
 
