@@ -51,7 +51,7 @@ def prompts_of(folder: Path, count: int) -> tuple[list[str], list[dict[str, Any]
     """Prompts and contexts of a simulated market."""
     from candletune.console import SilentReporter
     from candletune.dataset import decision_rows
-    from candletune.market.simulate import ensure_simulated
+    from candletune.market.simulated import ensure_simulated
     from candletune.prompts.context import context_of
     from candletune.runs import RunFolder
 

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("setup:init", "Write a commented candletune.toml."),
     "doctor": ("setup:doctor", "Check GPU, memory, disk, versions and access to the base model."),
     "fetch": ("fetch:fetch", "Bring candles or the Fear & Greed history (optional extra)."),
+    "simulate": ("simulate:simulate", "A market with a known answer as files: candles, and news."),
     **{name: (f"stages:{name}", short) for name, short in STAGES.items()},
     "train": ("train:train", STAGES["train"]),
     "run": ("run:run", "The whole pipeline, skipping what is up to date."),

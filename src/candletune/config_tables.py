@@ -316,6 +316,25 @@ class SimulateConfig(Table):
         "never",
     )
     start: UtcTime = Field(datetime(2022, 1, 1, tzinfo=UTC), description="first candle")
+    news: float = Field(
+        0.0, ge=0, le=1, description="how strongly events move the price that headlines tell of; 0: no headlines"
+    )
+    unseen: Share = Field(
+        2 / 3,
+        description="share of the history after which headlines are worded as never before and half of the kinds of "
+        "events are new; dataset.test_start where that is not set",
+    )
+
+    @property
+    def unseen_from(self) -> datetime:
+        """When the new wordings begin."""
+        assert self.start is not None  # noqa: S101
+        return self.start + timedelta(hours=round(self.unseen * self.hours))
+
+    @property
+    def hours(self) -> int:
+        """Candles a pair."""
+        return round(self.years * 365.25 * 24)
 
 
 class RunConfig(Table):

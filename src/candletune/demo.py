@@ -103,6 +103,8 @@ def run_demo(
             f"simulated market, signal {signal:g}: the best attainable balanced accuracy is {best.balanced:.1%} "
             f"(chance 33.3%), and {best.signals:.1%} on BUY and SELL calls"
         )
+        if best.without_text is not None:
+            reporter.say(f"without its headlines at most {best.without_text:.1%}")
         reporter.say("incumbent: trained on shuffled labels")
         _train_incumbent(incumbent_config(config), run.candles, reporter)
         reporter.say("candidate: trained on what prices did")
@@ -124,13 +126,15 @@ def _train_incumbent(config: Config, candles: Path, reporter: Reporter) -> None:
 
 def _attainable(config: Config, run: RunFolder) -> AttainableScores:
     """Computed once for a market, and kept for the report."""
-    from candletune.market.simulate import best_attainable
+    from candletune.market.simulated import best_attainable
 
     path = run.attainable
     settings = {"seed": config.seed, **config.simulate.model_dump(mode="json"), "pairs": list(config.data.pairs)}
     if path.exists() and (kept := AttainableScores.model_validate(read_json(path))).settings == settings:
         return kept
     best = best_attainable(config)
-    scores = AttainableScores(settings=settings, balanced=best.balanced, signals=best.signals)
+    scores = AttainableScores(
+        settings=settings, balanced=best.balanced, signals=best.signals, without_text=best.without_text
+    )
     write_json(path, scores.model_dump(mode="json"))
     return scores

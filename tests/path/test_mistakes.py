@@ -13,7 +13,7 @@ from candletune.cli import main
 from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.live.signal import Trader, answer_text
-from candletune.market.simulate import ensure_simulated
+from candletune.market.simulated import ensure_simulated
 from candletune.runs import RunFolder
 
 GOOD = "[base]\nmodel = 'tiny'\n[train]\ndevice = 'cpu'\n"

@@ -16,7 +16,7 @@ from candletune.config import load_config
 from candletune.console import SilentReporter
 from candletune.errors import InputError, UsageError
 from candletune.files import write_json
-from candletune.market.simulate import ensure_simulated
+from candletune.market.simulated import ensure_simulated
 from candletune.runs import RunFolder
 from candletune.stages import STAGES, stage
 from candletune.stages import retrain as module

@@ -15,11 +15,9 @@ FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name not in ("files
 METHODS = frozenset(
     "unlink rename rmdir touch chmod lchmod symlink_to hardlink_to write_text write_bytes mkdir".split()
 )
-MAKES_FOLDER_IN_ITS_OWN = {("market/simulate.py", "mkdir")}
-"""Inside the temporary folder that `files.atomic_folder` yields."""
 
 
-def offences(tree: ast.AST, name: str) -> list[str]:
+def offences(tree: ast.AST) -> list[str]:
     """Calls of path methods that belong to `candletune.files`, as `line: call`."""
     found = []
     for node in ast.walk(tree):
@@ -31,9 +29,7 @@ def offences(tree: ast.AST, name: str) -> list[str]:
             # mapping or function of Polars.
             table = bool(node.args) and isinstance(node.args[0], ast.Dict | ast.DictComp | ast.Lambda)
             path_replace = called.attr == "replace" and len(node.args) == 1 and not node.keywords
-            if not table and (
-                path_replace or (called.attr in METHODS and (name, called.attr) not in MAKES_FOLDER_IN_ITS_OWN)
-            ):
+            if not table and (path_replace or called.attr in METHODS):
                 found.append(f"{node.lineno}: .{called.attr}()")
         is_open = (isinstance(called, ast.Attribute) and called.attr == "open") or (
             isinstance(called, ast.Name) and called.id == "open"
@@ -55,7 +51,7 @@ def offences(tree: ast.AST, name: str) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_files_are_written_moved_and_removed_in_one_place(path: Path) -> None:
     name = path.relative_to(SOURCE).as_posix()
-    found = offences(ast.parse(path.read_text(encoding="utf-8")), name)
+    found = offences(ast.parse(path.read_text(encoding="utf-8")))
     if name == "cli.py":  # the null device in place of a closed pipe
         found = [line for line in found if "open for writing" not in line]
     assert not found, f"{name}: {found}; use candletune.files"
@@ -74,14 +70,14 @@ def test_files_are_written_moved_and_removed_in_one_place(path: Path) -> None:
     ],
 )
 def test_the_rule_finds_what_it_is_for(line: str) -> None:
-    assert offences(ast.parse(line), "x.py")
+    assert offences(ast.parse(line))
 
 
 @pytest.mark.parametrize(
     "line", ["text.replace('a', 'b')", "when.replace(tzinfo=UTC)", "path.open('rb')", "path.read_text('utf-8')"]
 )
 def test_the_rule_leaves_the_rest_alone(line: str) -> None:
-    assert not offences(ast.parse(line), "x.py")
+    assert not offences(ast.parse(line))
 
 
 def test_posix_only_functions_are_banned() -> None:

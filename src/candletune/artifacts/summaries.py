@@ -90,11 +90,13 @@ class AttainableScores(Record):
         settings: the market's; others make it anew.
         balanced: the best balanced accuracy.
         signals: of the best BUY and SELL calls, the share that was right.
+        without_text: the best balanced accuracy of anyone who reads no headline; None: the market has none.
     """
 
     settings: Mapping[str, JsonValue]
     balanced: float
     signals: float
+    without_text: float | None = None
 
 
 class LoggedStep(Record):

@@ -9,7 +9,7 @@ from candletune.config import Config, load_config
 from candletune.decisions import DECISIONS
 from candletune.fields.columns import market_rows
 from candletune.market.candles import Candles
-from candletune.market.simulate import hours_of, simulate, to_candles
+from candletune.market.simulate import simulate, to_candles
 from candletune.prompts.context import context_of
 from candletune.prompts.reasons import write_completion
 from candletune.prompts.template import load_template
@@ -23,7 +23,7 @@ def pretraining_text(config: Config, seed: int = 97) -> tuple[list[str], list[st
     template = load_template(config.prompt.template)
     frames = []
     for index, (ticker, price) in enumerate((("BTC", 30_000.0), ("ETH", 2_000.0), ("SOL", 90.0), ("XRP", 0.5))):
-        market = simulate((seed, index), hours_of(noise.simulate), noise.simulate.signal)
+        market = simulate((seed, index), noise.simulate.hours, noise.simulate.signal)
         start = noise.simulate.start
         assert start is not None  # noqa: S101
         frame = to_candles(market, start=start, price=price, seed=(seed, index))

@@ -13,6 +13,7 @@ from candletune.decide import Model
 from candletune.errors import CandletuneError
 from candletune.evaluation.drift import level_of, series_of
 from candletune.evaluation.times import panel_of
+from candletune.market.simulated import reading
 from candletune.prompts.context import context_of
 from candletune.prompts.ranges import outside, silent
 from candletune.runs import RunFolder
@@ -50,10 +51,8 @@ def keep_reference(config: Config, run: RunFolder, promoted: Model, replaced: Mo
 
 
 def with_candles(config: Config, run: RunFolder) -> Config:
-    """The configuration with `data.folder` at the simulated candles, when they are asked for."""
-    if not config.simulate.enabled:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"folder": run.candles})})
+    """The configuration that reads the simulated candles, when they are asked for."""
+    return reading(config, run.candles) if config.simulate.enabled else config
 
 
 def _judged(run: RunFolder, promoted: Model, replaced: Model) -> pl.DataFrame:

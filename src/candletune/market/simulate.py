@@ -12,19 +12,10 @@ regime's probabilities from all past returns, and simulated futures from them gi
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
-from candletune.config import Config, SimulateConfig, timeframe_minutes
-from candletune.console import Reporter
-from candletune.errors import UsageError
-from candletune.files import atomic_folder, read_json, write_json
-from candletune.hashes import fingerprint
-from candletune.market.candles import ticker_of
-from candletune.runs import RunFolder
 
 FloatArray = NDArray[np.float64]
 
@@ -42,8 +33,6 @@ REVERT = 1 / 12
 """Share of its distance from the anchor that the price comes back an hour, behind a turn and at full signal."""
 ANCHOR = 1 / 168
 """How fast the anchor follows the price: a mean of the last week."""
-VERSION = 1
-_START_PRICES = {"BTC": 30_000.0, "ETH": 2_000.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +52,9 @@ class Market:
     turn: int
 
 
-def simulate(seed: tuple[int, ...], hours: int, signal: float, turn: float | None = None) -> Market:
+def simulate(
+    seed: tuple[int, ...], hours: int, signal: float, turn: float | None = None, events: FloatArray | None = None
+) -> Market:
     """Simulate `hours` hourly log returns. The loop is over hours because regime choice depends on the price.
 
     Args:
@@ -71,7 +62,9 @@ def simulate(seed: tuple[int, ...], hours: int, signal: float, turn: float | Non
         hours: how many.
         signal: from 0, nothing can be foretold, to 1.
         turn: share of the hours after which the price comes back instead of going on; None: never.
+        events: what news adds to each hour's return, (hours,); None: nothing.
     """
+    pushes = np.zeros(hours) if events is None else events
     turned = hours if turn is None else round(turn * hours)
     rng = np.random.default_rng(seed)
     log_sigma = np.zeros(hours)
@@ -85,20 +78,20 @@ def simulate(seed: tuple[int, ...], hours: int, signal: float, turn: float | Non
     returns = np.zeros(hours)
     for hour in range(hours):
         if switch[hour] < 1 / DWELL:
-            state = int(np.searchsorted(np.cumsum(_next_regime(np.array([log_level]))[0]), choice[hour]))
+            state = int(np.searchsorted(np.cumsum(next_regime(np.array([log_level]))[0]), choice[hour]))
         volatility = VOLATILITY_MEMORY * volatility + shocks[hour]
         log_sigma[hour] = volatility
         regime[hour] = state
         level[hour] = log_level
         drift = signal * DRIFT * REGIMES[state] if hour < turned else signal * REVERT * (anchor - log_level)
-        returns[hour] = drift + SIGMA * np.exp(volatility) * noise[hour]
+        returns[hour] = drift + pushes[hour] + SIGMA * np.exp(volatility) * noise[hour]
         log_level += returns[hour]
         anchor += ANCHOR * (log_level - anchor)
         anchors[hour] = anchor
     return Market(returns, SIGMA * np.exp(log_sigma), level, regime, anchors, turned)
 
 
-def _next_regime(log_level: FloatArray) -> FloatArray:
+def next_regime(log_level: FloatArray) -> FloatArray:
     """Probabilities (n, 3) of the regime after a switch, given the log price relative to the start."""
     score = -PULL * log_level[:, None] * REGIMES[None, :]
     weight = np.exp(score - score.max(axis=1, keepdims=True))
@@ -127,57 +120,24 @@ def to_candles(market: Market, *, start: datetime, price: float, seed: tuple[int
     )
 
 
-def hours_of(config: SimulateConfig) -> int:
-    """Candles a pair."""
-    return round(config.years * 365.25 * 24)
-
-
-def pair_seed(seed: int, index: int) -> tuple[int, ...]:
-    """Seed of one pair, so that adding a pair leaves the others as they are."""
-    return (seed, 1000 + index)
-
-
-def ensure_simulated(config: Config, run: RunFolder, reporter: Reporter) -> Path:
-    """Write every pair's candles into the run folder unless they are there already; returns the data folder."""
-    if timeframe_minutes(config.data.timeframe) != 60:
-        raise UsageError(f"data.timeframe: simulated markets are hourly, got {config.data.timeframe}; set it to 1h")
-    folder = run.candles
-    digest = fingerprint(
-        [VERSION, config.seed, config.simulate.model_dump(mode="json"), config.data.pairs, config.data.timeframe]
-    )
-    marker = folder / "simulated.json"
-    if marker.exists() and read_json(marker).get("fingerprint") == digest:
-        return folder
-    hours = hours_of(config.simulate)
-    start = config.simulate.start
-    assert start is not None  # noqa: S101
-    with atomic_folder(folder) as temporary:
-        (temporary / "futures").mkdir()
-        for index, pair in enumerate(config.data.pairs):
-            seed = pair_seed(config.seed, index)
-            market = simulate(seed, hours, config.simulate.signal, config.simulate.turn)
-            price = _START_PRICES.get(ticker_of(pair), 100.0)
-            stem = pair.replace("/", "_").replace(":", "_")
-            candles = to_candles(market, start=start, price=price, seed=seed)
-            candles.write_ipc(temporary / "futures" / f"{stem}-1h-futures.feather", compression="lz4")
-        write_json(temporary / "simulated.json", {"fingerprint": digest, **config.simulate.model_dump(mode="json")})
-    reporter.say(f"simulated {hours} hours of {len(config.data.pairs)} pairs, signal {config.simulate.signal:g}")
-    return folder
-
-
 # --- the best attainable -----------------------------------------------------------------------------------------
+
+
+def regime_drift(market: Market, signal: float) -> FloatArray:
+    """The drift of each hour under each regime, (hours, 3)."""
+    hours = np.arange(len(market.returns))
+    before = np.concatenate([[0.0], market.anchor[:-1]])
+    back = signal * REVERT * (before - market.level)  # the same whatever the regime, which then stays unknown
+    drift: FloatArray = np.where((hours < market.turn)[:, None], signal * DRIFT * REGIMES, back[:, None])
+    return drift
 
 
 def filtered_regimes(market: Market, signal: float) -> FloatArray:
     """P(regime | all returns so far), shape (hours, 3): the exact forward filter, volatility known."""
-    hours = np.arange(len(market.returns))
-    before = np.concatenate([[0.0], market.anchor[:-1]])
-    back = signal * REVERT * (before - market.level)  # the same whatever the regime, which then stays unknown
-    drift = np.where((hours < market.turn)[:, None], signal * DRIFT * REGIMES, back[:, None])
-    z = (market.returns[:, None] - drift) / market.sigma[:, None]
+    z = (market.returns[:, None] - regime_drift(market, signal)) / market.sigma[:, None]
     scaled = z / np.sqrt((TAIL - 2) / TAIL)
     likelihood = (1 + scaled**2 / TAIL) ** (-(TAIL + 1) / 2)
-    after = _next_regime(market.level)
+    after = next_regime(market.level)
     belief = np.full(3, 1 / 3)
     beliefs = np.empty((len(z), 3))
     for hour in range(len(z)):
@@ -193,68 +153,54 @@ def future_returns(
 ) -> FloatArray:
     """Simulated returns over the next `horizon` hours from each hour in `at`, shape (len(at), paths)."""
     rng = np.random.default_rng(seed)
-    shape = (len(at), paths)
-    cumulative = np.cumsum(beliefs[at], axis=1)
-    state = (rng.random(shape)[..., None] > cumulative[:, None, :]).sum(axis=2).clip(0, 2)
+    state = drawn_states(beliefs[at], paths, rng)
+    return continued(market, state, at, signal=signal, events=np.zeros(horizon), rng=rng)
+
+
+def drawn_states(beliefs: FloatArray, paths: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """States drawn from beliefs (n, states), shape (n, paths)."""
+    cumulative = np.cumsum(beliefs, axis=1)
+    draw = rng.random((len(beliefs), paths))
+    states: NDArray[np.int64] = (draw[..., None] > cumulative[:, None, :]).sum(axis=2).clip(0, beliefs.shape[1] - 1)
+    return states
+
+
+def continued(
+    market: Market,
+    state: NDArray[np.int64],
+    at: NDArray[np.int64],
+    *,
+    signal: float,
+    events: FloatArray,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Simulated returns from each hour in `at`, (n, paths).
+
+    Args:
+        market: what was until then.
+        state: regimes at those hours, (n, paths).
+        at: the hours, (n,).
+        signal: of the market.
+        events: what news adds in each of the next hours, (hours,) or (hours, n, paths).
+        rng: source of every draw.
+    """
+    shape = state.shape
     volatility = np.broadcast_to(np.log(market.sigma[at] / SIGMA)[:, None], shape).copy()
     level = np.broadcast_to((market.level + market.returns)[at][:, None], shape).copy()
     anchor = np.broadcast_to(market.anchor[at][:, None], shape).copy()
     total = np.zeros(shape)
-    for hour in range(1, horizon + 1):
+    for hour in range(1, len(events) + 1):
         flips = rng.random(shape) < 1 / DWELL
-        cumulative_next = np.cumsum(_next_regime(level.ravel()), axis=1).reshape(*shape, 3)
+        cumulative_next = np.cumsum(next_regime(level.ravel()), axis=1).reshape(*shape, 3)
         fresh = (rng.random(shape)[..., None] > cumulative_next).sum(axis=2).clip(0, 2)
         state = np.where(flips, fresh, state)
         volatility = VOLATILITY_MEMORY * volatility + rng.normal(0.0, VOLATILITY_OF_VOLATILITY, shape)
         noise = rng.standard_t(TAIL, shape) * np.sqrt((TAIL - 2) / TAIL)
         turned = (at + hour >= market.turn)[:, None]
         drift = np.where(turned, signal * REVERT * (anchor - level), signal * DRIFT * REGIMES[state])
-        step = drift + SIGMA * np.exp(volatility) * noise
+        step = drift + events[hour - 1] + SIGMA * np.exp(volatility) * noise
         total += step
         level += step
         anchor += ANCHOR * (level - anchor)
     returns: FloatArray = np.expm1(total)
     return returns
-
-
-@dataclass(frozen=True, slots=True)
-class Attainable:
-    """What nobody can beat on this market, as fractions.
-
-    Attributes:
-        balanced: mean recall over the three classes of the best classifier of balanced classes.
-        signals: share of its BUY and SELL signals followed by a move beyond `move` in their direction.
-        natural_prior: class shares (BUY, SELL, HOLD) in this market.
-        chance: what a coin gives for `balanced`.
-    """
-
-    balanced: float
-    signals: float
-    natural_prior: tuple[float, float, float]
-    chance: float = 1 / 3
-
-
-def best_attainable(config: Config, *, times: int = 2000, paths: int = 400) -> Attainable:
-    """The best attainable accuracy of the configured market, by filter and simulated futures (standard error < 1 %)."""
-    probabilities, moves = [], []
-    signal, horizon = config.simulate.signal, config.labels.horizon
-    for index in range(len(config.data.pairs)):
-        market = simulate(pair_seed(config.seed, index), hours_of(config.simulate), signal, config.simulate.turn)
-        beliefs = filtered_regimes(market, signal)
-        at = np.linspace(200, len(market.returns) - 1, times // len(config.data.pairs)).astype(np.int64)
-        futures = future_returns(market, beliefs, at, signal=signal, horizon=horizon, paths=paths, seed=config.seed)
-        up, down = (futures > config.labels.threshold).mean(axis=1), (futures < -config.labels.threshold).mean(axis=1)
-        probabilities.append(np.stack([up, down, 1 - up - down], axis=1))
-        move = config.evaluate.move
-        moves.append(np.stack([(futures > move).mean(axis=1), (futures < -move).mean(axis=1)], axis=1))
-    p, m = np.concatenate(probabilities), np.concatenate(moves)
-    prior = p.mean(axis=0)
-    choice = (p / prior).argmax(axis=1)
-    recall = [p[choice == k, k].sum() / p[:, k].sum() for k in range(3)]
-    acted = choice < 2
-    hits = m[np.flatnonzero(acted), choice[acted]]
-    return Attainable(
-        balanced=float(np.mean(recall)),
-        signals=float(hits.mean()) if len(hits) else 0.0,
-        natural_prior=(float(prior[0]), float(prior[1]), float(prior[2])),
-    )

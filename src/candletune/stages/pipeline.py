@@ -13,13 +13,12 @@ from candletune.stages.runner import StageOutcome, run_stage
 
 
 def prepare(config: Config, run: RunFolder, reporter: Reporter) -> Config:
-    """Write simulated candles when the configuration asks for them, and point `data.folder` at them."""
+    """Write simulated candles when the configuration asks for them, and read these (see `market.simulated.reading`)."""
     if not config.simulate.enabled:
         return config
-    from candletune.market.simulate import ensure_simulated
+    from candletune.market.simulated import ensure_simulated, reading
 
-    folder = ensure_simulated(config, run, reporter)
-    return config.model_copy(update={"data": config.data.model_copy(update={"folder": folder})})
+    return reading(config, ensure_simulated(config, run, reporter))
 
 
 def show(outcome: StageOutcome, run: RunFolder, reporter: Reporter) -> None:
