@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare:compare", "Runs side by side, in the terminal and on one page."),
     "retrain": ("retrain:retrain", "Train again on new candles, against the active adapter; for schedulers."),
     "walk": ("walk:walk", "A training before each period of the history, one verdict over all."),
+    "coins": ("coins:coins", "Each coin left out of training in turn: does it carry over to a coin never seen?"),
     "demo": ("demo:demo", "The whole pipeline on a simulated market and a tiny model; no GPU, no network."),
     "signal": ("live:signal", "One JSON context in, one JSON decision out."),
     "serve": ("live:serve", "The same over HTTP on loopback."),

@@ -76,6 +76,8 @@ class RunFolder:
         demo_config: the demo's configuration, for every other command.
         walk: the folder of `candletune walk`: a run folder for all periods together, and one for each below it.
         walk_periods: of a walk's folder: the periods and what each came to.
+        coins: the folder of `candletune coins`: a run folder for each training.
+        coins_record: of the run folder: what became of each coin.
         sweep: the folder of `candletune sweep`: a run folder for each trial, and what each came to.
         sweep_trials: of a sweep's folder: the trials and the winner.
         sweep_winner: of a sweep's folder: the winner's configuration.
@@ -122,6 +124,8 @@ class RunFolder:
         self.demo_config = path / "candletune.toml"
         self.walk = path / "walk"
         self.walk_periods = path / "walk.json"
+        self.coins = path / "coins"
+        self.coins_record = path / "coins/coins.json"
         self.sweep = path / "sweep"
         self.sweep_trials = path / "sweep.json"
         self.sweep_winner = path / "winner.toml"

@@ -16,11 +16,13 @@ from candletune.artifacts import (
     Verdict,
     Walk,
 )
+from candletune.artifacts.coins import Coins
 from candletune.artifacts.sweep import Sweep
 
 ARTIFACTS: tuple[type[Artifact], ...] = (
     AdapterRecord,
     Certificate,
+    Coins,
     DatasetAudit,
     DatasetManifest,
     DriftReference,
