@@ -15,6 +15,7 @@ from candletune.evaluation.baselines import HOLD, SILENT, Ints, Task, baseline_a
 from candletune.evaluation.beaten import UNTUNED
 from candletune.evaluation.leads import compare_baselines
 from candletune.evaluation.metrics import CLASS_INDEX
+from candletune.evaluation.told import with_headlines
 from candletune.fields.columns import indicator_rows
 from candletune.runs import RunFolder
 
@@ -48,7 +49,8 @@ def comparable_rows(config: Config, scored: pl.DataFrame) -> pl.DataFrame:
         scored: see `outcomes.score_rows`, in time order.
     """
     known = scored.filter(pl.col("forward_return").is_not_null())
-    numbers = pl.concat([indicator_rows(load_pair(config, pair)) for pair in config.data.pairs])
+    indicators = pl.concat([indicator_rows(load_pair(config, pair)) for pair in config.data.pairs])
+    numbers = with_headlines(indicators, config)
     kept = ("timestamp", "ticker", "forward_return", "past_return", "shadow_acts", "shadow_correct", "period")
     return known.select(name for name in kept if name in known.columns).join(
         numbers,

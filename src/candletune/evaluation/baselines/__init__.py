@@ -21,5 +21,6 @@ def baselines() -> tuple[Baseline, ...]:
 
 
 def baseline_actions(task: Task) -> dict[str, Ints]:
-    """Every baseline's decisions on the task's rows: indices into DECISIONS (or SILENT), shape (n,), by name."""
-    return {baseline.name: baseline.decide(task).astype("int64") for baseline in baselines()}
+    """Decisions of every baseline that applies: indices into DECISIONS (or SILENT), shape (n,), by name."""
+    wanted = [baseline for baseline in baselines() if baseline.applies(task)]
+    return {baseline.name: baseline.decide(task).astype("int64") for baseline in wanted}

@@ -12,6 +12,7 @@ from candletune.calibration import Calibration, call_offset
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
 from candletune.fields.registry import FEATURES
+from candletune.market.sentiment import NO_HEADLINES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -54,9 +55,22 @@ class Task:
         return np.bincount(self.train_classes, minlength=3) / max(1, len(self.train_classes))
 
     @property
+    def reads(self) -> bool:
+        """Whether the rows have headlines, and the examples had any."""
+        frames = (self.rows, self.train, self.held_out)
+        return all("headlines" in frame.columns for frame in frames) and bool(
+            (self.train["headlines"] != NO_HEADLINES).any()
+        )
+
+    @property
     def weighs(self) -> bool:
         """Whether classifiers answer at the base rates; else they see the balanced examples as they are."""
         return self.calls is not None and self.natural is not None
+
+
+def reads_headlines(task: Task) -> bool:
+    """For baselines that have nothing to read elsewhere."""
+    return task.reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +81,33 @@ class Baseline:
         name: as tables and the report show it.
         order: its place in them; equal ones by name.
         decide: indices into DECISIONS (or SILENT) for the task's rows, shape (n,).
+        applies: whether it is measured at all.
     """
 
     name: str
     order: int
     decide: Callable[[Task], Ints]
+    applies: Callable[[Task], bool] = lambda _: True
 
 
-def classify(model: Any, task: Task) -> Ints:
-    """Decisions of a scikit-learn classifier on the fields' features, acting as often as the candidate was taught to.
+Inputs = Callable[[pl.DataFrame], Any]
+"""From rows to what a classifier is given."""
+
+
+def classify(model: Any, task: Task, inputs: Inputs | None = None) -> Ints:
+    """Decisions of a scikit-learn classifier, acting as often as the candidate was taught to.
 
     Args:
         model: see `probabilities`.
         task: see there.
+        inputs: see there.
     """
-    return answers(model, task)[0]
+    return answers(model, task, inputs)[0]
 
 
-def answers(model: Any, task: Task) -> tuple[Ints, Floats]:
+def answers(model: Any, task: Task, inputs: Inputs | None = None) -> tuple[Ints, Floats]:
     """The same decisions, (n,), and the probabilities behind them, (n, 3), at the base rates where it is weighed."""
-    asked, held_out = probabilities(model, task)
+    asked, held_out = probabilities(model, task, inputs)
     if not task.weighs:
         decisions: Ints = asked.argmax(axis=1)
         return decisions, asked
@@ -95,7 +116,7 @@ def answers(model: Any, task: Task) -> tuple[Ints, Floats]:
     return called, asked
 
 
-def probabilities(model: Any, task: Task) -> tuple[Floats, Floats]:
+def probabilities(model: Any, task: Task, inputs: Inputs | None = None) -> tuple[Floats, Floats]:
     """Probabilities of a scikit-learn classifier for the task's rows and the held-out ones, (rows, 3) each.
 
     The examples are spread evenly over months, so a class is not sampled alike in every market: dividing by one ratio a
@@ -105,6 +126,7 @@ def probabilities(model: Any, task: Task) -> tuple[Floats, Floats]:
     Args:
         model: with `fit`, `predict_proba` and `classes_`; of a pipeline the last step takes the weights.
         task: see there.
+        inputs: what it is given of rows; None: the fields' features.
 
     Raises:
         InputError: the dataset lacks a column that a feature is made of.
@@ -112,15 +134,15 @@ def probabilities(model: Any, task: Task) -> tuple[Floats, Floats]:
     from threadpoolctl import threadpool_limits
 
     found = []
-    fitted(model, task)
+    fitted(model, task, inputs)
     with threadpool_limits(limits=1):
         for rows in (task.rows, task.held_out):
             found.append(np.zeros((len(rows), 3)))
-            found[-1][:, model.classes_] = model.predict_proba(features(rows))
+            found[-1][:, model.classes_] = model.predict_proba((inputs or features)(rows))
     return found[0], found[1]
 
 
-def fitted(model: Any, task: Task) -> Any:
+def fitted(model: Any, task: Task, inputs: Inputs | None = None) -> Any:
     """The classifier, fitted on the task's examples; see `probabilities`."""
     from threadpoolctl import threadpool_limits
 
@@ -128,7 +150,7 @@ def fitted(model: Any, task: Task) -> Any:
     weights = {name: task.weights / task.weights.mean()} if task.weighs else {}
     # A few thousand rows: more threads only wait for each other, for half a minute on a busy machine.
     with threadpool_limits(limits=1):
-        model.fit(features(task.train), task.train_classes, **weights)
+        model.fit((inputs or features)(task.train), task.train_classes, **weights)
     return model
 
 
