@@ -17,6 +17,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from candletune.config import SimulateConfig
+
 FloatArray = NDArray[np.float64]
 
 DWELL = 120.0
@@ -118,6 +120,16 @@ def to_candles(market: Market, *, start: datetime, price: float, seed: tuple[int
     return pl.DataFrame({"date": dates, **prices, "volume": volume}).with_columns(
         pl.col("open", "high", "low", "close").round(decimals), pl.col("volume").round(3)
     )
+
+
+def hours_of(config: SimulateConfig) -> int:
+    """Candles a pair."""
+    return config.hours
+
+
+def pair_seed(seed: int, index: int) -> tuple[int, ...]:
+    """Seed of one pair, so that adding a pair leaves the others as they are."""
+    return (seed, 1000 + index)
 
 
 # --- the best attainable -----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from candletune.market.simulate import (
     continued,
     drawn_states,
     filtered_regimes,
+    pair_seed,
     simulate,
     to_candles,
 )
@@ -44,11 +45,6 @@ MARKER: Final = "simulated.json"
 _START_PRICES = {"BTC": 30_000.0, "ETH": 2_000.0}
 _NEWS_SEED = 900
 """Pairs have 1000 and above: news is the same for all of them."""
-
-
-def pair_seed(seed: int, index: int) -> tuple[int, ...]:
-    """Seed of one pair, so that adding a pair leaves the others as they are."""
-    return (seed, 1000 + index)
 
 
 def news_of(config: Config) -> News | None:
