@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from candletune.fields.field import Check, Context, Judge, Shown, check
+from candletune.fields.headlines import QUOTED
 from candletune.fields.registry import FIELDS
 from candletune.prompts.context import display_fields
 
@@ -34,6 +35,9 @@ _NAMES: Final = (
 """Things a trader may speak of and a prompt may not show: words of which one must occur, and the pattern."""
 
 
+_QUOTED: Final = re.compile(QUOTED, re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One checkable claim: the words it stands in, and whether it is true of the row."""
@@ -50,11 +54,17 @@ def check_reason(reason: str, context: Mapping[str, Any]) -> list[Claim]:
         context: Signal-contract context with raw values.
 
     Returns:
-        Claims; empty when the reason claims nothing checkable.
+        Claims; empty when the reason claims nothing checkable. What a quoted headline says is the headline's claim, not
+        the reason's: that it is shown is checked, not whether it is true.
     """
     shown = display_fields(context)
+    quoted = [match.span("title") for match in _QUOTED.finditer(reason)]
     matches = sorted(_matches(reason), key=lambda item: item[0].start())
-    return [Claim(match[0].strip(), judge(match, context, shown)) for match, judge in matches]
+    return [
+        Claim(match[0].strip(), judge(match, context, shown))
+        for match, judge in matches
+        if not any(start <= match.start() and match.end() <= end for start, end in quoted)
+    ]
 
 
 def grounded(reason: str, context: Mapping[str, Any]) -> bool | None:
