@@ -46,7 +46,7 @@ def _like(one: Entrant, place: int) -> Entrant:
     )
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1240, "light"), (1240, "dark"), (400, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (768, "dark"), (390, "light"), (390, "dark")])
 def test_it_reads_on_every_screen(page_file: Path, open_page: Any, axe: str, width: int, scheme: str) -> None:
     watched = open_page(width=width, scheme=scheme)
     page = watched.page

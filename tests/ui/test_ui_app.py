@@ -127,6 +127,24 @@ def test_runs_are_found_where_commands_put_them(tmp_path: Path) -> None:
     assert [listed.key for listed in RunList([tmp_path / "a"]).find()] == ["a", "sweep~trial-000", "walk~2021-01-01"]
 
 
+def test_a_run_without_a_verdict_says_how_far_it_is(made: tuple[Config, Path], tmp_path: Path) -> None:
+    shutil.copytree(made[1] / "first", tmp_path / "some", ignore=shutil.ignore_patterns("candles", "evaluation"))
+    (row,) = RunList([tmp_path]).rows()
+    assert (row.verdict, row.accuracy) == ("not evaluated", "–")
+
+
+def test_a_new_run_is_found_though_folders_are_looked_through_seldom(tmp_path: Path) -> None:
+    runs = RunList([tmp_path], keep_seconds=3600)
+    assert runs.find() == []
+    new = RunFolder(tmp_path / "new")
+    new.path.mkdir()
+    with keep_progress(SilentReporter(), new, "dataset"):
+        assert runs.find() == [], "not looked again yet"
+        found = runs.get("new")
+    assert found is not None
+    assert found.run.path == new.path
+
+
 def test_a_broken_run_is_said_and_hides_no_other(made: tuple[Config, Path], tmp_path: Path) -> None:
     shutil.copytree(made[1], tmp_path / "runs", ignore=shutil.ignore_patterns("candles"))
     (tmp_path / "runs" / "first" / "evaluation" / "verdict.json").write_text("{")

@@ -98,6 +98,8 @@ def verdict_text(entrant: Entrant) -> str:
     """The verdict, or how far the run is."""
     if entrant.verdict is not None:
         return entrant.verdict.verdict
+    if "replay" in entrant.seconds:
+        return "not evaluated"
     if entrant.certificate is not None:
         return "not replayed" if entrant.certificate.passed else "not certified"
     return "not certified" if entrant.training is not None else "not trained"

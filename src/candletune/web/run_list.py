@@ -1,5 +1,7 @@
 """The run folders below some folders, and how far each is, as rows of the start page."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,13 +66,25 @@ class Row:
 
 @dataclass
 class RunList:
-    """Looks for runs, and keeps what it has read until a file of the run changes."""
+    """Looks for runs, and keeps what it has read until a file of the run changes.
+
+    Folders are walked through every few seconds at most: pages that follow them ask each second.
+    """
 
     roots: Sequence[Path]
+    keep_seconds: float = 2.0
+    _found: tuple[float, list[Listed]] = field(default_factory=lambda: (-math.inf, []))
     _read: dict[Path, tuple[object, Row]] = field(default_factory=dict)
 
     def find(self) -> list[Listed]:
         """Every run folder below the roots, by name; a root that is a run folder itself is one."""
+        when, known = self._found
+        if time.monotonic() - when > self.keep_seconds:
+            known = self._look()
+            self._found = (time.monotonic(), known)
+        return known
+
+    def _look(self) -> list[Listed]:
         found: dict[str, Listed] = {}
         for root in self.roots:
             for folder in run_folders_below(root):
@@ -81,8 +95,12 @@ class RunList:
         return [found[key] for key in sorted(found, key=lambda key: (found[key].name.count("/"), key))]
 
     def get(self, key: str) -> Listed | None:
-        """The run of a name in an address."""
-        return next((listed for listed in self.find() if listed.key == key), None)
+        """The run of a name in an address; one that is new is looked for."""
+        for runs in (self.find, self._look):
+            for listed in runs():
+                if listed.key == key:
+                    return listed
+        return None
 
     def rows(self) -> list[Row]:
         """The start page's rows: what works now, then what changed last."""
