@@ -84,7 +84,7 @@ def results(run: Path) -> dict[str, Any]:
 def test_killed_in_every_stage_ends_as_undisturbed(random_base: Path, tmp_path: Path) -> None:
     calm, rough = configure(tmp_path / "calm", random_base), configure(tmp_path / "rough", random_base)
     process = start(calm)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=900)
     assert process.returncode == 0, said.decode()[-2000:]
 
     run = tmp_path / "rough" / "run"
@@ -100,7 +100,7 @@ def test_killed_in_every_stage_ends_as_undisturbed(random_base: Path, tmp_path: 
         process.communicate()
     assert killed >= len(STAGES) - 2, "the stages were too fast to be hit"
     process = start(rough)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=900)
     assert process.returncode == 0, said.decode()[-2000:]
 
     undisturbed, resumed = results(tmp_path / "calm" / "run"), results(run)
@@ -110,5 +110,5 @@ def test_killed_in_every_stage_ends_as_undisturbed(random_base: Path, tmp_path: 
     assert left == [], "half-written files are left"
 
     process = start(rough)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=900)
     assert said.decode().count("[up to date]") == len(STAGES), "a finished run must be skipped whole"
