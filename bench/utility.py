@@ -241,12 +241,13 @@ def following(config: Any, manifest: Any, asking: Asking, stride: int, *, simula
 def optimum(config: Any, rows: Any) -> Ints:
     """What the exact filter calls: BUY or SELL where the expected return is above the fee of a call."""
     from candletune.market.candles import ticker_of
-    from candletune.market.simulate import filtered_regimes, future_returns, hours_of, pair_seed, simulate
+    from candletune.market.simulate import filtered_regimes, future_returns
+    from candletune.market.simulated import market_of
 
     signal, horizon = config.simulate.signal, config.labels.horizon
     calls = np.full(len(rows), HOLD)
     for index, pair in enumerate(config.data.pairs):
-        market = simulate(pair_seed(config.seed, index), hours_of(config.simulate), signal)
+        market = market_of(config, index, None)
         mine = np.flatnonzero((rows["asset"] == ticker_of(pair)).to_numpy())
         times = rows["decision_time"].gather(mine).to_list()
         at = np.array([round((time - config.simulate.start).total_seconds() / 3600) - 1 for time in times])
