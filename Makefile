@@ -25,12 +25,12 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) tools/install.py $(VENV) "$(EXTRAS)"
 	@touch $@
 
-demo: $(DEMO_READY)  ## the whole pipeline on a simulated market and a tiny model
-	OMP_NUM_THREADS=$$(nproc) $(BIN)/candletune demo
+DEMO ?=
+demo: $(DEMO_READY)  ## the whole pipeline on a simulated market and a tiny model (DEMO: more of its options)
+	OMP_NUM_THREADS=$$(nproc) $(BIN)/candletune demo $(DEMO)
 
 demo-times:  ## how long make demo takes here, and a second demo with a new seed
-	bash -c 'time $(MAKE) demo'
-	bash -c 'time $(BIN)/candletune demo --folder runs/demo18 --seed 18'
+	@$(PYTHON) tools/demo_times.py
 
 test: lint types unit  ## everything CI checks
 

@@ -2,6 +2,7 @@
 
     python bench/soak.py --out /dev/shm/soak
     python bench/soak.py --days 7 --pairs 2 --out /tmp/soak
+    python bench/soak.py --minutes 9 --out /dev/shm/soak; python bench/soak.py --resume --minutes 9 --out /dev/shm/soak
 
 Everything is real but the model (an engine that answers from a hash of the prompt: 175,000 questions to a language
 model would take days), the clock, and the exchange, which writes each closed candle into the candle files. The loop
@@ -336,22 +337,29 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many, to go on with --resume; 0: never")
+    parser.add_argument("--resume", action="store_true", help="go on where --minutes stopped")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         child(given)
         return
-    began = time.perf_counter()
-    prepare(given)
-    kills = 0
+    if not given.resume:
+        prepare(given)
+    began, took = time.perf_counter(), given.out / "seconds"
+    before = float(took.read_text()) if took.exists() else 0.0
     while True:
-        done = subprocess.run([sys.executable, __file__, "--child", *sys.argv[1:]], check=False)
-        if done.returncode != -signal.SIGKILL:
+        left = given.minutes * 60 - (time.perf_counter() - began) if given.minutes else None
+        try:
+            code = subprocess.run([sys.executable, __file__, "--child", *sys.argv[1:]], timeout=left).returncode
+        except subprocess.TimeoutExpired:  # which kills it, as a fault does
+            took.write_text(str(before + time.perf_counter() - began))
+            raise SystemExit(f"at hour {(given.out / 'hour').read_text()}; --resume goes on") from None
+        if code != -signal.SIGKILL:
             break
-        kills += 1
-    if done.returncode:
-        raise SystemExit(f"the loop ended by itself with {done.returncode}")
-    report(given, kills, time.perf_counter() - began)
+    if code:
+        raise SystemExit(f"the loop ended by itself with {code}")
+    report(given, len(list(given.out.glob("killed-*"))), before + time.perf_counter() - began)
 
 
 def report(given: argparse.Namespace, kills: int, seconds: float) -> None:

@@ -55,6 +55,9 @@ class ReplayConfig(Table):
     stride: Positive = Field(1, description="candles between decision times")
     limit: int = Field(0, ge=0, description="decision times a ticker at most, evenly spread; 0: all")
     reasons: int = Field(50, ge=0, description="decision times for which reasons are generated too")
+    copies: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="copies of a small base that a CPU asks side by side, each with engine.threads; 0: one a core"
+    )
     engine: Literal["auto", "llama.cpp", "torch"] = Field(
         "auto", description="what decides; auto: torch on a GPU that holds the base, held against llama.cpp"
     )
@@ -96,6 +99,9 @@ class LiveConfig(Table):
         Path("live/active.json"), description="which adapter is active; changed by promote and rollback"
     )
     journal: Path = Field(Path("live/ab_test_log.jsonl"), description="the append-only A/B log")
+    metrics: Path | None = Field(
+        None, description="file (`.prom`) for counts of faults of `shadow`, for node_exporter's textfile collector"
+    )
     poll_seconds: Positive = Field(20, description="seconds between two looks at the candle files")
     candidate_seconds: float = Field(
         0, ge=0, description="longest time for one answer of the candidate; 0: until the next candle has closed"

@@ -1,5 +1,6 @@
 """The statistics of the drift monitor: the limits say what they claim, and a drop is noticed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -26,7 +27,7 @@ def daily(means: np.ndarray, rng: np.random.Generator) -> Series:
     days = len(means)
     dates = tuple((START + timedelta(days=day)).date() for day in range(days))
     sums = 10 * means + rng.normal(size=days) * np.sqrt(10)
-    return Series(sums, np.full(days, 10.0), np.arange(days), dates, 0, DROP)
+    return Series(sums, np.full(days, 10.0), np.arange(days), dates, 0, DROP, np.zeros(days))
 
 
 def test_false_alarms_come_as_often_as_the_limit_says() -> None:
@@ -59,8 +60,44 @@ def test_a_drop_is_noticed_whenever_it_begins() -> None:
 def test_nothing_is_certified_by_two_months_or_by_silence() -> None:
     rng = np.random.default_rng(3)
     assert level_of(daily(np.full(59, 0.2), rng)) is None
-    silent = Series(np.zeros(100), np.zeros(100), np.arange(100), daily(np.zeros(100), rng).dates, 0, DROP)
+    silent = Series(
+        np.zeros(100), np.zeros(100), np.arange(100), daily(np.zeros(100), rng).dates, 0, DROP, np.zeros(100)
+    )
     assert level_of(silent) is None
+
+
+def test_what_the_market_does_to_every_model_is_no_evidence() -> None:
+    """Nine tenths of the variance are the market's: a spell of it is no alarm, and a drop is noticed sooner."""
+    rng = np.random.default_rng(6)
+
+    def weather(means: np.ndarray, usual: float) -> Series:
+        plain, market = daily(means, rng), usual + 3 * rng.normal(size=len(means)) * np.sqrt(10)
+        return replace(plain, sums=plain.sums + market, market=market)
+
+    year, after = np.full(365, 0.2), np.full(120, 0.2 - DROP)
+    judged = weather(year, 0.0)
+    level, blind = level_of(judged), level_of(replace(judged, market=np.zeros(365)))
+    assert level is not None and blind is not None
+    assert level.slope == pytest.approx(1, abs=0.05) and level.deviation < blind.deviation / 2
+    spell = weather(year, -3.0)
+    assert follow(spell, level, alarm_limit(level, 0.015)).alarm is None
+    assert follow(spell, blind, alarm_limit(blind, 0.015)).alarm is not None
+    delays: list[list[int]] = [[], []]
+    for _ in range(30):
+        lost = weather(after, 0.0)
+        for found, known in zip(delays, (level, blind), strict=True):
+            found.append(follow(lost, known, alarm_limit(known, 0.015)).alarm or len(after))
+    assert np.median(delays[0]) < 20 < 2 * np.median(delays[0]) < np.median(delays[1])
+
+
+def test_calls_that_are_held_are_expected_to_lose_when_the_market_turns() -> None:
+    """Rows that act count, by the way their outcomes go against those just before; what the model says does not."""
+    steady = series_of(panel([1] * 6, [0.05] * 6), "active", 0.01)["direction"]
+    turning = series_of(panel([-1] * 6, [0.05, -0.05] * 3), "active", 0.01)["direction"]
+    silent = series_of(panel([0] * 6, [0.05] * 6), "active", 0.01)["direction"]
+    assert steady.market.tolist() == [0, 1, 1, 1]
+    assert turning.market.tolist() == [0, -1, -1, -1]
+    assert silent.market.tolist() == [0, 0, 0, 0]
 
 
 def panel(calls: list[float], returns: list[float], *, scores: list[float] | None = None) -> Panel:
@@ -78,7 +115,7 @@ def panel(calls: list[float], returns: list[float], *, scores: list[float] | Non
 def test_a_direction_counts_alike_in_wild_and_calm_hours() -> None:
     """1 % moves: a quarter of it counts in full, HOLD not at all, and the last day waits for its outcomes."""
     found = series_of(panel([1, -1, 0, 1, 1, 1], [0.05, 0.0025, 0.04, 0.001, 0.05, 0.05]), "active", 0.01)
-    sums, rows = found["direction"].daily()
+    sums, rows, _ = found["direction"].daily()
     assert sums.tolist() == pytest.approx([0.0, 0.4])
     assert rows.tolist() == [2.0, 1.0]
 

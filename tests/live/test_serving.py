@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from fakes import FakeEngine
 
 from candletune.config import load_config
 from candletune.decide import Answer
+from candletune.live.faults import KINDS
 from candletune.live.signal import Trader
 
 HERE = Path(__file__).parent
@@ -100,7 +102,11 @@ def test_refusals_health_and_metrics(server: tuple[subprocess.Popen[str], int]) 
     metrics = get(port, "/metrics")[1]
     assert 'candletune_requests_total{status="ok"} 1' in metrics
     assert 'candletune_requests_total{status="error"} 4' in metrics
-    assert "candletune_queue_length 0" in metrics
+    assert "candletune_queue_length 0" in metrics and "candletune_stuck 0" in metrics
+    counted = dict(re.findall(r'candletune_faults_total\{kind="(\w+)"\} (\d+)', metrics))
+    assert set(counted) == set(KINDS)
+    happened = {kind: int(count) for kind, count in counted.items() if int(count)}
+    assert happened == {"context": 3, "override": 1, "large_body": 1, "foreign_request": 2}
     assert 'candletune_request_seconds{quantile="0.99"} ' in metrics
 
 

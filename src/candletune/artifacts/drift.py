@@ -29,6 +29,8 @@ class DriftLevel(Record):
         deviation: standard deviation of a day's sum.
         days: that it is from.
         rows_a_day: on average.
+        slope: what a day's sum gains for each unit of the market's part beyond the usual.
+        usual: the market's part of a row, on average.
     """
 
     mean: float
@@ -36,6 +38,8 @@ class DriftLevel(Record):
     deviation: float
     days: int
     rows_a_day: float
+    slope: float = 0.0
+    usual: float = 0.0
 
 
 class DriftReference(Artifact):

@@ -48,7 +48,7 @@ def shadow(config_path: Path, assignments: tuple[str, ...], once: bool, from_std
     reporter.say(f"active: {trader.active.name}; journal: {config.live.journal}")
     notifier = Notifier(config.notify, reporter.warn)
     loop.fault = lambda text: notifier.tell(Event.FAULT, "fault of the candidate", text)
-    loop.after = DriftMonitor(config, reporter, notifier.tell).after
+    loop.after = DriftMonitor(config, reporter, notifier.tell, faults=trader.faults).after
     tell_service("READY=1")
     try:
         if from_stdin:
@@ -91,6 +91,7 @@ def _follow_candles(loop: "ShadowLoop", config: "Config", *, once: bool, exchang
 
 def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
     """A wrong line is answered with an error and the next one is read, as `signal --serve` does."""
+    from candletune.errors import InputError
     from candletune.live.contexts import ContextReader
     from candletune.live.lines import error_answer, read_lines
 
@@ -100,6 +101,7 @@ def _follow_stdin(loop: "ShadowLoop", config: "Config") -> None:
             due = reader.due(line)
             logged = loop.journal.has(due.ticker, due.timestamp)
         except Exception as error:  # the boundary: every line gets an answer, and the next one is read
+            loop.faults.add("context" if isinstance(error, InputError) else "internal")
             say_json(error_answer(error))
             continue
         if not logged:

@@ -19,7 +19,7 @@ from candletune.config import Config
 from candletune.decide.adapters import AdapterFacts, adapter_facts, check_template
 from candletune.decide.models import Model
 from candletune.decisions import DECISIONS, Decision
-from candletune.engines import Engine, open_engine
+from candletune.engines import Engine, open_copies, open_engine
 from candletune.hashes import sha256_bytes
 from candletune.journal import Side, Status
 from candletune.prompts.parse import parse_answer
@@ -119,19 +119,22 @@ class Predictor:
         template: the prompt template in use.
     """
 
-    def __init__(self, config: Config, run: RunFolder, *, engine: OpenEngine | None = None) -> None:
+    def __init__(
+        self, config: Config, run: RunFolder, *, engine: OpenEngine | None = None, copied: bool = False
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             config: the whole configuration.
             run: names the base GGUF.
             engine: opens a whole model's GGUF, or with None the configured base; none: llama.cpp.
+            copied: llama.cpp in `replay.copies` side by side.
 
         Raises:
             InputError: the template is missing or broken.
         """
         self._config = config
-        self._open = engine or (lambda path: open_engine(config, run, path))
+        self._open = engine or (lambda path: (open_copies if copied else open_engine)(config, run, path))
         self._engines: dict[str | None, Engine] = {}
         self._loaded: dict[str, AdapterFacts] = {}
         self.template = load_template(config.prompt.template)

@@ -3,6 +3,7 @@
 An engine is a file here with an `ENGINE`; `tests/engines/test_shared.py` holds all of them to the same tests.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from candletune.decisions import Decision
 from candletune.errors import CandletuneError
 from candletune.runs import RunFolder
 
-__all__ = ["Engine", "EngineKind", "Generation", "Stopped", "base_gguf", "beginning_of", "open_engine"]
+__all__ = ["Engine", "EngineKind", "Generation", "Stopped", "base_gguf", "beginning_of", "open_copies", "open_engine"]
+
+MOST_COPIES = 16
+"""More than so many are not opened unless they are asked for."""
 
 
 class Stopped(CandletuneError):
@@ -115,3 +119,19 @@ def open_engine(config: Config, run: RunFolder, base: Path | None = None) -> Eng
 
     kind = http.ENGINE if config.engine.url else llama_cpp.ENGINE
     return kind.open(config, base or base_gguf(config, run))
+
+
+def open_copies(config: Config, run: RunFolder, base: Path | None = None) -> Engine:
+    """As `open_engine`; `replay.copies` of llama.cpp side by side where it works on this machine's processor.
+
+    Raises:
+        InputError: as `open_engine`.
+    """
+    from llama_cpp import llama_supports_gpu_offload
+
+    from candletune.engines.copies import Copies
+
+    count = config.replay.copies or min(MOST_COPIES, os.cpu_count() or 1)
+    if count == 1 or config.engine.url or llama_supports_gpu_offload():
+        return open_engine(config, run, base)
+    return Copies([open_engine(config, run, base) for _ in range(count)])

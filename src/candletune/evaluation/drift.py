@@ -8,10 +8,14 @@ replay knows it only so well.
 Raw accuracy of BUY and SELL calls rises and falls with the market's volatility: a drop of 10 points in it takes months
 to tell from a calm spell. What is watched is the direction, which doesn't: the return in the called direction, of which
 no more than a quarter of the plan's move counts.
+
+Direction has a weather of its own: a call that is held loses whenever the market turns. How often outcomes turn against
+those just before is known afterwards, says nothing of the model, and is taken out by a regression that is fitted on the
+judged days (a control variate, as Deng et al. 2013 use it).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final, Literal
 
@@ -53,6 +57,7 @@ class Series:
         dates: of those numbers.
         overlap: later times whose outcomes share candles with one.
         drop: of the mean, that is on watch.
+        market: sums over the rows of what the market did that goes with the quantity, whatever the model says.
     """
 
     sums: Floats
@@ -61,13 +66,14 @@ class Series:
     dates: tuple[date, ...]
     overlap: int
     drop: float
+    market: Floats
 
-    def daily(self) -> tuple[Floats, Floats]:
-        """Sums and rows of each day."""
-        totals = np.zeros((2, len(self.dates)))
-        np.add.at(totals[0], self.days, self.sums)
-        np.add.at(totals[1], self.days, self.rows)
-        return totals[0], totals[1]
+    def daily(self) -> tuple[Floats, Floats, Floats]:
+        """Sums, rows and the market's part of each day."""
+        totals = np.zeros((3, len(self.dates)))
+        for total, values in zip(totals, (self.sums, self.rows, self.market), strict=True):
+            np.add.at(total, self.days, values)
+        return totals[0], totals[1], totals[2]
 
     def mean(self, first: int = 0) -> float | None:
         """From a day on; None where there is no row."""
@@ -97,14 +103,35 @@ def series_of(panel: Panel, side: SideName, move: float) -> dict[Watched, Series
     drop = POINTS * float((acts * np.abs(reach)).sum()) / coin if coin else 0.0
     overlap = panel.overlap
     found: dict[Watched, Series] = {
-        "direction": Series((said * reach).sum(axis=1), acts.sum(axis=1), days, named, overlap, drop)
+        "direction": Series(
+            (said * reach).sum(axis=1), acts.sum(axis=1), days, named, overlap, drop, _steadiness(acts, reach, overlap)
+        )
     }
     if panel.log_score is not None:
         gained = panel.log_score[whole] if side == "shadow" else -panel.log_score[whole]
         scored = known & np.isfinite(gained)
         sums = np.where(scored, gained, 0.0).sum(axis=1)
-        found["log score"] = Series(sums, scored.sum(axis=1).astype(np.float64), days, named, overlap, NATS)
+        rows = scored.sum(axis=1).astype(np.float64)
+        found["log score"] = Series(sums, rows, days, named, overlap, NATS, np.zeros(len(rows)))
     return found
+
+
+def _steadiness(acts: Floats, reach: Floats, overlap: int) -> Floats:
+    """How far the outcomes of the rows that act go the way of those before them, (times,).
+
+    Those of one horizon before count, the later the more: a call is held for some part of it.
+
+    Args:
+        acts: 1 for BUY and SELL, (times, tickers).
+        reach: outcomes, from -1 to 1.
+        overlap: see `Series`.
+    """
+    weights = (overlap / (overlap + 2)) ** np.arange(overlap + 1)
+    lately = np.zeros_like(reach)
+    for lag, weight in enumerate(weights / weights.sum(), 1):
+        lately[lag:] += weight * np.sign(reach[:-lag])
+    steady: Floats = (acts * reach * lately).sum(axis=1)
+    return steady
 
 
 def level_of(series: Series) -> DriftLevel | None:
@@ -112,12 +139,22 @@ def level_of(series: Series) -> DriftLevel | None:
     mean = series.mean()
     if mean is None or len(series.dates) < LEAST_DAYS or not series.drop:
         return None
-    _, rows = series.daily()
-    deviation = daily_deviation(series, mean)
+    values, rows, market = series.daily()
+    usual = float(market.sum() / rows.sum())
+    turns = market - usual * rows
+    slope = float((values - mean * rows) @ turns / (turns @ turns)) if turns.any() else 0.0
+    adjusted = replace(series, sums=series.sums - slope * (series.market - usual * series.rows))
+    deviation = daily_deviation(adjusted, mean)
     if not deviation > 0:
         return None
     return DriftLevel(
-        mean=mean, drop=series.drop, deviation=deviation, days=len(series.dates), rows_a_day=float(rows.mean())
+        mean=mean,
+        drop=series.drop,
+        deviation=deviation,
+        days=len(series.dates),
+        rows_a_day=float(rows.mean()),
+        slope=slope,
+        usual=usual,
     )
 
 
@@ -187,8 +224,9 @@ def follow(series: Series, level: DriftLevel, limit: float) -> Standing:
         limit: see `alarm_limit`.
     """
     total, began = 0.0, 0
-    for day, (value, rows) in enumerate(zip(*series.daily(), strict=True)):
-        before, total = total, max(0.0, total + (level.mean - SLACK * level.drop) * rows - value)
+    for day, (value, rows, market) in enumerate(zip(*series.daily(), strict=True)):
+        expected = level.mean * rows + level.slope * (market - level.usual * rows)
+        before, total = total, max(0.0, total + expected - SLACK * level.drop * rows - value)
         began = day if before == 0 else began
         if total >= limit:
             return Standing(total / limit, began, day)

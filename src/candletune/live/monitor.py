@@ -10,6 +10,7 @@ from candletune.config import Config
 from candletune.console import Reporter
 from candletune.errors import CandletuneError, UsageError
 from candletune.live.drift import look, open_inputs, reference_of, report_path
+from candletune.live.faults import Faults
 from candletune.live.inputs import InputWatch
 from candletune.live.promotion import rollback
 from candletune.live.shadow import Due
@@ -28,6 +29,7 @@ class DriftMonitor:
         reporter: hears alarms and faults.
         tell: sends messages; must return at once.
         clock: the time now, with a zone.
+        faults: count alarms and rollbacks.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class DriftMonitor:
         reporter: Reporter,
         tell: Tell,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        faults: Faults | None = None,
     ) -> None:
         self._config, self._reporter, self._tell, self._clock = config, reporter, tell, clock
+        self._faults = faults or Faults()
         self._looked: date | None = None
         self._version: tuple[int, int] | None = None
         self._inputs: InputWatch | None = None
@@ -80,6 +84,7 @@ class DriftMonitor:
         if report is None:
             return
         fresh = [watch for watch in report.alarms if watch.name not in report.told]
+        self._faults.add("drift", len(fresh))
         for watch in fresh:
             text = f"{watch.name}: {watch.seen}; certified: {watch.expected}; since {watch.since or watch.alarm}"
             self._reporter.warn(f"drift of {report.name}: {text}")
@@ -98,5 +103,6 @@ class DriftMonitor:
         except UsageError as error:  # somebody promoted or rolled back in between
             self._reporter.warn(f"drift: not rolled back: {error}")
             return
+        self._faults.add("rollback")
         self._reporter.warn(f"rolled back: {model.name} acts again ({reason})")
         self._tell(Event.ROLLBACK, f"rolled back: {model.name} acts again", reason)

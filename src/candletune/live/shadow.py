@@ -67,6 +67,8 @@ class ShadowLoop:
 
     Attributes:
         unlogged: rows that the disk refused.
+        faults: what went wrong, by kind; the trader's.
+        metrics: file that they are written to behind each cycle; None: none.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class ShadowLoop:
         self.base_sha256, self.emit, self.reporter = base_sha256, emit, reporter
         self.fault: Callable[[str], None] = lambda _: None
         self.after: Callable[[Sequence[Due]], None] = lambda _: None
-        self.unlogged = 0
+        self.unlogged = self.written = 0
+        self.faults = trader.faults
+        self.metrics: Path | None = None
         self.lock: FileLock | None = None
         self._said: set[str] = set()
-        self._faults: set[str] = set()
+        self._told: set[str] = set()
         self._asking = journal.path.with_name(journal.path.name + ".asking")
         self._killer = self._asking.read_text(encoding="utf-8") if self._asking.is_file() else ""
 
@@ -108,7 +112,9 @@ class ShadowLoop:
         written = 0
         for item, (active, side) in zip(fresh, answers, strict=True):
             shadow = Side("skipped", error="no time left for it") if behind() else self._ask_candidate(item, behind)
-            self._tell_fault(item.ticker, shadow)
+            self.faults.count_row(side.status, shadow.status, late=item.late)
+            if shadow.status in ("error", "invalid"):
+                self._tell_fault(item.ticker, f"{shadow.status}: {shadow.error or 'the answer does not parse'}")
             row = Row(
                 timestamp=item.timestamp,
                 ticker=item.ticker,
@@ -120,28 +126,49 @@ class ShadowLoop:
                 shadow=shadow,
                 late=item.late,
             )
-            try:
-                self.journal.append(row)
-                written += 1
-            except DuplicateRow as error:  # another writer was first
-                self.reporter.warn(str(error))
-            except InputError as error:  # the disk is full, say: what acts goes on, and the candle is asked again later
-                self.unlogged += 1
-                self.reporter.warn(f"{item.ticker}: a row could not be logged: {error}")
-                self._tell_fault(item.ticker, Side("error", error=f"a row could not be logged: {error}"))
+            written += self._log(row)
             self._forget_question()
         self.after(fresh)
+        self.written += written
+        self._write_metrics()
         return written
+
+    def _log(self, row: Row) -> bool:
+        """Whether the row is in the journal now."""
+        try:
+            self.journal.append(row)
+            return True
+        except DuplicateRow as error:  # another writer was first
+            self.faults.add("journal_duplicate")
+            self.reporter.warn(str(error))
+        except InputError as error:  # the disk is full, say: what acts goes on, and the candle is asked again later
+            self.unlogged += 1
+            self.faults.add("journal_unlogged")
+            self.reporter.warn(f"{row.ticker}: a row could not be logged: {error}")
+            self._tell_fault(row.ticker, f"error: a row could not be logged: {error}")
+        return False
+
+    def _write_metrics(self) -> None:
+        if self.metrics is None:
+            return
+        problems = self.journal.problems
+        self.faults.reach("journal_broken", problems.broken)
+        self.faults.reach("journal_torn", problems.torn)
+        try:
+            self.faults.write(self.metrics, rows=self.written)
+        except (InputError, OSError) as error:  # nothing that acts waits for it
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                self.reporter.warn(f"live.metrics: {error}")
 
     def close(self) -> None:
         """Let another loop have the journal."""
         if self.lock is not None:
             self.lock.release()
 
-    def _tell_fault(self, ticker: str, shadow: Side) -> None:
-        kind = f"{shadow.status}: {shadow.error or 'the answer does not parse'}"
-        if shadow.status in ("error", "invalid") and kind not in self._faults:
-            self._faults.add(kind)
+    def _tell_fault(self, ticker: str, kind: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
             self.fault(f"{ticker}: {kind}")
 
     def _forget_question(self) -> None:
@@ -228,6 +255,7 @@ def open_loop(config: Config, trader: Trader, *, emit: Emit, reporter: Reporter)
         candidate_seconds=config.live.candidate_seconds,
     )
     loop.lock = lock
+    loop.metrics = config.live.metrics
     return loop
 
 

@@ -10,6 +10,7 @@ from candletune.config import Config
 from candletune.decide import Answer, Model, Prediction, Predictor
 from candletune.engines import Engine, open_engine
 from candletune.errors import CandletuneError, InputError, Unserved
+from candletune.live.faults import Faults
 from candletune.live.lines import error_answer, parse_context
 from candletune.live.models import active_model
 from candletune.live.overrides import OVERRIDE, Overrides
@@ -27,6 +28,7 @@ class Trader:
 
     Attributes:
         template_sha256: hash of the prompt template in use.
+        faults: what went wrong, by kind.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Trader:
         def opened(path: Path | None) -> Engine:
             return engine if path is None and engine is not None else open_engine(config, run, path)
 
+        self.faults = Faults()
         self._config = config
         self._warn = warn
         self._warned: set[str] = set()
@@ -70,6 +73,7 @@ class Trader:
                     self._predictor.load(model)
                     self._active, self._state_version = model, version
             except InputError as error:
+                self.faults.add("state")
                 raise Unserved(str(error)) from None
             return self._active
 
@@ -108,12 +112,19 @@ class Trader:
         override = given.pop(OVERRIDE, None)
         # Decisions are made on this candle length; a request need not say so.
         given["timeframe"] = given.get("timeframe") or self._config.data.timeframe
-        known = clean_context(given)
-        prompt = self._predictor.template.render(known)
+        with self.faults.counted("context"):
+            known = clean_context(given)
+            prompt = self._predictor.template.render(known)
         with self._lock:
-            chosen = model or self._overrides.find(override, self.active, names_only=names_only) or self.active
-            (prediction,) = self._predictor.predict(chosen, [prompt], reasons=None if reason else (), stop=stop)
+            chosen = model or self._asked_for(override, names_only=names_only)
+            with self.faults.counted("model"):
+                (prediction,) = self._predictor.predict(chosen, [prompt], reasons=None if reason else (), stop=stop)
             return replace(prediction, warnings=self._warnings(given, known, chosen))
+
+    def _asked_for(self, override: Any, *, names_only: bool) -> Model:
+        active = self.active
+        with self.faults.counted("override"):
+            return self._overrides.find(override, active, names_only=names_only) or active
 
     def _warnings(self, given: Mapping[str, Any], known: Mapping[str, Any], model: Model) -> tuple[str, ...]:
         """What to know about a request: keys ignored or missing, context the model's training never had."""
@@ -174,10 +185,13 @@ def answer_text(
         names_only: see `Trader.predict`; whoever answers others sets it.
     """
     try:
-        return trader.predict(parse_context(text), stop=stop, names_only=names_only).answer(), 0
+        with trader.faults.counted("context"):
+            context = parse_context(text)
+        return trader.predict(context, stop=stop, names_only=names_only).answer(), 0
     except Unserved as error:
         return error_answer(error), UNSERVED
     except CandletuneError as error:
         return error_answer(error), error.exit_code
     except Exception as error:  # the boundary: one request must not end those that come after it
+        trader.faults.add("internal")
         return error_answer(error), CandletuneError.exit_code

@@ -109,6 +109,7 @@ def watch(
             if once:
                 raise
             seen = None
+            loop.faults.add("candles")
             loop.reporter.warn(str(error))
         deadline = max((item.timestamp for item in due), default=clock()) + step
         written += loop.cycle(due, behind=lambda limit=deadline: stop() or clock() >= limit)  # type: ignore[misc]

@@ -47,7 +47,7 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     if done:
         reporter.say(f"resuming the replay behind {done} rows")
     start = time.monotonic()
-    predictor = Predictor(config, run, engine=None if torch is None else torch.open)
+    predictor = Predictor(config, run, engine=None if torch is None else torch.open, copied=config.replay.copies != 1)
     decided: Decided | None = None
     try:
         for model in pair:

@@ -97,8 +97,9 @@ async def _refuse(send: Send, status: int, text: str) -> None:
 class Guard:
     """ASGI middleware that answers foreign requests itself, before any route sees them."""
 
-    def __init__(self, app: App, hosts: frozenset[str]) -> None:
-        self.app, self.hosts = app, hosts
+    def __init__(self, app: App, hosts: frozenset[str], refused: Callable[[int], None] = lambda _: None) -> None:
+        """`refused` is told the status of each request that is answered here."""
+        self.app, self.hosts, self.refused = app, hosts, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then pass on with the security headers added."""
@@ -109,6 +110,7 @@ class Guard:
             return
         problem = self._problem(scope)
         if problem is not None:
+            self.refused(problem[0])
             await _refuse(send, *problem)
             return
 
@@ -117,6 +119,7 @@ class Guard:
             if body is None:  # the client is gone
                 return
             if len(body) > MAX_BODY:
+                self.refused(413)
                 await _refuse(send, 413, f"at most {MAX_BODY} bytes\n")
                 return
             receive = _again(body, receive)

@@ -7,8 +7,9 @@ import socket
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from candletune.decide import Answer, Model
 from candletune.errors import CandletuneError, InputError
+from candletune.live.faults import HELP, NAME, Kind
 from candletune.live.signal import UNSERVED, Trader, answer_text
 from candletune.process import tell_service
 from candletune.web.guard import Guard, allowed_hosts
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 STATUS = {0: 200, 2: 422, 3: 422, 4: 409, UNSERVED: 503}
 """HTTP status by exit code; anything else is 500."""
+REFUSED: Final[Mapping[int, Kind]] = {403: "foreign_request", 411: "body_length", 413: "large_body"}
 READY_SECONDS = 5.0
 """Longest wait of `/ready` for the model's turn."""
 BEAT_SECONDS = 10.0
@@ -120,7 +123,7 @@ class RequestQueue(Collector):
         return self._end is not None and time.monotonic() >= self._end
 
     def collect(self) -> "Iterator[Metric]":
-        """Requests by status, queue length, latency quantiles of the last requests; asked by `metrics`' registry."""
+        """Requests, faults, queue length, latency quantiles of the last requests; asked by `metrics`' registry."""
         requests = CounterMetricFamily("candletune_requests", "requests by status of the answer", labels=["status"])
         for name, count in sorted(self.counts.items()):
             requests.add_metric([name], count)
@@ -129,6 +132,11 @@ class RequestQueue(Collector):
         for name, count in sorted(self.dropped.items()):
             dropped.add_metric([name], count)
         yield dropped
+        faults = CounterMetricFamily(NAME, HELP, labels=["kind"])
+        for kind, count in self.trader.faults.counts.items():
+            faults.add_metric([kind], count)
+        yield faults
+        yield GaugeMetricFamily("candletune_stuck", "one answer takes too long: 0 or 1", value=self.stuck)
         yield GaugeMetricFamily("candletune_worker_busy_seconds", "at one answer", value=self._worker.busy_seconds)
         yield GaugeMetricFamily("candletune_queue_length", "requests waiting or at work", value=self.waiting)
         seconds = sorted(self.seconds)
@@ -191,7 +199,7 @@ def build_app(requests: RequestQueue, *, port: int) -> Guard:
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(requests.metrics())
 
-    return Guard(app, allowed_hosts(port))
+    return Guard(app, allowed_hosts(port), lambda status: requests.trader.faults.add(REFUSED[status]))
 
 
 async def _beat(requests: RequestQueue) -> None:
