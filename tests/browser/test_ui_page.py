@@ -13,6 +13,7 @@ pytestmark = pytest.mark.browser
 def test_a_training_is_followed_and_the_place_is_kept(served: Any, served_ui: str, open_page: Any) -> None:
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=60_000)  # a busy machine sends and draws slowly
     watched = open_page()
     page = watched.page
     page.goto(f"{served_ui}/run/run/")
@@ -51,6 +52,7 @@ def test_from_the_start_page_to_a_comparison_and_back(served_ui: str, open_page:
 def test_one_question_to_three_models_by_keyboard(served_ui: str, open_page: Any, axe: str) -> None:
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=60_000)  # a busy machine sends and draws slowly
     watched = open_page(width=390, scheme="dark")
     page = watched.page
     page.goto(f"{served_ui}/ask")
