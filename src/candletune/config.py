@@ -26,6 +26,7 @@ from candletune.config_tables import (
     DataConfig,
     DatasetConfig,
     ExportConfig,
+    HeadlinesConfig,
     LabelsConfig,
     PromptConfig,
     RunConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "EngineConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "HeadlinesConfig",
     "LabelsConfig",
     "LiveConfig",
     "NotifyConfig",
@@ -74,6 +76,7 @@ class Config(Table):
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     simulate: SimulateConfig = SimulateConfig()
+    headlines: HeadlinesConfig = HeadlinesConfig()
     labels: LabelsConfig = LabelsConfig()
     prompt: PromptConfig = PromptConfig()
     dataset: DatasetConfig = DatasetConfig()

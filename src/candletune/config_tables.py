@@ -68,6 +68,17 @@ class DataConfig(Table):
         return timedelta(minutes=timeframe_minutes(self.timeframe))
 
 
+class HeadlinesConfig(Table):
+    """How headlines are trained on."""
+
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training rows that lose their headlines, so that the model serves without news too",
+    )
+
+
 class LabelsConfig(Table):
     """How a decision time is labelled from what happened later."""
 

@@ -13,7 +13,7 @@ from candletune.dataset.card import write_card
 from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, Examples, write_examples
 from candletune.dataset.manifest import Made, describe
 from candletune.dataset.period import find_test_period
-from candletune.dataset.render import render_examples, warn_of_hidden_timeframe
+from candletune.dataset.render import drop_headlines, render_examples, warn_of_hidden_timeframe
 from candletune.dataset.rows import add_prompts, complete_rows
 from candletune.dataset.sampling import draw_sample, survey
 from candletune.files import atomic_folder
@@ -42,6 +42,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> None:
     wanted = pl.concat([sample.chosen, sample.natural])
     complete = complete_rows(config, wanted).with_columns(pl.col("label", "split").cast(pl.String))
     meta, natural = complete.head(len(sample.chosen)), complete.tail(len(sample.natural))
+    meta = drop_headlines(meta, config)
     warn_of_hidden_timeframe(config, template, meta, reporter)
     prompts, completions, names = render_examples(meta, template, config.seed)
     meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))

@@ -9,7 +9,7 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from typing import Any, Final
 import polars as pl
 
 from candletune.config import Config, DataConfig
+from candletune.dataset.render import loses_headlines
 from candletune.market.sentiment import MOOD_BOUND, NEUTRAL_FEAR_GREED, NEUTRAL_NEWS, NO_HEADLINES, clean_headline
 
 STALE: Final = timedelta(days=2)
@@ -84,10 +85,11 @@ def context_problems(config: Config, meta: pl.DataFrame) -> list[str]:
         A line for each difference, the first `SHOWN`, and how many more there are.
     """
     own = read_for_audit(config.data)
+    silent = replace(own, headlines=())  # of rows that `headlines.dropout` took them from
     problems = [
         f"row {index} ({row['asset']} {row['decision_time']:%Y-%m-%d %H:%M}): {what}"
         for index, row in enumerate(meta.iter_rows(named=True), 1)
-        for what in own.differences(row)
+        for what in (silent if loses_headlines(row, config) else own).differences(row)
     ]
     more = len(problems) - SHOWN
     return problems if more <= 0 else [*problems[:SHOWN], f"context files: {more} more differences like these"]

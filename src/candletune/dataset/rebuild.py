@@ -15,13 +15,13 @@ from candletune.config import Config, timeframe_minutes
 from candletune.console import Reporter
 from candletune.dataset.files import Examples
 from candletune.dataset.pairs import PairCandles, load_timeframes
+from candletune.dataset.render import loses_headlines, prompt_of
 from candletune.errors import InputError
 from candletune.fields.columns import add_context, describe_rows, indicator_rows
 from candletune.fields.registry import COLUMNS
 from candletune.labels import RETURN_DIGITS, label_candles, labels_for
 from candletune.market.candles import Candles, ticker_of
 from candletune.market.sentiment import Sentiment, load_sentiment
-from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
 
 Row = Mapping[str, Any]
@@ -65,9 +65,11 @@ def _differences(
         return [f"the timeframe is {row['timeframe']}, which dataset.timeframes does not name"]
     cut = candles.until(time).of(row["timeframe"])
     last = describe_rows(indicator_rows(cut).tail(1), cut, config.data)
-    again = add_context(last, sentiment.until(time), config.data).select(COLUMNS).row(0, named=True)
+    known = sentiment.until(time)
+    told = Sentiment(known.fear_greed, None) if loses_headlines(row, config) else known
+    again = add_context(last, told, config.data).select(COLUMNS).row(0, named=True)
     differences = [f"{name} is {again[name]!r}, not {row[name]!r}" for name in COLUMNS if again[name] != row[name]]
-    if template.render(context_of(again)) != prompt:
+    if prompt_of(again, template) != prompt:
         differences.append("the prompt has other bytes")
     return differences + (
         _label_differences(config, candles.of(row["timeframe"]), row) if not config.labels.shuffle else []

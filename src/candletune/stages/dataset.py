@@ -37,7 +37,7 @@ def _work(config: Config, run: RunFolder, reporter: Reporter) -> DatasetSummary:
 STAGE = Stage(
     name="dataset",
     title="Build the dataset",
-    tables=("data", "labels", "dataset", "prompt"),
+    tables=("data", "headlines", "labels", "dataset", "prompt"),
     inputs=_inputs,
     outputs=("dataset",),
     work=_work,
