@@ -87,4 +87,5 @@ def test_posix_only_functions_are_banned() -> None:
     wanted = "os.fsync os.replace os.rename os.fork os.uname os.open tempfile fcntl pwd resource shutil.rmtree"
     assert set(wanted.split()) | {"signal.SIGKILL", "signal.SIGHUP"} <= banned
     excused = {name for name, rules in lint["per-file-ignores"].items() if "TID251" in rules}
-    assert excused == {"tests/**", "bench/**", "src/candletune/files.py", "src/candletune/disk.py"}
+    inside = {"src/candletune/files.py", "src/candletune/disk.py"}
+    assert excused == inside | {"tests/**", "bench/**", "tools/screenshots.py"}  # what is not installed
