@@ -130,6 +130,16 @@ def test_without_steps_the_adapter_stays_as_it_was() -> None:
     assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
 
 
+def test_a_utility_says_itself_how_often_unless_a_share_is_wanted() -> None:
+    engine, data, policy, calibration = taught("train.objective=utility")
+    assert policy is None
+    assert calibration is not None
+    assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
+    wanted = taught("train.objective=utility", "train.call_share=0.1")[2]
+    assert wanted is not None
+    assert wanted.reached == pytest.approx(0.1, abs=0.0101)
+
+
 @pytest.mark.parametrize(("trained_steps", "most"), [(2, 2), (45, 40)])
 def test_the_phase_takes_no_longer_than_the_training_did(trained_steps: int, most: int) -> None:
     policy = taught("train.call_share=0.02", "train.learning_rate=1e-4", trained_steps=trained_steps)[2]

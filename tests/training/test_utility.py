@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from candletune.artifacts import CandidateRows
+from candletune.artifacts import CandidateRows, DatasetManifest
+from candletune.artifacts.dataset import Candidates
+from candletune.base.chat import DecisionTokens
 from candletune.config import TrainConfig, load_config
 from candletune.dataset import example_volatility
 from candletune.errors import InputError, UsageError
@@ -24,7 +27,7 @@ from candletune.training.fast.graphs import TARGET_STEP, pad
 from candletune.training.fast.ops import decisions_grad
 from candletune.training.fast.plan import Plan
 from candletune.training.fast.weights import GradientSums
-from candletune.training.targets import action_gains, hours_each
+from candletune.training.targets import action_gains, hours_each, with_targets
 from candletune.training.utility import decision_terms, decisions_loss, warm_share, with_share
 from training_models import examples, gradients, plain_loss, tiny_model
 
@@ -198,3 +201,33 @@ def test_an_hour_weighs_as_an_hour() -> None:
     found = hours_each(meta, months)
     assert found[:20] == pytest.approx([0.2] * 10 + [1.8] * 10)
     assert found[20:] == pytest.approx([1.0] * 5)
+
+
+def test_the_dataset_says_what_each_example_earns(tmp_path: Path) -> None:
+    candles(tmp_path, 900)
+    settings = [f"data.folder={tmp_path}", "data.pairs=BTC/USDT", "train.objective=utility"]
+    config = load_config(None, [*settings, "train.utility_entropy=0.2"])
+    start = datetime(2024, 1, 9, tzinfo=UTC)
+    meta = pl.DataFrame(
+        {
+            "asset": ["BTC"] * 3,
+            "decision_time": pl.Series([start + timedelta(hours=h) for h in range(3)]).dt.cast_time_unit("us"),
+            "forward_return": [0.03, -0.01, -0.05],
+            "label": ["BUY", "HOLD", "SELL"],
+            "split": ["train"] * 3,
+        }
+    )
+    months = {"2024-01": CandidateRows(rows=100, BUY=0.1, SELL=0.2, HOLD=0.7)}
+    manifest: Any = DatasetManifest  # of which only this is asked
+    parts: Any = Candidates
+    candidates = parts.model_construct(by_month=months)
+    plain = [TokenizedExample((9, token), 1, 1, (20.0,)) for token in (20, 22, 21)]
+    made = with_targets(plain, DecisionTokens((), IDS), meta, manifest.model_construct(candidates=candidates), config)
+    gains = action_gains(meta["forward_return"].to_numpy(), example_volatility(config, meta), config.train)
+    found = [example.utility for example in made]
+    assert [utility and utility.weight for utility in found] == pytest.approx([0.3, 2.1, 0.6])
+    assert [utility and utility.aims.index(1.0) for utility in found] == [0, 2, 1]
+    assert [utility and utility.floor for utility in found] == [0.2] * 3
+    assert np.array([utility.gains for utility in found if utility]) == pytest.approx(gains)
+    labels = config.model_copy(update={"train": config.train.model_copy(update={"objective": "labels"})})
+    assert with_targets(plain, DecisionTokens((), IDS), meta, manifest.model_construct(), labels) == plain
