@@ -62,6 +62,9 @@ class ReplayConfig(Table):
         "auto", description="what decides; auto: torch on a GPU that holds the base, held against llama.cpp"
     )
     force: bool = Field(False, description="allow rows the training saw; marks every row and the verdict")
+    ray: str = Field(
+        "", description="spread decisions over a Ray cluster: its address, or auto (a running one, else this machine)"
+    )
 
 
 class EvaluateConfig(Table):

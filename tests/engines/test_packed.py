@@ -96,7 +96,7 @@ def test_a_replay_by_pytorch_has_llama_cpps_decisions(
     """Real engines through the stage; killed while it writes, it gives the same journal, latencies aside."""
     monkeypatch.setattr(replay_module, "CONTROL", 6)
     monkeypatch.setattr(torch_control, "NEAR_TIES", 2)
-    monkeypatch.setattr(replay_module, "BATCH", 16)
+    monkeypatch.setattr("candletune.stages.replay_rows.BATCH", 16)
     config = config_of(tmp_path, "replay.stride=6", "replay.limit=24", "replay.reasons=2", "replay.engine=torch")
     run = RunFolder(config.run.folder)
     with run.lock():

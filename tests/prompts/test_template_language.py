@@ -92,6 +92,7 @@ def test_raw_values_are_the_same_from_a_market_row_and_from_a_request(path: Path
         ("{{ ticker }}\n{{ change_24h * 2.5 }}", "line 3: cannot be rendered"),
         ("RSI {rsi}", "line 2 has {rsi}, which stays as it is; a field is written {{ rsi }}"),
         ("a\nPrice {price:,.2f}", "line 3 has {price:,.2f}, which stays as it is; a field is written {{ price_usd }}"),
+        ("a\nRSI {\n rsi }", "line 3 has { rsi }, which stays as it is; a field is written {{ rsi }}"),
         ("{{ rsi_14 }}", "unknown field rsi_14; did you mean rsi?"),
         ("{{ raw.macd }}", "unknown raw value macd; did you mean macd_hist?"),
         ("{{ raw.moon }}", "unknown raw value moon; known: "),

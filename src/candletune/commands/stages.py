@@ -108,9 +108,12 @@ def verify(config_path: Path, assignments: tuple[str, ...], force: bool) -> int:
 @with_config
 @with_json
 @with_force
-def replay(config_path: Path, assignments: tuple[str, ...], force: bool) -> None:
+@click.option(
+    "--ray", metavar="ADDRESS", help="Spread decisions over a Ray cluster: `auto`, or an address (extra `ray`)."
+)
+def replay(config_path: Path, assignments: tuple[str, ...], force: bool, ray: str | None) -> None:
     """Run both adapters over held-out decision times and write replay/ab_test_log.jsonl."""
-    run_one("replay", config_path, assignments, force)
+    run_one("replay", config_path, assignments, force, None if ray is None else {"replay.ray": ray})
 
 
 @click.command(epilog="Example: candletune evaluate --criteria plan --require-promote")

@@ -161,7 +161,8 @@ def _check_names(template: Template) -> None:
 
 def _named(names: Sequence[str]) -> str:
     """Names out of a template, for a message of one line."""
-    shown = [name if len(name) <= 40 else f"{name[:40]}..." for name in names[:5]]
+    lines = (" ".join(name.split()) for name in names[:5])
+    shown = [name if len(name) <= 40 else f"{name[:40]}..." for name in lines]
     return ", ".join(shown) + (", ..." if len(names) > 5 else "")
 
 

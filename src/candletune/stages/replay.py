@@ -5,9 +5,7 @@ on behind the last row on disk.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -15,7 +13,6 @@ from candletune.artifacts import JudgedModel, ReplaySummary
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.decide import Model, Predictor, bare_base, differing_context, told_in
-from candletune.journal import Journal, Role, Row, Side
 from candletune.live.models import candidate_model, compared_incumbent
 from candletune.runs import RunFolder
 from candletune.stages.replay_inputs import (
@@ -26,13 +23,11 @@ from candletune.stages.replay_inputs import (
     training_ends,
     unseen_rows,
 )
+from candletune.stages.replay_rows import RowWriter, asking, unopened
 from candletune.stages.runner import Stage
 from candletune.stages.torch_control import CONTROL, Asked
 from candletune.stages.torch_replay import Decided, TorchReplay, discard, torch_decides
 from candletune.stages.untuned import UNTUNED_ROWS, ask_untuned, spread
-
-BATCH = 64
-"""Rows scored, and written with one fsync, at a time."""
 
 
 def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
@@ -47,7 +42,8 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
     if done:
         reporter.say(f"resuming the replay behind {done} rows")
     start = time.monotonic()
-    predictor = Predictor(config, run, engine=None if torch is None else torch.open, copied=config.replay.copies != 1)
+    opened = unopened(config, run) if torch is None else torch.open
+    predictor = Predictor(config, run, engine=opened, copied=config.replay.copies != 1)
     decided: Decided | None = None
     try:
         for model in pair:
@@ -56,30 +52,24 @@ def replay(config: Config, run: RunFolder, reporter: Reporter) -> ReplaySummary:
         reasons = spread(len(rows), config.replay.reasons)
         if torch is not None:
             decided = torch.decide(_asked(pair, rows, reasons), digest, reporter)
-        writer = _Writer(predictor, pair, set(reasons), 0.0 if decided is None else decided.latency_ms)
-        row_of = partial(
-            Row,
-            template_sha256=predictor.template.sha256,
-            base_sha256=base_sha256(config, run),
-            mode="replay",
-            forced=forced,
-        )
-        journal = Journal(run.journal)
-        with reporter.task("replay", len(rows)) as task:
-            task.resume(done)
-            for offset in range(done, len(rows), BATCH):
-                task.advance(writer.write(journal, rows[offset : offset + BATCH], offset, row_of))
-        ask_untuned(run.untuned, predictor, rows, reporter, wanted=incumbent.kind != "base")
+        latency = 0.0 if decided is None else decided.latency_ms
+        template = predictor.template.sha256
+        writer = RowWriter(rows, pair, reasons, latency, template, base_sha256(config, run), forced)
+        with asking(config, run, predictor, pair, reporter) as ask:
+            with reporter.task("replay", len(rows)) as task:
+                task.resume(done)
+                for count in writer.write(run.journal, done, ask):
+                    task.advance(count)
+            ask_untuned(run.untuned, ask, rows, reporter, wanted=incumbent.kind != "base")
     finally:
         predictor.close()
     discard(run)
-    models = {Role.INCUMBENT: incumbent, Role.CANDIDATE: candidate}
-    summary = _summary(rows, models, named_in, forced, round(time.monotonic() - start, 3))
+    summary = _summary(rows, pair, named_in, forced, round(time.monotonic() - start, 3))
     control = None if decided is None else decided.control
     return summary.model_copy(update={"training_ends": training_ends(candidate, incumbent), "control": control})
 
 
-def _warn_of_context(predictor: Predictor, pair: Sequence[Model], rows: pl.DataFrame, reporter: Reporter) -> None:
+def _warn_of_context(predictor: Predictor, pair: tuple[Model, Model], rows: pl.DataFrame, reporter: Reporter) -> None:
     """Say where a model was trained on prompts that told other things than these."""
     told = told_in(rows.iter_rows(named=True))
     for model in pair:
@@ -87,7 +77,7 @@ def _warn_of_context(predictor: Predictor, pair: Sequence[Model], rows: pl.DataF
             reporter.warn(f"{model.name}: {sentence}")
 
 
-def _asked(pair: Sequence[Model], rows: pl.DataFrame, reasons: Sequence[int]) -> list[Asked]:
+def _asked(pair: tuple[Model, Model], rows: pl.DataFrame, reasons: Sequence[int]) -> list[Asked]:
     """Both models about every row, and the bare base about some where it is a baseline."""
     prompts = rows["prompt"].to_list()
     asked = [Asked(model, prompts, spread(len(prompts), CONTROL), reasons) for model in pair]
@@ -96,55 +86,11 @@ def _asked(pair: Sequence[Model], rows: pl.DataFrame, reasons: Sequence[int]) ->
     return asked
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    """Asks both models, incumbent first, and writes their answers.
-
-    Attributes:
-        predictor: with both models.
-        pair: incumbent and candidate.
-        reasons: row numbers that get a reason.
-        latency_ms: milliseconds that each decision took before it was written.
-    """
-
-    predictor: Predictor
-    pair: Sequence[Model]
-    reasons: set[int]
-    latency_ms: float
-
-    def write(self, journal: Journal, part: pl.DataFrame, offset: int, row_of: Callable[..., Row]) -> int:
-        """Write a part of the rows, whose first is number `offset`; how many they are."""
-        wanted = {number - offset for number in self.reasons}
-        active, shadow = (self._sides(model, part, wanted) for model in self.pair)
-        journal.append_many(
-            [
-                row_of(
-                    timestamp=row["decision_time"],
-                    ticker=row["asset"],
-                    price=row["close"],
-                    prompt_sha256=row["prompt_sha256"],
-                    active=left,
-                    shadow=right,
-                )
-                for row, left, right in zip(part.iter_rows(named=True), active, shadow, strict=True)
-            ]
-        )
-        return len(part)
-
-    def _sides(self, model: Model, part: pl.DataFrame, reasons: set[int]) -> list[Side]:
-        """The model's answers to a part of the rows; `reasons` are numbers in it."""
-        predictions = self.predictor.predict(model, part["prompt"].to_list(), reasons=reasons)
-        return [
-            replace(one, latency_ms=None if one.latency_ms is None else one.latency_ms + self.latency_ms).side()
-            for one in predictions
-        ]
-
-
 def _summary(
-    rows: pl.DataFrame, models: Mapping[Role, Model], named_in: str, forced: bool, seconds: float
+    rows: pl.DataFrame, pair: tuple[Model, Model], named_in: str, forced: bool, seconds: float
 ) -> ReplaySummary:
     first, last = rows["decision_time"][0], rows["decision_time"][-1]
-    incumbent, candidate = models[Role.INCUMBENT], models[Role.CANDIDATE]
+    incumbent, candidate = pair
     return ReplaySummary(
         headline=f"{len(rows)} decisions of {rows['asset'].n_unique()} tickers, {first:%Y-%m-%d} to "
         f"{last:%Y-%m-%d}: {candidate.name} against {incumbent.name} ({named_in})"

@@ -51,7 +51,7 @@ def replay_fingerprint(config: Config, run: RunFolder, *, torch: bool) -> str:
     """
     files = {name: sha256_path(path) for name, path in replay_inputs(config, run).items()}
     settings = {key: getattr(config, key).model_dump(mode="json") for key in ("replay", "engine", "live", "labels")}
-    del settings["replay"]["engine"]  # `auto` may be either; what was chosen counts
+    del settings["replay"]["engine"], settings["replay"]["ray"]  # what was chosen counts, not who works on it
     if torch:
         settings["replay"]["torch"] = True
     settings["engine"] = {key: value for key, value in settings["engine"].items() if key not in SERVER_KEYS}

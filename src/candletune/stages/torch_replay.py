@@ -54,7 +54,9 @@ def torch_decides(config: Config, run: RunFolder, models: Sequence[Model], repor
         UsageError: it is demanded and cannot.
     """
     wanted = config.replay.engine
-    if wanted == "llama.cpp" or (wanted == "auto" and (config.engine.url or not _on_card(config))):
+    if wanted == "torch" and config.replay.ray:
+        raise UsageError("replay.engine: Ray's workers ask llama.cpp; set it to auto, or leave replay.ray out")
+    if wanted == "llama.cpp" or config.replay.ray or (wanted == "auto" and (config.engine.url or not _on_card(config))):
         return False
     reason = _refusal(config, run, models)
     if reason is not None and wanted == "torch":

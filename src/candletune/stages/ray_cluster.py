@@ -1,0 +1,106 @@
+"""Ray: started or found only where it is asked for. One machine with one GPU needs none of it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+
+from candletune.errors import InputError, UsageError
+from candletune.files import atomic_path, make_folder, write_pieces
+from candletune.hashes import sha256_path
+
+PIECE: Final = 64 * 2**20
+"""Bytes of a file that travel at a time."""
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """The `ray` module, connected to a cluster; one that was started for this is ended again.
+
+    Args:
+        address: `auto` (the running cluster, or else one on this machine), `local` (one on this machine), or an address
+            as Ray takes it.
+
+    Raises:
+        UsageError: Ray is not installed, or no cluster answers there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine unasked
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than Ray's 30 s
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray: the package ray is not installed; pip install 'candletune[ray]'") from None
+    # Ray tells of lost workers on standard output, also without `log_to_driver`; results are there, as JSON or not.
+    ray._private.worker._worker_logs_enabled = False
+    if ray.is_initialized():
+        yield ray
+        return
+    found = None if address == "auto" else address
+    try:
+        ray.init(address=found, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises a bare one where a node does not start in time
+        reason = " ".join(str(error).split())[:160]
+        raise UsageError(
+            f"--ray: no cluster at {address} ({reason}); start one with `ray start --head`, or use --ray auto"
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A file that workers need.
+
+    Attributes:
+        path: where the asking process has it.
+        sha256: of its content.
+        size: bytes.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+
+    @classmethod
+    def at(cls, path: Path) -> "SharedFile":
+        """The file at a path."""
+        return cls(path, sha256_path(path), path.stat().st_size)
+
+
+def piece(path: Path, offset: int) -> bytes:
+    """What travels at a time."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read(PIECE)
+
+
+def at_hand(file: SharedFile, read: Callable[[str, int], bytes], cache: Path) -> Path:
+    """A file of that content on this host: at the same path, or fetched once into a folder below `cache`.
+
+    Args:
+        file: what is wanted.
+        read: gives the piece of a file, by hash, that begins at an offset.
+        cache: a folder of this host; processes that share it wait for one another.
+
+    Raises:
+        InputError: what came is not what was asked for.
+    """
+    if file.path.is_file() and sha256_path(file.path) == file.sha256:
+        return file.path
+    target = cache / "fetched" / f"{file.sha256}{file.path.suffix}"
+    make_folder(target.parent)
+    with FileLock(f"{target}.lock"):
+        if target.is_file() and sha256_path(target) == file.sha256:
+            return target
+        with atomic_path(target) as temporary:
+            write_pieces(temporary, (read(file.sha256, offset) for offset in range(0, file.size, PIECE)))
+            if sha256_path(temporary) != file.sha256:
+                raise InputError(f"{file.path}: changed while it was sent to {target}; run the same command again")
+    return target
