@@ -53,7 +53,7 @@ NOT_WALKED = {
         "two hosts"
     ),
     "hf auth login": "an account on another host",
-    "python bench/whole_run.py BASE.gguf --gib 10 --year": "a GPU and a base of 4.6 GiB; every stage is run in tests/pipeline",
+    "python bench/whole_run.py BASE.gguf --gib 10 --year": "a GPU and a base of 4.6 GiB",
     "python bench/planted.py --seeds 10": "a benchmark of an hour",
 }
 """A command of those pages that the walk does not run, and why; files named must exist."""
