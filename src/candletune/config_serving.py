@@ -56,7 +56,9 @@ class ReplayConfig(Table):
     limit: int = Field(0, ge=0, description="decision times a ticker at most, evenly spread; 0: all")
     reasons: int = Field(50, ge=0, description="decision times for which reasons are generated too")
     copies: Annotated[int, Field(ge=0, le=64)] = Field(
-        1, description="copies of a small base that a CPU asks side by side, each with engine.threads; 0: one a core"
+        1,
+        description="copies of a small base that a CPU asks side by side, each with engine.threads (0: its share of "
+        "all); 0: one a core",
     )
     engine: Literal["auto", "llama.cpp", "torch"] = Field(
         "auto", description="what decides; auto: torch on a GPU that holds the base, held against llama.cpp"

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeEngine
 
 from adapters import make_adapter
-from candletune.config import load_config
+from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import Engine, Stopped, open_copies, open_engine
@@ -84,3 +84,18 @@ def test_copies_are_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert opened("replay.copies=3", "engine.url=http://127.0.0.1:9") == 1, "servers take several requests anyway"
     monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: True)
     assert opened("replay.copies=3") == 1
+
+
+def test_copies_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    threads: list[int] = []
+
+    def one(config: Config, *_: object) -> FakeEngine:
+        threads.append(config.engine.threads)
+        return FakeEngine()
+
+    monkeypatch.setattr("candletune.engines.open_engine", one)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: False)
+    for settings in (["replay.copies=3"], ["replay.copies=0"], ["replay.copies=2", "engine.threads=6"]):
+        open_copies(load_config(None, settings), RunFolder(tmp_path)).close()
+    assert threads == [2] * 3 + [1] * 8 + [6] * 2, "all cores are not what each takes; a number that is set is kept"

@@ -131,7 +131,11 @@ def open_copies(config: Config, run: RunFolder, base: Path | None = None) -> Eng
 
     from candletune.engines.copies import Copies
 
-    count = config.replay.copies or min(MOST_COPIES, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    count = config.replay.copies or min(MOST_COPIES, cores)
     if count == 1 or config.engine.url or llama_supports_gpu_offload():
         return open_engine(config, run, base)
+    if not config.engine.threads:  # all cores, which they share: each taking all of them would wait for the others
+        engine = config.engine.model_copy(update={"threads": max(1, cores // count)})
+        config = config.model_copy(update={"engine": engine})
     return Copies([open_engine(config, run, base) for _ in range(count)])
