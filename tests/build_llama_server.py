@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 NUMBER = version("llama-cpp-python")
+AMX = Path(__file__).resolve().parents[1] / "tools" / "amx.cmake"
 OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=OFF",
@@ -53,7 +54,8 @@ def build() -> None:
             packed.extractall(place, filter="data")
         source = place / f"llama_cpp_python-{NUMBER}" / "vendor" / "llama.cpp"
         made = place / "build"
-        subprocess.run(["cmake", "-S", str(source), "-B", str(made), *OPTIONS], check=True)
+        include = f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={AMX}"
+        subprocess.run(["cmake", "-S", str(source), "-B", str(made), *OPTIONS, include], check=True)
         jobs = str(os.cpu_count() or 1)
         subprocess.run(
             ["nice", "-n", "19", "cmake", "--build", str(made), "--target", "llama-server", "-j", jobs], check=True

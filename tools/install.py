@@ -34,13 +34,17 @@ PATIENCE = 4.0
 STEP = re.compile(r"^\s*\[\s*(\d+)(?:/(\d+)|%)\s*\]")
 """Ninja's `[3/83]` and Make's `[ 4%]`."""
 LOADS = """
-import ctypes, importlib.metadata, importlib.util, pathlib
+import ctypes, importlib.metadata, importlib.util, pathlib, runpy
 assert importlib.metadata.version("llama-cpp-python") == "{version}"
 folder = pathlib.Path(importlib.util.find_spec("llama_cpp").origin).parent / "lib"
 names = ("libllama.so", "libllama.dylib", "llama.dll")
-ctypes.CDLL(str(next(path for path in folder.iterdir() if path.name in names))).llama_backend_init()
+library = ctypes.CDLL(str(next(path for path in folder.iterdir() if path.name in names)))
+library.llama_backend_init()
+library.llama_print_system_info.restype = ctypes.c_char_p
+assert not runpy.run_path({amx!r})["broken_amx"](folder, library.llama_print_system_info())
 """
 """Whether the pinned llama.cpp is there and runs on this processor; without what its Python package imports."""
+AMX = ROOT / "src" / "candletune" / "engines" / "amx.py"
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def plan(machine: Machine, python: Path, extras: str) -> list[Step]:
         "SKBUILD_CMAKE_DEFINE": f"LLAVA_BUILD=OFF;CMAKE_PROJECT_llama_cpp_INCLUDE={include}",
     }
     llama = ("--no-deps", *pinned, "llama-cpp-python")
-    loads = LOADS.format(version=pinned_version("llama_cpp_python"))
+    loads = LOADS.format(version=pinned_version("llama_cpp_python"), amx=str(AMX))
     steps = []
     command: tuple[str, ...]
     if machine.torch_index:
@@ -146,9 +150,13 @@ def plan(machine: Machine, python: Path, extras: str) -> list[Step]:
     if machine.llama_wheels:
         command = (*pip, "--only-binary", ":all:", "--extra-index-url", machine.llama_wheels, *llama)
         steps.append(Step("llama.cpp, as a wheel", command, unless=loads, may_fail=True))
-    # A wheel that was just taken and doesn't load gives way to a build.
-    again = ("--force-reinstall", "--no-binary", "llama-cpp-python") if machine.llama_wheels else ()
+    # What is there and doesn't run gives way to a build: a wheel that was just taken, or one that pip keeps of a build
+    # with other options.
+    anew = ("--force-reinstall", "--no-cache-dir", "--no-binary", "llama-cpp-python")
+    again = anew if machine.llama_wheels else ()
     steps.append(Step("llama.cpp, from source", (*pip, *again, "-v", *llama), build, unless=loads, counted=True))
+    if not machine.llama_wheels:
+        steps.append(Step("llama.cpp, built anew", (*pip, *anew, "-v", *llama), build, unless=loads, counted=True))
     rest = (*pinned, "-e", f"{ROOT}[{extras}]" if extras else str(ROOT))
     if machine.uv:
         steps.append(Step("the rest, by uv", (machine.uv, "pip", "install", "--python", str(python), *rest)))

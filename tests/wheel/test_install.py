@@ -57,7 +57,10 @@ def test_an_index_that_does_not_answer_is_left_out(index: str) -> None:
 
 
 def test_llama_is_built_slim() -> None:
-    (step,) = (step for step in plan(Machine(gpu=False, jobs=4), PYTHON, "") if "llama.cpp" in step.title)
+    steps = plan(Machine(gpu=False, jobs=4), PYTHON, "")
+    step, anew = (step for step in steps if "llama.cpp" in step.title)
+    assert anew.unless == step.unless and {"--force-reinstall", "--no-cache-dir"} <= set(anew.command)
+    assert anew.environment == step.environment and not {"--force-reinstall", "--no-cache-dir"} & set(step.command)
     defined = dict(item.split("=", 1) for item in step.environment["SKBUILD_CMAKE_DEFINE"].split(";"))
     assert defined["LLAVA_BUILD"] == "OFF" and step.environment["CMAKE_BUILD_PARALLEL_LEVEL"] == "4"
     assert "set(LLAMA_BUILD_COMMON OFF)" in Path(defined["CMAKE_PROJECT_llama_cpp_INCLUDE"]).read_text(encoding="utf-8")
@@ -77,6 +80,19 @@ def test_what_is_installed_here_is_known_as_loading() -> None:
     assert done.returncode == 0, done.stderr
     other = code.replace(install.pinned_version("llama_cpp_python"), "0.0.1")
     assert subprocess.run([sys.executable, "-c", other], capture_output=True, check=False).returncode
+
+
+def test_a_build_whose_amx_code_ends_the_process_is_not_taken(tmp_path: Path) -> None:
+    code = plan(Machine(gpu=False), PYTHON, "")[0].unless
+    for answer in ("GCC 12", ""):
+        stand_in = tmp_path / "amx.py"
+        checks = "assert folder.is_dir() and b' = 1' in info"
+        stand_in.write_text(f"def broken_amx(folder, info):\n    {checks}\n    return {answer!r}\n", encoding="utf-8")
+        asked = code.replace(str(install.AMX), str(stand_in))
+        done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+        assert bool(done.returncode) is bool(answer), done.stderr
+    assert "amx.cmake" in (ROOT / "tools" / "slim_llama.cmake").read_text(encoding="utf-8")
+    assert "-U__AMX_INT8__" in (ROOT / "tools" / "amx.cmake").read_text(encoding="utf-8")
 
 
 def test_a_demo_needs_no_extras_and_development_does() -> None:
@@ -136,7 +152,7 @@ def test_a_dry_run_says_what_it_would_do() -> None:
     environment = os.environ | {"TORCH_INDEX": "", "LLAMA_WHEELS": "", "INSTALLER": "pip"}
     command = [sys.executable, str(ROOT / "tools" / "install.py"), "nowhere", "", "--dry-run"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    first, llama, rest = done.stdout.strip().splitlines()
+    first, llama, anew, rest = done.stdout.strip().splitlines()
     assert first.startswith("looking for a GPU")
-    assert "slim_llama.cmake" in llama and llama.endswith("llama-cpp-python")
+    assert all("slim_llama.cmake" in line and line.endswith("llama-cpp-python") for line in (llama, anew))
     assert rest.endswith(str(ROOT)) and not (ROOT / "nowhere").exists()

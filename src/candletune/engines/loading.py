@@ -1,11 +1,13 @@
 """Models and adapters into llama.cpp, its reasons in our errors."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 
 from candletune.config import EngineConfig
+from candletune.engines.amx import broken_amx
 from candletune.engines.first_load import FirstLoads
 from candletune.engines.placement import CardLayers
 from candletune.errors import InputError, OutOfMemory
@@ -19,6 +21,12 @@ def first_loads(base: Header, tried: Path | None, config: EngineConfig) -> First
     return None if tried is None else FirstLoads(base, tried, config.threads)
 
 
+@cache
+def broken_build() -> str | None:
+    """See `broken_amx`, of the llama.cpp that is installed."""
+    return broken_amx(Path(llama_cpp.__file__).parent / "lib", llama_cpp.llama_print_system_info())
+
+
 def load_model(base: Path, card: CardLayers, config: EngineConfig) -> Any:
     """A whole model's handle.
 
@@ -28,6 +36,7 @@ def load_model(base: Path, card: CardLayers, config: EngineConfig) -> Any:
     """
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = card.told
+    parameters.use_extra_bufts = broken_build() is None
     with captured() as log:
         model = llama_cpp.llama_model_load_from_file(str(base).encode(), parameters)
         if model:

@@ -20,6 +20,11 @@ CUDA_LLAMA = (
     "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
 )
 
+AMX_LLAMA = (
+    "build it without: set CMAKE_ARGS='-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__', then "
+    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
+
 CPU_WEIGHTS = 200e6
 """Weights up to which a training on a CPU ends within a day or so."""
 
@@ -120,7 +125,15 @@ def llama_cpp(config: Config) -> Iterator[Finding]:
         return
     import torch
 
+    from candletune.engines.loading import broken_build
+
     have = f"llama-cpp-python {version('llama-cpp-python')}"
+    if compiler := broken_build():
+        text = (
+            f"{have} was built by GCC {compiler}, whose AMX code ends the process; candletune does without, but "
+            f"a trader's own llama_cpp.Llama ends; {AMX_LLAMA}"
+        )
+        yield Finding("warning", "llama.cpp", text)
     if library.llama_supports_gpu_offload():
         yield Finding("ok", "llama.cpp", f"{have}, built for the GPU")
     elif config.engine.gpu_layers > 0 or torch.cuda.is_available():
