@@ -68,7 +68,9 @@ def score_served(base: Path, lora: Path, prompts: list[tuple[int, ...]]) -> np.n
 def train(
     base: Path, storage: str, market: Any, recipe: tuple[float, int], target: Path, wanted: argparse.Namespace
 ) -> tuple[Any, int]:
-    """Train one adapter, save it, and score the held-out rows as trained: (n, 3), and the steps."""
+    """Train one adapter, save it, and score the held-out rows as trained, in float32: (n, 3), and the steps."""
+    import torch
+
     from candletune.base.chat import DecisionTokens
     from candletune.config import TrainConfig
     from candletune.console import SilentReporter
@@ -99,7 +101,15 @@ def train(
             watcher = Watcher(engine, nothing, config, files=files, task=task, reporter=quiet)
             result = train_adapter(model, rows, config, watcher=watcher, resume=None, seed=seed)
         model.save_pretrained(target, safe_serialization=True)
-        natural = split(market["natural"], market["natural_lengths"])[: wanted.rows]
+    trained = {name: weight.detach().float() for name, weight in model.named_parameters() if weight.requires_grad}
+    config = config.model_copy(update={"bf16": False})
+    exact = load_model(base, config, wanted.device, seed).eval()
+    with torch.no_grad():
+        for name, weight in exact.named_parameters():
+            if name in trained:
+                weight.copy_(trained[name])
+    natural = split(market["natural"], market["natural_lengths"])[: wanted.rows]
+    with closing(open_engine(exact, EngineSetup(config, rows, 0, print))) as engine:
         return engine.decision_probabilities(natural, tokens).numpy(), result.steps
 
 

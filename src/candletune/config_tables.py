@@ -127,7 +127,9 @@ class BaseConfig(Table):
         "`base.model`",
     )
     serve_type: ServeType | None = Field(
-        None, description="llama.cpp type of a base GGUF that is written; none: Q4_K_M, F32 for `tiny`"
+        None,
+        description="llama.cpp type of a base GGUF that is written; none: Q4_K_M, F32 for `tiny`, and a GGUF that is "
+        "given is served as it is; set beside one: it is expanded to F16 or F32 (or rounded, from F16 or F32)",
     )
     revision: str | None = Field(None, description="hub revision")
     chat: Literal["auto", "template", "mistral"] = Field(

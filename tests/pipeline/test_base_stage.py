@@ -2,25 +2,34 @@
 
 import gc
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from candletune.artifacts import AdapterRecord, BaseSummary, Certificate
-from candletune.base.find import base_hash, resolve_base
+from candletune.base.find import base_hash, resolve_base, served_gguf
+from candletune.base.load import asked_exactly
 from candletune.base.packed import PackedEmbedding, PackedLinear
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.errors import InputError, UsageError
+from candletune.experiments.shared_base import with_shared_base
 from candletune.gguf.header import read_header
-from candletune.gguf.quantize import type_name
+from candletune.gguf.quantize import quantize, type_name
+from candletune.gguf.shape import base_shape
 from candletune.hashes import sha256_path
 from candletune.journal import read_frame
+from candletune.model_shape import read_shape
+from candletune.preflight import examine
 from candletune.runs import RunFolder
 from candletune.stages import stage
+from candletune.stages.needs import base_needs, known_base
 from candletune.stages.pipeline import prepare
 from candletune.stages.runner import StageOutcome, check_inputs, is_current, run_stage
+from gguf import GGUFReader, dequantize
 
 pytestmark = pytest.mark.llamacpp
 
@@ -118,6 +127,74 @@ def test_a_given_file_is_the_base_and_nothing_is_written(random_base: Path, tmp_
     found = resolve_base(config, SilentReporter())
     assert (found.path, found.sha256) == (first.base_gguf, base_hash(random_base))
     assert found.gguf_sha256 == summary.sha256
+
+
+def numbers(path: Path) -> dict[str, np.ndarray]:
+    """Every tensor, expanded to float32."""
+    return {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in GGUFReader(path).tensors}
+
+
+def test_a_given_file_is_expanded_where_another_type_is_asked_for(random_base: Path, tmp_path: Path) -> None:
+    _, first, _ = written(random_base, tmp_path / "a")
+    more = (f"base.gguf={first.base_gguf}", "base.serve_type=F32")
+    config, run, (outcome,) = through(settings(None, tmp_path / "b", *more), "base")
+    summary = outcome.summary_as(BaseSummary)
+    assert (summary.type, summary.written, summary.file) == ("F32", True, "gguf/base.gguf")
+    before, after = numbers(first.base_gguf), numbers(run.base_gguf)
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before), "the same numbers"
+    found = resolve_base(config, SilentReporter())
+    assert (found.path, found.sha256) == (run.base_gguf, base_hash(random_base))
+    assert is_current(stage("base"), config, run) and not list(run.gguf.glob(".*"))
+    first.base_gguf.write_bytes(first.base_gguf.read_bytes() + b"\0")
+    assert not is_current(stage("base"), config, run), "the given file is what it was written from"
+
+
+def test_blocks_are_not_rounded_a_second_time(random_base: Path, tmp_path: Path) -> None:
+    _, first, _ = written(random_base, tmp_path / "a")
+    config = settings(None, tmp_path / "b", f"base.gguf={first.base_gguf}", "base.serve_type=Q8_0")
+    wanted = (
+        r"base\.gguf: is Q4_K_M, from which base\.serve_type=Q8_0 would round it a second time; leave .* F16 or F32"
+    )
+    with pytest.raises(UsageError, match=wanted):
+        through(config, "base")
+    problems = [finding for finding in examine(config, ["base"]) if finding.level == "problem"]
+    assert [problem.exit_code for problem in problems] == [2] and re.search(wanted, problems[0].text)
+    assert not list((tmp_path / "b" / "run").rglob("*.gguf*"))
+
+
+def test_plain_numbers_are_rounded_as_llama_cpp_does(random_base: Path, tmp_path: Path) -> None:
+    _, first, _ = written(random_base, tmp_path / "a", "base.serve_type=F16")
+    _, run, summary = written(random_base, tmp_path / "b", f"base.gguf={first.base_gguf}", "base.serve_type=Q8_0")
+    assert (summary.type, summary.written) == ("Q8_0", True)
+    quantize(first.base_gguf, tmp_path / "own.gguf", "Q8_0")
+    assert run.base_gguf.read_bytes() == (tmp_path / "own.gguf").read_bytes()
+
+
+def test_what_will_be_written_is_counted_before(random_base: Path, tmp_path: Path) -> None:
+    _, first, _ = written(random_base, tmp_path / "a")
+    given = f"base.gguf={first.base_gguf}"
+    config = settings(None, tmp_path / "b", given, "base.serve_type=F16")
+    weights = read_shape(random_base).parameters
+    assert base_needs(config).disk_gib * 2**30 >= 2 * weights
+    assert known_base(config).shape == base_shape(first.base_gguf)
+    packed = known_base(config).packed_gib
+    assert packed is not None and packed * 2**30 == pytest.approx(2 * weights)
+    assert base_needs(settings(None, tmp_path / "b", given)).disk_gib == 0
+
+
+def test_trials_share_a_base_that_was_expanded_once(random_base: Path, tmp_path: Path) -> None:
+    _, first, _ = written(random_base, tmp_path / "a")
+    config = settings(None, tmp_path / "b", f"base.gguf={first.base_gguf}", "base.serve_type=F16", "sweep.model=llm")
+    shared = with_shared_base(config, RunFolder(tmp_path / "sweep"), SilentReporter())
+    assert served_gguf(shared) == shared.base.gguf != first.base_gguf
+    assert type_name(read_header(shared.base.gguf).fields["general.file_type"]) == "F16"  # type: ignore[arg-type]
+
+
+def test_small_models_are_asked_in_float32() -> None:
+    config = load_config(None, ["base.model=tiny"]).train
+    assert config.bf16 and not asked_exactly(config, 135e6).bf16
+    assert asked_exactly(config, 8e9) == config
 
 
 def test_training_without_the_file_says_which_command_writes_it(random_base: Path, tmp_path: Path) -> None:

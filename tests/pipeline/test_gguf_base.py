@@ -176,10 +176,11 @@ def test_a_packaged_base_is_found_without_importing_its_package(
 
 @pytest.mark.slow
 def test_a_real_pretrained_base_from_candles_to_the_certificate(smollm2: Path, tmp_path: Path) -> None:
-    """SmolLM2's own GGUF: ChatML, byte-level BPE, tied embeddings, Q4_1 blocks; two steps, then its certificate."""
+    """SmolLM2's own GGUF, expanded as in its example: ChatML, byte-level BPE, tied embeddings; two steps."""
     config = settings(
         tmp_path,
         f"base.gguf={smollm2}",
+        "base.serve_type=F16",
         "train.max_steps=2",
         "train.effective_batch=2",
         "dataset.per_class=8",
@@ -197,8 +198,8 @@ def test_a_real_pretrained_base_from_candles_to_the_certificate(smollm2: Path, t
     assert certificate.chat["end"] == "<|im_end|>"
     gap = values[LARGEST_GAP]
     assert isinstance(gap, float)
-    assert gap < 0.1, "llama.cpp rounds activations to eight bits; 0.04 to 0.07 was measured"
+    assert gap < 0.01, "0.04 to 0.07 over the Q4_1 blocks, where llama.cpp rounds activations to eight bits"
     failed = {criterion.name for criterion in certificate.criteria if not criterion.passed}
-    # Two steps leave ties between two decisions, which the rounding decides; and fewer prompts than demanded are asked.
+    # Two steps leave ties between two decisions; and fewer prompts than demanded are asked.
     assert failed <= {SAME_DECISIONS, ACCURACY_LOST, "held-out prompts"}
-    assert not run.base_gguf.exists()
+    assert run.base_gguf.stat().st_size > 2.5 * smollm2.stat().st_size, "16 bits a weight, not 4.5"

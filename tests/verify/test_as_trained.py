@@ -258,7 +258,7 @@ def test_a_certificate_of_before_is_read(tmp_path: Path) -> None:
         ("merged", "none", {LARGEST_GAP}, "export.quantize"),
         ("adapter", "gguf", {SAME_DECISIONS}, "export again"),
         ("adapter", "nf4", {"template hash", SAME_DECISIONS}, "export again"),
-        ("adapter", "gguf", {LARGEST_GAP}, "a base of more bits"),
+        ("adapter", "gguf", {LARGEST_GAP}, "base.serve_type=F16"),
         ("adapter", "gguf", {"answers that parse", PLAIN}, "train more steps"),
         ("adapter", None, {"loads"}, "export again"),
     ],

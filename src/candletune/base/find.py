@@ -39,8 +39,8 @@ class Base:
         return base_shape(self.path)
 
 
-def served_gguf(config: Config) -> Path | None:
-    """The base's GGUF where one is given (`base.gguf`, a packaged base); None where the `base` stage writes it.
+def given_gguf(config: Config) -> Path | None:
+    """The base's GGUF where one is given: `base.gguf`, or a packaged base.
 
     Raises:
         InputError: a packaged base is not installed.
@@ -48,6 +48,15 @@ def served_gguf(config: Config) -> Path | None:
     if config.base.gguf is not None:
         return config.base.gguf
     return packaged_gguf(config.base.model) if config.base.model in PACKAGED else None
+
+
+def served_gguf(config: Config) -> Path | None:
+    """The given GGUF where it is served as it is; None where the `base` stage writes the one that is.
+
+    Raises:
+        InputError: a packaged base is not installed.
+    """
+    return None if config.base.serve_type else given_gguf(config)
 
 
 def base_gguf(config: Config, run: RunFolder) -> Path:

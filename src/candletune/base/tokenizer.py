@@ -84,10 +84,12 @@ def served_tokenizer(config: Config, base: Path) -> Tokenizer:
 
 def chat_at_hand(config: Config) -> ChatFormat | None:
     """The chat format of the configured base, where that is on this machine already; nothing is fetched or built."""
-    from candletune.base.find import base_gguf
+    from candletune.base.find import base_gguf, given_gguf
 
     try:
         gguf, folder = base_gguf(config, RunFolder(config.run.folder)), Path(config.base.model).expanduser()
+        if not gguf.is_file():
+            gguf = given_gguf(config) or gguf
         if not gguf.is_file() and config.base.model == "tiny":
             return MISTRAL
         path = gguf if gguf.is_file() else folder

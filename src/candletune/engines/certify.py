@@ -210,7 +210,8 @@ def _generate(engine: Engine, prompts: Sequence[str], reporter: Reporter) -> lis
 def ask_trained(config: Config, adapter: Path, prompts: Sequence[str], reporter: Reporter) -> TrainedAnswers:
     """Ask the model exactly as trained: the adapter over the weights, in the storage, that its training read.
 
-    Packed weights stay packed, so it takes the memory that training took, and no 16-bit copy of the base.
+    Packed weights stay packed, so it takes the memory that training took, and no 16-bit copy of the base. A small model
+    computes in float32, see `asked_exactly`.
 
     Args:
         config: names base, chat format, device and budget.
@@ -223,7 +224,7 @@ def ask_trained(config: Config, adapter: Path, prompts: Sequence[str], reporter:
         UsageError: Unsloth changed Transformers in this process.
     """
     from candletune.base.find import resolve_base
-    from candletune.base.load import storage_of
+    from candletune.base.load import asked_exactly, storage_of
     from candletune.engines.transformers import TransformersEngine
 
     record = AdapterRecord.read_if_there(adapter / AdapterRecord.FILE)
@@ -232,6 +233,7 @@ def ask_trained(config: Config, adapter: Path, prompts: Sequence[str], reporter:
     if record is not None:
         _check_base(adapter, record, base)
     storage = storage_of(config.train.quantization, base.path)
+    config = config.model_copy(update={"train": asked_exactly(config.train, base.shape.parameters)})
     with closing(TransformersEngine(config, base.path, storage, served_ids=True)) as engine:
         ids = [engine.prompt_ids(prompt) for prompt in prompts]
         engine.add_adapter(CANDIDATE, adapter)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candletune.base.load import compute_type, load_base, pick_device
+from candletune.base.load import asked_exactly, compute_type, load_base, pick_device
 from candletune.base.memory import device_budget, release
 from candletune.config import Config
 from candletune.engines import beginning_of
@@ -35,7 +35,8 @@ def refusal(config: Config, base: Path, adapters: Sequence[Path] = ()) -> str | 
     device = pick_device(config.train.device)
     budget = device_budget(config.train.vram_gib, device)
     size, tokens = float(base.stat().st_size), config.engine.context
-    shape, item = header_shape(header), compute_type(config.train, device).itemsize
+    shape = header_shape(header)
+    item = compute_type(asked_exactly(config.train, shape.parameters), device).itemsize
     if not rows_that_fit(shape, size, item, tokens=tokens, budget=budget, most=1):
         return f"{base.name} does not fit into {budget / 2**30:.1f} GiB with a prompt of {tokens} tokens"
     try:
@@ -66,8 +67,9 @@ class PackedScorer:
         self._asking = Asking(
             self._header, self._vocabulary.vocabulary, config.engine, config.base.chat, beginning_of(config)
         )
-        settings = config.train.model_copy(update={"quantization": "gguf"})
-        self._model: Any = load_base(base, settings, self._device)
+        self._shape = header_shape(self._header)
+        self._train = asked_exactly(config.train, self._shape.parameters).model_copy(update={"quantization": "gguf"})
+        self._model: Any = load_base(base, self._train, self._device)
         self._passes: Any = None
         self._adapters: dict[str, Mapping[str, LoraMatrices]] = {}
         self._beginning: list[int] = []
@@ -99,9 +101,9 @@ class PackedScorer:
             longest, beginning = max(longest, len(ids)), ids
         self._beginning = beginning[:shared]
         budget = device_budget(self._config.train.vram_gib, self._device)
-        item = compute_type(self._config.train, self._device).itemsize
+        item = compute_type(self._train, self._device).itemsize
         size = float(self._header.path.stat().st_size)
-        rows = rows_that_fit(header_shape(self._header), size, item, tokens=longest, budget=budget, most=ROWS)
+        rows = rows_that_fit(self._shape, size, item, tokens=longest, budget=budget, most=ROWS)
         device = torch.device(self._device)
         decisions = self._asking.tokens.ids
         self._passes = DecisionPasses(self._model, decisions, device, rows=max(rows, 1), budget=budget, say=self._say)

@@ -20,4 +20,6 @@ def with_shared_base(config: Config, home: RunFolder, reporter: Reporter) -> Con
     own = config.model_copy(update={"run": config.run.model_copy(update={"folder": run.path})})
     with run.lock():
         run_stage(stage("base"), own, run, reporter)
-    return config.model_copy(update={"base": config.base.model_copy(update={"gguf": run.base_gguf})})
+    return config.model_copy(
+        update={"base": config.base.model_copy(update={"gguf": run.base_gguf, "serve_type": None})}
+    )

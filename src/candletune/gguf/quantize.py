@@ -104,6 +104,9 @@ def _write_stand_in(target: Path, shape: ModelShape, tensors: Sequence[tuple[str
 def quantize(source: Path, target: Path, name: str) -> None:
     """Write `target`, the model of `source` in the type `name`, as llama.cpp does it: from file to file.
 
+    Everything else that `source` says of itself is carried over. Blocks of `source` are expanded, never rounded again
+    to blocks of another type.
+
     Raises:
         UsageError: no such type.
         InputError: llama.cpp could not do it.
@@ -114,6 +117,7 @@ def quantize(source: Path, target: Path, name: str) -> None:
 
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = file_type(name)
+    parameters.allow_requantize = name.upper() in PLAIN_TYPES  # llama.cpp's word for expanding them, too
     parameters.nthread = os.cpu_count() or 1
     with captured() as log, atomic_path(target) as temporary:
         code = llama_cpp.llama_model_quantize(str(source).encode(), str(temporary).encode(), parameters)

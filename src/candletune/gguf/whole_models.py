@@ -7,13 +7,14 @@ from typing import Any
 from candletune.artifacts import ModelManifest
 from candletune.config import ExportConfig
 from candletune.console import Reporter
-from candletune.errors import InputError
+from candletune.errors import InputError, UsageError
 from candletune.files import remove_folder
 from candletune.gguf.catalogue import put_in_place
-from candletune.gguf.header import read_header
+from candletune.gguf.header import Header, read_header
+from candletune.gguf.metadata import PLAIN_TYPES
 from candletune.gguf.model import check_architecture, write_model
 from candletune.gguf.peft import Adapter, AdapterRefused, merge_with_peft, read_adapter
-from candletune.gguf.quantize import type_name
+from candletune.gguf.quantize import quantize, type_name
 from candletune.model_shape import read_shape
 
 
@@ -35,6 +36,45 @@ def write_base(base: Path, target: Path, number_format: str, facts: ModelManifes
     name, manifest = Path(facts.base or "base").name, facts.written()
     write_model(base, staged, number_format=number_format, name=name, manifest=manifest, reporter=reporter)
     put_in_place(staged, target)
+
+
+def write_base_from(source: Path, target: Path, number_format: str, reporter: Reporter) -> None:
+    """Write the base from a GGUF in another type; a different older file is kept under another name.
+
+    Args:
+        source: a whole model.
+        target: GGUF file.
+        number_format: llama.cpp's type of it (`base.serve_type`).
+        reporter: progress.
+
+    Raises:
+        UsageError: see `rounded_twice`.
+        InputError: it is no whole model, or llama.cpp could not write it.
+    """
+    type_of(source)
+    if reason := rounded_twice(read_header(source), number_format):
+        raise UsageError(f"{source}: {reason}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.staged")
+    with reporter.task(f"write {target.name}", 1) as task:
+        quantize(source, staged, number_format)
+        task.advance()
+    put_in_place(staged, target)
+
+
+def rounded_twice(source: Header, number_format: str) -> str | None:
+    """Why a type cannot be written from a GGUF; None: it can.
+
+    Blocks can be expanded to plain numbers. Rounded to blocks of another type they would lose a second time, by a
+    model that nobody meant.
+    """
+    have = type_name(source.fields.get("general.file_type"))
+    if number_format.upper() in PLAIN_TYPES or have in PLAIN_TYPES:
+        return None
+    return (
+        f"is {have or 'of an unknown type'}, from which base.serve_type={number_format} would round it a second time; "
+        "leave base.serve_type out to serve the file as it is, or set it to F16 or F32 to expand it"
+    )
 
 
 def type_of(path: Path) -> str:

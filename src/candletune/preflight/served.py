@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from candletune.base.chat import shown
-from candletune.base.find import served_gguf
+from candletune.base.find import given_gguf
 from candletune.config import Config
 from candletune.fields.registry import EXAMPLE
 from candletune.gguf.header import Header, read_header
+from candletune.gguf.whole_models import rounded_twice
 from candletune.preflight.findings import Finding, check
 from candletune.prompts.template import load_template
 from candletune.stages.needs import KnownBase, known_source
@@ -15,13 +16,16 @@ from candletune.stages.needs import KnownBase, known_source
 @check("base.gguf", "base", "train", "export", "verify", "replay")
 def base_gguf(config: Config) -> Iterator[Finding]:
     """The GGUF that will serve: a whole model, of the sizes that are trained."""
-    path = served_gguf(config)
+    path = given_gguf(config)
     if path is None:
         return
     header = read_header(path)
     if header.is_adapter:
         text = f"{path}: is a LoRA adapter, not a base model; set base.gguf to the base model's GGUF"
         yield Finding("problem", "base.gguf", text)
+        return
+    if config.base.serve_type and (reason := rounded_twice(header, config.base.serve_type)):
+        yield Finding("problem", "base.serve_type", f"{path}: {reason}", exit_code=2)
         return
     known = None if config.base.is_gguf else known_source(config)
     unlike = "" if known is None or known.path is None else _unlike(header, known)
@@ -50,7 +54,7 @@ def _unlike(header: Header, base: KnownBase) -> str:
 @check("tokens of base.gguf", "train", "verify")
 def served_tokens(config: Config) -> Iterator[Finding]:
     """Where a folder and a GGUF are named, both must ask in one chat and read a prompt into the same ids."""
-    served = served_gguf(config)
+    served = given_gguf(config)
     if config.base.is_gguf or config.base.model == "tiny" or served is None:
         return
     folder = known_source(config).path

@@ -1,7 +1,7 @@
 """The `base` stage: the one GGUF that is trained over, certified, replayed and served.
 
-With `base.gguf` (or a packaged base) that file is it, and nothing is written. Else it is written once from
-`base.model`, tensor by tensor, in `base.serve_type`.
+With `base.gguf` (or a packaged base) that file is it, and nothing is written; unless `base.serve_type` asks for another
+type of it. Else it is written once from `base.model`, tensor by tensor, in `base.serve_type`.
 """
 
 import time
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from candletune.artifacts import BaseSummary, ModelManifest
-from candletune.base.find import resolve_source, served_gguf, source_files
+from candletune.base.find import given_gguf, resolve_source, served_gguf, source_files
 from candletune.base.quiet import quiet
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.gguf.whole_models import type_of, write_base
+from candletune.gguf.whole_models import type_of, write_base, write_base_from
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.stages.runner import Stage
@@ -22,20 +22,19 @@ from candletune.stages.runner import Stage
 @quiet()
 def base(config: Config, run: RunFolder, reporter: Reporter) -> BaseSummary:
     """The stage's work; returns the summary."""
-    from candletune.base.tokenizer import load_tokenizer
-
-    given = served_gguf(config)
-    if given is not None:
-        return _found(given)
+    served, given = served_gguf(config), given_gguf(config)
+    if served is not None:
+        return _found(served)
     start = time.monotonic()
-    source = resolve_source(config, reporter)
-    chat = load_tokenizer(source.path).chat(config.base.chat).texts
-    facts = ModelManifest(base=source.name, base_sha256=source.sha256, chat=chat)
     kind = config.base.written_type
-    write_base(source.path, run.base_gguf, kind, facts, reporter)
+    if given is not None:
+        name = given.name
+        write_base_from(given, run.base_gguf, kind, reporter)
+    else:
+        name = _write_from_source(config, run, kind, reporter)
     size = run.base_gguf.stat().st_size
     return BaseSummary(
-        headline=f"{source.name} as {kind}, {_shown(size)}: {run.base_gguf.name} is trained over and served",
+        headline=f"{name} as {kind}, {_shown(size)}: {run.base_gguf.name} is trained over and served",
         file=str(run.base_gguf.relative_to(run.path).as_posix()),
         sha256=sha256_path(run.base_gguf),
         bytes=size,
@@ -43,6 +42,17 @@ def base(config: Config, run: RunFolder, reporter: Reporter) -> BaseSummary:
         written=True,
         seconds=round(time.monotonic() - start, 3),
     )
+
+
+def _write_from_source(config: Config, run: RunFolder, kind: str, reporter: Reporter) -> str:
+    """Write it from `base.model`; its name."""
+    from candletune.base.tokenizer import load_tokenizer
+
+    source = resolve_source(config, reporter)
+    chat = load_tokenizer(source.path).chat(config.base.chat).texts
+    facts = ModelManifest(base=source.name, base_sha256=source.sha256, chat=chat)
+    write_base(source.path, run.base_gguf, kind, facts, reporter)
+    return source.name
 
 
 def _found(path: Path) -> BaseSummary:
@@ -67,7 +77,7 @@ def _shown(size: int) -> str:
 
 
 def _inputs(config: Config, run: RunFolder) -> Mapping[str, Path]:
-    given = served_gguf(config)
+    given = given_gguf(config)
     return source_files(config) if given is None else {"base.gguf": given}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from candletune.base.find import served_gguf, trained_gguf
+from candletune.base.find import given_gguf, served_gguf, trained_gguf
 from candletune.config import Config
 from candletune.errors import InputError
 from candletune.gguf.ggml import free_on_cards
@@ -123,8 +123,14 @@ def _written_gib(config: Config, shape: ModelShape) -> float:
 
 
 def known_source(config: Config) -> KnownBase:
-    """What `base.model` names, in safetensors."""
+    """What the base GGUF is written from: `base.model` in safetensors, or a given GGUF where that is the whole base.
+
+    Raises:
+        InputError: there is no such GGUF.
+    """
     name = config.base.model
+    if config.base.is_gguf and (given := given_gguf(config)) is not None:
+        return KnownBase(header_shape(read_header(given)), given)
     if name == "tiny":
         from candletune.base.tiny import TINY_SHAPE
 

@@ -302,8 +302,8 @@ def remedy_of(config: Config, criteria: Sequence[CertificateCriterion], base: st
         return f"{config.export.quantize} changed the model too much: set export.quantize to a finer type, such as Q8_0"
     if failed <= OTHER_WEIGHTS and storage is not None:
         return (
-            "export again; if that changes nothing, llama.cpp's rounding turns decisions that are nearly ties: train "
-            "more steps, or serve a base of more bits"
+            "export again; if that changes nothing, it is llama.cpp, which rounds activations to eight bits over "
+            "quantized weights and so turns near ties: serve 16 bits (base.serve_type=F16), or train more steps"
         )
     if failed == {TURNED}:
         return (
