@@ -5,11 +5,14 @@ From one base GGUF the program makes the same base in other types with llama.cpp
 NF4). It trains on the datasets that `bench/recipes.py prepare` wrote, asks the training engine for the decision
 probabilities of held-out rows, exports the LoRA, and asks llama.cpp for the same over each base. A line of JSON for
 each pair of training and base is appended to OUT/served.jsonl; those found there are skipped. `table` prints means.
+`types` trains one adapter and serves it over the same numbers in every type, beside PyTorch in bfloat16: what
+arithmetic alone changes.
 
 It needs a CUDA GPU, bitsandbytes, and llama-cpp-python (built with CUDA, or it takes long).
 
 Usage: python bench/served.py bases FOLDER --base BASE.gguf
        python bench/served.py train FOLDER --data RECIPES --out OUT [--seeds 17,18,19] [--rows 1250] [--seconds 550]
+       python bench/served.py types FOLDER --data RECIPES
        python bench/served.py table OUT/served.jsonl
 """
 
@@ -28,6 +31,7 @@ import numpy as np
 from recipes import ATTENTION, examples, split
 
 BASES, RATES, MARKETS = ("Q4_1", "Q8_0", "Q4_K_M", "F16"), (2e-4, 1e-3), ("signal 1", "signal 0")
+TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_1")
 FLOAT = "float"
 
 
@@ -41,10 +45,10 @@ def write_bases(folder: Path, source: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "Q4_1.gguf").write_bytes(source.read_bytes())
-    for name in ("F16", "Q8_0", "Q4_K_M"):
+    for name in ("F16", "F32", "BF16", "Q8_0", "Q4_K_M"):
         settings = llama_cpp.llama_model_quantize_default_params()
         settings.ftype, settings.allow_requantize = file_type(name), True
-        origin = source if name == "F16" else folder / "F16.gguf"
+        origin = source if name in ("F16", "F32", "BF16") else folder / "F16.gguf"
         if llama_cpp.llama_model_quantize(str(origin).encode(), str(folder / f"{name}.gguf").encode(), settings):
             raise SystemExit(f"llama.cpp could not write {name}")
     model = load_packed(source, "cpu", torch.float32)
@@ -68,7 +72,7 @@ def score_served(base: Path, lora: Path, prompts: list[tuple[int, ...]]) -> np.n
 def train(
     base: Path, storage: str, market: Any, recipe: tuple[float, int], target: Path, wanted: argparse.Namespace
 ) -> tuple[Any, int]:
-    """Train one adapter, save it, and score the held-out rows as trained, in float32: (n, 3), and the steps."""
+    """Train one adapter, save it, and score the held-out rows as trained, in `asked_in`: (n, 3), and the steps."""
     import torch
 
     from candletune.base.chat import DecisionTokens
@@ -102,14 +106,14 @@ def train(
             result = train_adapter(model, rows, config, watcher=watcher, resume=None, seed=seed)
         model.save_pretrained(target, safe_serialization=True)
     trained = {name: weight.detach().float() for name, weight in model.named_parameters() if weight.requires_grad}
-    config = config.model_copy(update={"bf16": False})
-    exact = load_model(base, config, wanted.device, seed).eval()
+    config = config.model_copy(update={"bf16": wanted.asked_in == "bfloat16"})
+    asked = load_model(base, config, wanted.device, seed).eval()
     with torch.no_grad():
-        for name, weight in exact.named_parameters():
+        for name, weight in asked.named_parameters():
             if name in trained:
                 weight.copy_(trained[name])
     natural = split(market["natural"], market["natural_lengths"])[: wanted.rows]
-    with closing(open_engine(exact, EngineSetup(config, rows, 0, print))) as engine:
+    with closing(open_engine(asked, EngineSetup(config, rows, 0, print))) as engine:
         return engine.decision_probabilities(natural, tokens).numpy(), result.steps
 
 
@@ -172,6 +176,31 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
                     file.write(line + "\n")
 
 
+def types(folder: Path, wanted: argparse.Namespace) -> None:
+    """One adapter over the same numbers in every type, against PyTorch in float32."""
+    from candletune.gguf.adapter import write_adapter
+    from candletune.gguf.header import read_header
+    from candletune.gguf.peft import read_adapter
+    from candletune.gguf.shape import header_shape
+
+    data = dict(np.load(wanted.data / "signal_1.npz"))
+    prompts = split(data["natural"], data["natural_lengths"])[: wanted.rows]
+    shape = header_shape(read_header(folder / "F16.gguf"))
+    with tempfile.TemporaryDirectory() as scratch:
+        base, recipe, adapter = folder / "Q4_1.gguf", (1e-3, 17), Path(scratch) / "adapter"
+        exact, _ = train(base, "gguf", data, recipe, adapter, wanted)
+        wanted.asked_in = "bfloat16"
+        found = {"PyTorch, bfloat16": train(base, "gguf", data, recipe, Path(scratch) / "again", wanted)[0]}
+        lora = Path(scratch) / "lora.gguf"
+        write_adapter(read_adapter(adapter, shape), shape, lora, number_format="F32", manifest={}, name="x")
+        for kind in TYPES:
+            found[f"llama.cpp, {kind}"] = score_served(folder / f"{kind}.gguf", lora, prompts)
+    print("| computed by | same decisions | mean difference | largest |\n| --- | --- | --- | --- |")
+    for name, theirs in found.items():
+        same, gap = (theirs.argmax(1) == exact.argmax(1)).mean(), np.abs(theirs - exact)
+        print(f"| {name} | {same:.4f} | {gap.mean():.4f} | {gap.max():.4f} |")
+
+
 def table(path: Path) -> str:
     """Means over the seeds; the smallest agreement and the largest gap of them."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -197,7 +226,7 @@ def table(path: Path) -> str:
 def main() -> None:
     """Make the bases, train and serve, or show."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["bases", "train", "table"])
+    parser.add_argument("what", choices=["bases", "train", "types", "table"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path)
     parser.add_argument("--data", type=Path, help="the folder that bench/recipes.py prepare wrote")
@@ -206,6 +235,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1250)
     parser.add_argument("--steps", type=int, default=0, help="fewer than an epoch, to try it out")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--asked-in", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--markets", type=lambda text: text.split(","), default=list(MARKETS))
     parser.add_argument("--seconds", type=float, default=float("inf"))
     wanted = parser.parse_args()
@@ -213,6 +243,8 @@ def main() -> None:
         print(table(wanted.folder))
     elif wanted.what == "bases":
         write_bases(wanted.folder, wanted.base)
+    elif wanted.what == "types":
+        types(wanted.folder, wanted)
     else:
         run(wanted.folder, wanted)
 
