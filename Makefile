@@ -35,7 +35,7 @@ demo-times:  ## how long make demo takes here, and a second demo with a new seed
 test: lint types unit  ## everything CI checks
 
 unit: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=30 --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
 	$(BIN)/python tests/check_coverage.py .coverage.json
 
 lint: $(READY)

@@ -8,7 +8,7 @@ from candletune.artifacts import ModelManifest
 from candletune.config import ExportConfig
 from candletune.console import Reporter
 from candletune.errors import InputError, UsageError
-from candletune.files import remove_folder
+from candletune.files import make_folder, remove_folder
 from candletune.gguf.catalogue import put_in_place
 from candletune.gguf.header import Header, read_header
 from candletune.gguf.metadata import PLAIN_TYPES
@@ -54,7 +54,7 @@ def write_base_from(source: Path, target: Path, number_format: str, reporter: Re
     type_of(source)
     if reason := rounded_twice(read_header(source), number_format):
         raise UsageError(f"{source}: {reason}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     staged = target.with_name(f".{target.name}.staged")
     with reporter.task(f"write {target.name}", 1) as task:
         quantize(source, staged, number_format)
