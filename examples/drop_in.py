@@ -73,6 +73,7 @@ def main() -> None:
         lora_path=None if given.adapter == "-" else given.adapter,
         n_ctx=given.context,
         n_threads=given.threads,
+        n_threads_batch=given.threads,
         n_gpu_layers=given.gpu_layers,
         verbose=False,
     )
