@@ -105,7 +105,7 @@ def write_market(folder: Path, market: str, base: Path) -> None:
     tokenizer = served_tokenizer(config, base)
     chat = tokenizer.chat(config.base.chat)
     replay = [encode_prompt(tokenizer.encode, text, tokenizer.bos, chat) for text in replayed["prompt"]]
-    prior = manifest.natural_prior
+    prior = {str(name): share for name, share in manifest.natural_prior.items()}
     rows = [*data.examples, *data.held_out.examples]
     target = folder / f"{market.replace(' ', '_')}.npz"
     np.savez_compressed(

@@ -139,12 +139,14 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
 
     began, path = time.monotonic(), wanted.out / "served.jsonl"
     wanted.out.mkdir(parents=True, exist_ok=True)
-    keys = ("market", "trained_over", "rate", "seed")
+    keys = ("market", "trained_over", "served_over", "rate", "seed")
     lines = path.read_text().splitlines() if path.exists() else []
     done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
     shape = header_shape(read_header(folder / "F16.gguf"))
     for seed, rate, market, over in product(wanted.seeds, wanted.rates[::-1], wanted.markets, ("NF4", *BASES)):
-        if (market, over, rate, seed) in done or time.monotonic() - began > wanted.seconds:
+        bases = BASES if over == "NF4" else (over,)
+        asked = [served for served in bases if (market, over, served, rate, seed) not in done]
+        if not asked or time.monotonic() - began > wanted.seconds:
             continue
         data = dict(np.load(wanted.data / f"{market.replace(' ', '_')}.npz"))
         rows = min(wanted.rows, len(data["labels"]))
@@ -159,7 +161,7 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
                 read_adapter(Path(scratch) / "adapter", shape), shape, lora, number_format="F32", manifest={}, name="x"
             )
             middle = time.monotonic()
-            for served in BASES if over == "NF4" else (over,):
+            for served in asked:
                 theirs = score_served(folder / f"{served}.gguf", lora, prompts)
                 line = json.dumps(
                     {
