@@ -5,13 +5,16 @@ From one base GGUF the program makes the same base in other types with llama.cpp
 NF4). It trains on the datasets that `bench/recipes.py prepare` wrote, asks the training engine for the decision
 probabilities of held-out rows, exports the LoRA, and asks llama.cpp for the same over each base. A line of JSON for
 each pair of training and base is appended to OUT/served.jsonl; those found there are skipped. `table` prints means.
-`types` trains one adapter and serves it over the same numbers in every type, beside PyTorch in bfloat16: what
-arithmetic alone changes.
+With `--replay` the rows of a replay are asked for too, and `verdict` judges them (see `verdicts.py`): what is served
+over each base against that base without the adapter, both by llama.cpp. `types` trains one adapter and serves it over
+the same numbers in every type, beside PyTorch in bfloat16: what arithmetic alone changes.
 
 It needs a CUDA GPU, bitsandbytes, and llama-cpp-python (built with CUDA, or it takes long).
 
 Usage: python bench/served.py bases FOLDER --base BASE.gguf
        python bench/served.py train FOLDER --data RECIPES --out OUT [--seeds 17,18,19] [--rows 1250] [--seconds 550]
+              [--markets "signal 1,signal 0"] [--rates 2e-4,1e-3] [--replay]
+       python bench/served.py verdict FOLDER --data RECIPES --out OUT
        python bench/served.py types FOLDER --data RECIPES
        python bench/served.py table OUT/served.jsonl
 """
@@ -56,16 +59,20 @@ def write_bases(folder: Path, source: Path) -> None:
     model.half().save_pretrained(folder / FLOAT, safe_serialization=True)
 
 
-def score_served(base: Path, lora: Path, prompts: list[tuple[int, ...]]) -> np.ndarray[Any, Any]:
-    """Decision probabilities (n, 3) by llama.cpp; a prompt is ids already, which are written out for the engine."""
+def score_served(base: Path, lora: Path | None, prompts: list[tuple[int, ...]]) -> np.ndarray[Any, Any]:
+    """Decision probabilities (n, 3) by llama.cpp; a prompt is ids already, which are written out for the engine.
+
+    Without a LoRA they are the bare base's.
+    """
     from candletune.config import load_config
     from candletune.engines.llama_cpp import LlamaCppEngine
 
     settings = load_config(None, ["engine.threads=4", "engine.context=1024"]).engine
     with closing(LlamaCppEngine(base, settings)) as engine:
         engine._asking.prompt_ids = lambda prompt: [int(word) for word in prompt.split()]  # type: ignore[method-assign]
-        engine.add_adapter("trained", lora)
-        engine.use("trained")
+        if lora is not None:
+            engine.add_adapter("trained", lora)
+            engine.use("trained")
         return np.asarray(engine.score([" ".join(map(str, prompt)) for prompt in prompts]))
 
 
@@ -132,12 +139,14 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
 
     began, path = time.monotonic(), wanted.out / "served.jsonl"
     wanted.out.mkdir(parents=True, exist_ok=True)
-    keys = ("market", "trained_over", "rate", "seed")
+    keys = ("market", "trained_over", "served_over", "rate", "seed")
     lines = path.read_text().splitlines() if path.exists() else []
     done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
     shape = header_shape(read_header(folder / "F16.gguf"))
-    for seed, rate, market, over in product(wanted.seeds, RATES[::-1], wanted.markets, ("NF4", *BASES)):
-        if (market, over, rate, seed) in done or time.monotonic() - began > wanted.seconds:
+    for seed, rate, market, over in product(wanted.seeds, wanted.rates[::-1], wanted.markets, ("NF4", *BASES)):
+        bases = BASES if over == "NF4" else (over,)
+        asked = [served for served in bases if (market, over, served, rate, seed) not in done]
+        if not asked or time.monotonic() - began > wanted.seconds:
             continue
         data = dict(np.load(wanted.data / f"{market.replace(' ', '_')}.npz"))
         rows = min(wanted.rows, len(data["labels"]))
@@ -152,7 +161,7 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
                 read_adapter(Path(scratch) / "adapter", shape), shape, lora, number_format="F32", manifest={}, name="x"
             )
             middle = time.monotonic()
-            for served in BASES if over == "NF4" else (over,):
+            for served in asked:
                 theirs = score_served(folder / f"{served}.gguf", lora, prompts)
                 line = json.dumps(
                     {
@@ -174,6 +183,42 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
                 print(line, flush=True)
                 with path.open("a") as file:
                     file.write(line + "\n")
+                if wanted.replay:
+                    name = f"{market}-{over}-{served}-{rate:g}-{seed}".replace(" ", "_")
+                    ask_replay(folder, served, lora, data, wanted.out / "probabilities" / name, theirs)
+
+
+def ask_replay(folder: Path, served: str, lora: Path, data: Any, target: Path, natural: Any) -> None:
+    """Keep what llama.cpp says of a market's replay over a base, with the LoRA and (once) without, beside `natural`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prompts, base = split(data["replay"], data["replay_lengths"]), folder / f"{served}.gguf"
+    bare = target.with_name(f"{target.name.partition('-')[0]}-base-{served}.npz")
+    if not bare.exists():
+        np.savez(bare, replay=score_served(base, None, prompts))
+    np.savez(target.with_name(f"{target.name}.npz"), natural=natural, replay=score_served(base, lora, prompts))
+
+
+def judge_all(wanted: argparse.Namespace) -> None:
+    """A verdict on every training whose replay was asked for, into OUT/verdicts.jsonl."""
+    from verdicts import verdict_on
+
+    path = wanted.out / "verdicts.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    done = {json.loads(line)["name"] for line in lines}
+    for line in (wanted.out / "served.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        market, served = row["market"], row["served_over"]
+        name = f"{market}-{row['trained_over']}-{served}-{row['rate']:g}-{row['seed']}".replace(" ", "_")
+        files = [
+            wanted.out / "probabilities" / f"{one}.npz" for one in (f"{market.replace(' ', '_')}-base-{served}", name)
+        ]
+        if name in done or not all(file.exists() for file in files):
+            continue
+        base, trained = (dict(np.load(file)) for file in files)
+        found = {"name": name} | verdict_on(wanted.data, market, name, base["replay"], trained)
+        print(json.dumps(found), flush=True)
+        with path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
 
 
 def types(folder: Path, wanted: argparse.Namespace) -> None:
@@ -226,13 +271,15 @@ def table(path: Path) -> str:
 def main() -> None:
     """Make the bases, train and serve, or show."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["bases", "train", "types", "table"])
+    parser.add_argument("what", choices=["bases", "train", "verdict", "types", "table"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path)
     parser.add_argument("--data", type=Path, help="the folder that bench/recipes.py prepare wrote")
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[17, 18, 19])
+    parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")], default=list(RATES))
     parser.add_argument("--rows", type=int, default=1250)
+    parser.add_argument("--replay", action="store_true", help="ask for the replay's rows too, to be judged")
     parser.add_argument("--steps", type=int, default=0, help="fewer than an epoch, to try it out")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--asked-in", choices=["float32", "bfloat16"], default="float32")
@@ -243,6 +290,8 @@ def main() -> None:
         print(table(wanted.folder))
     elif wanted.what == "bases":
         write_bases(wanted.folder, wanted.base)
+    elif wanted.what == "verdict":
+        judge_all(wanted)
     elif wanted.what == "types":
         types(wanted.folder, wanted)
     else:
