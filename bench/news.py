@@ -178,7 +178,8 @@ def shuffled(path: Path, config: Any) -> bytes:
         since, length = pl.col("at") - pl.lit(first), last - first
         later = pl.when(since < length / 2).then(pl.col("at") + length / 2).otherwise(pl.col("at") - length / 2)
         part = table.filter((pl.col("at") >= first) & (pl.col("at") < last)).with_columns(at=later).sort("at")
-        parts.append(part.with_columns(published_at=pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")).drop("at"))
+        text = pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+        parts.append(part.with_columns(published_at=text, seen_at=text).drop("at"))
     return pl.concat(parts).write_csv().encode()
 
 
@@ -187,7 +188,7 @@ def kinds_by_title(config: Any) -> dict[str, Any]:
     import polars as pl
 
     from candletune.market.event_kinds import event_kinds
-    from candletune.market.sentiment import clean_headline
+    from candletune.market.headlines.text import clean_headline
 
     kinds = {kind.name: kind for kind in event_kinds().kind}
     table = pl.read_csv(config.data.headlines)
