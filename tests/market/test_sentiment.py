@@ -128,13 +128,14 @@ def test_the_api_json_and_csv_agree(tmp_path: Path, data: DataConfig) -> None:
 
 
 def test_row_order_and_equal_duplicates_mean_nothing(tmp_path: Path, data: DataConfig) -> None:
-    for name, text in (("fear.csv", FEAR), ("news.csv", NEWS)):
+    other = {}
+    for name, text in (("fear_greed", FEAR), ("headlines", NEWS)):
         head, *rows = text.splitlines()
-        (tmp_path / name).with_stem("other").write_text("\n".join([head, *reversed(rows)]) + "\n")
-        other = DataConfig(**{"fear_greed" if name == "fear.csv" else "headlines": tmp_path / "other.csv"})
-        for mine, theirs in ((load_sentiment(other).fear_greed, load_sentiment(data).fear_greed),
-                             (load_sentiment(other).headlines, load_sentiment(data).headlines)):  # fmt: skip
-            assert mine is None or theirs is None or mine.equals(theirs)
+        other[name] = tmp_path / f"other-{name}.csv"
+        other[name].write_text("\n".join([head, *reversed(rows)]) + "\n")
+    mine, theirs = load_sentiment(data), load_sentiment(data.model_copy(update=other))
+    for name in other:
+        assert getattr(mine, name).equals(getattr(theirs, name))
     (tmp_path / "twice.csv").write_text(FEAR + "2024-01-03,47,Neutral\n")
     assert len(read_fear_greed(tmp_path / "twice.csv")) == 3
 
