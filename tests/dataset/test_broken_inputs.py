@@ -175,7 +175,7 @@ CASES: dict[str, tuple[Break, str, int]] = {
     "headlines without title": (text("n.csv", "published_at,polarity\n", NEWS), "file (no column title", 3),
     "headline without time": (text("n.csv", NEWS_HEAD + ",b,x,0.1,s,T\n", NEWS), "line 2 has no published_at", 3),
     "polarity out of range": (
-        text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00+00:00,b,x,7,s,T\n", NEWS), "line 2 polarity is '7', expected -1 to 1", 3
+        text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00+00:00,b,x,7,s,T\n", NEWS), "line 2 polarity is '7', expected", 3
     ),
     "template syntax": (text("t.j2", "{{ ticker", PROMPT), "t.j2: line 1: not a valid Jinja2 template", 3),
     "template field": (

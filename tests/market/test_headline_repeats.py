@@ -25,7 +25,6 @@ def told(hours: float, title: str, url: str = "", source: str = "") -> Headline:
         ("Exchange lists coin", "Exchange lists coin – wire", True),
         ("Coin’s price", "Coin 's price", True),
         ("The", "A", False),
-        ("Breaking", "Breaking: breaking", False),
         ("Exchange lists coin", "Exchange lists coin - Other", False),
         ("Regulator approves fund", "Regulator denies fund", False),
         ("Price falls below 20,000", "Price falls below 30,000", False),

@@ -5,6 +5,7 @@ records there are, from when each could be known, and which of them are repeats 
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 
 from candletune.config import DataConfig
 from candletune.market.headlines.layouts import CONTAINERS, CSV, FEED, JSON, LAYOUTS, Layout, layout_of
+from candletune.market.headlines.moments import EARLIEST, LATEST, LONGEST
 from candletune.market.headlines.repeats import address, story_key
 from candletune.market.headlines.text import clean_headline, from_html
 
@@ -35,8 +37,14 @@ class OwnHeadline:
     at: datetime
     title: str
     polarity: float
+    whole: str
+    url: str
     key: tuple[str, ...]
-    address: str
+
+    @property
+    def address(self) -> str:
+        """What is the same for every link to the article; empty where there is none."""
+        return address(self.url)
 
 
 def own_headlines(path: Path, data: DataConfig) -> tuple[OwnHeadline, ...]:
@@ -48,27 +56,29 @@ def own_headlines(path: Path, data: DataConfig) -> tuple[OwnHeadline, ...]:
         for layout, record in _records(file, data.headline_format)
         if (headline := _own(record, layout, timedelta(minutes=data.headline_delay))) is not None
     ]
-    found.sort(key=lambda one: (one.at, one.title, one.polarity))
-    window, kept = timedelta(hours=data.headline_repeat_hours), list[OwnHeadline]()
-    for headline in found:
-        if not window or not any(_same(headline, earlier) for earlier in _within(kept, headline.at - window)):
-            kept.append(headline)
-    return tuple(kept)
+    found.sort(key=lambda one: (one.at, one.title, one.polarity, one.whole, one.url))
+    return tuple(
+        found if not data.headline_repeat_hours else _first(found, timedelta(hours=data.headline_repeat_hours))
+    )
 
 
 def _shown(file: Path, folder: Path) -> bool:
     return not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _within(kept: list[OwnHeadline], opened: datetime) -> Iterator[OwnHeadline]:
-    for headline in reversed(kept):
-        if headline.at < opened:
-            return
-        yield headline
-
-
-def _same(one: OwnHeadline, other: OwnHeadline) -> bool:
-    return one.key == other.key or (bool(one.address) and one.address == other.address)
+def _first(found: list[OwnHeadline], window: timedelta) -> Iterator[OwnHeadline]:
+    """The first telling of each story, looked for among all stories that are young enough."""
+    stories: list[tuple[datetime, set[Any]]] = []
+    for headline in found:
+        marks = {headline.key, headline.address} - {""}
+        stories = [(at, known) for at, known in stories if headline.at - at <= window]
+        by_address = [known for _, known in stories if headline.address in known]
+        same = by_address or [known for _, known in stories if headline.key in known]
+        if same:
+            same[0].update(marks.difference(*(known for _, known in stories)))
+        else:
+            stories.append((headline.at, marks))
+            yield headline
 
 
 def _own(record: Mapping[str, Any], layout: Layout, delay: timedelta) -> OwnHeadline | None:
@@ -79,9 +89,12 @@ def _own(record: Mapping[str, Any], layout: Layout, delay: timedelta) -> OwnHead
         whole = clean_headline(text, limit=len(text) + 1)
         seen = _value(record, layout.seen)
         stamps = [_value(record, layout.published), *(record.get(name) for name in layout.noted), seen]
-        at = max(_moment(stamp) for stamp in stamps if stamp not in (None, ""))
+        times = [_moment(stamp) for stamp in stamps if not _blank(stamp)]
+        if not all(EARLIEST <= time <= LATEST for time in times):
+            return None
+        at = max(times)
         polarity = float(_value(record, layout.polarity) or 0.0)
-    except (ValueError, TypeError, OverflowError, OSError):
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
         return None
     publisher = _value(record, layout.source)
     if isinstance(publisher, dict):
@@ -91,11 +104,16 @@ def _own(record: Mapping[str, Any], layout: Layout, delay: timedelta) -> OwnHead
     known = at + (timedelta(0) if seen else delay)
     if not whole:
         return None
-    return OwnHeadline(known, clean_headline(text), polarity, key, address(where) if isinstance(where, str) else "")
+    url = where.strip() if isinstance(where, str) else ""
+    return OwnHeadline(known, clean_headline(text), polarity, whole, url, key)
 
 
 def _value(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((record[name] for name in names if record.get(name) not in (None, "")), None)
+    return next((record[name] for name in names if not _blank(record.get(name))), None)
+
+
+def _blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() == "")
 
 
 def _records(path: Path, format_: str) -> list[tuple[Layout, Mapping[str, Any]]]:
@@ -110,13 +128,13 @@ def _records(path: Path, format_: str) -> list[tuple[Layout, Mapping[str, Any]]]
         found, otherwise = list(_lines(path)), CSV
     lowered = [{str(name).strip().lower(): value for name, value in record.items()} for record in found]
     set_to = None if format_ == "auto" else LAYOUTS[format_]
-    layout = set_to or (FEED if otherwise is FEED else layout_of(lowered[0] if lowered else {}, otherwise=otherwise))
+    layout = set_to or (FEED if otherwise is FEED else layout_of(lowered, otherwise=otherwise))
     return [(layout, record) for record in lowered]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        yield from csv.DictReader(stream)
+    text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", " ")
+    yield from csv.DictReader(io.StringIO(text, newline=""))
 
 
 def _documents(raw: bytes) -> list[Any]:
@@ -153,9 +171,13 @@ def _items(raw: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _moment(stamp: Any) -> datetime:
+    if isinstance(stamp, bool):
+        raise TypeError("no time")
     if isinstance(stamp, int | float):
         return datetime.fromtimestamp(stamp / 1000 if stamp >= 1e11 else stamp, UTC)
     text = stamp.strip()
+    if len(text) > LONGEST or not text.isascii():
+        raise ValueError(text)
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text):
         return datetime.combine(date.fromisoformat(text) + timedelta(days=1), datetime.min.time(), UTC)
     if re.fullmatch(r"\d{14}", text):
@@ -164,7 +186,7 @@ def _moment(stamp: Any) -> datetime:
         return _moment(float(text))
     if not text[:4].isdigit():
         parsed = parsedate_tz(text)
-        if parsed is None:
+        if parsed is None or (parsed[9] is None and text.split()[-1].isalpha()):  # no date, or a zone nobody knows
             raise ValueError(text)
         return datetime.fromtimestamp(mktime_tz((*parsed[:9], parsed[9] or 0)), UTC)
     at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r" (?=[+-]\d)", "", text)))

@@ -60,11 +60,11 @@ def take_apart(data: bytes, format_: str) -> Taken:
         return Taken(FEED, _feed(data))
     if kind == "json":
         found = list(_flat(_documents(_text(data)), _PAGES_DEEP))
-        names = next((lowered(record) for _, record in found if isinstance(record, dict)), {})
+        names = (lowered(record) for _, record in found if isinstance(record, dict))
         return Taken(set_to or layout_of(names, otherwise=JSON), found)
     table = _table(data)
     header = [name.strip().lower() for name in table.columns]
-    layout = set_to or layout_of(header, otherwise=CSV)
+    layout = set_to or layout_of([header], otherwise=CSV)
     for what, wanted_names in (("title", layout.title), ("time", (*layout.published, *layout.noted, *layout.seen))):
         if not set(wanted_names) & set(header):
             columns = ", ".join(map(ascii, table.columns[:8]))[:100]
@@ -80,8 +80,10 @@ def _feed(data: bytes) -> list[tuple[str, Any]]:
 
 
 def _table(data: bytes) -> pl.DataFrame:
+    # Line ends are \n or \r\n; a \r alone is a blank, which readers of csv do not agree on.
+    text = _text(data).replace("\r\n", "\n").replace("\r", " ")
     try:
-        table = pl.read_csv(io.BytesIO(data), infer_schema=False)
+        table = pl.read_csv(io.StringIO(text), infer_schema=False)
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).split())[:100]
         raise NotReadable(f"not a headline file ({reason}); {_EXPECTED}") from None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 _OWN_TIME: Final = ("seen_at", "fetched_at", "first_seen")
@@ -63,16 +64,22 @@ FEED: Final = Layout(
     "feed", ("title",), ("pubdate", "published"), ("updated",), "pubDate, published or updated", exact=False, html=True
 )
 LAYOUTS: Final[Mapping[str, Layout]] = {layout.name: layout for layout in (CSV, JSON, CRYPTOPANIC, GDELT, FEED)}
+LOOKED_AT: Final = 50
+"""Records by which a format is told."""
 CONTAINERS: Final = ("results", "articles", "entries", "items", "posts", "news", "headlines", "feed", "data")
 """Where an answer keeps its records."""
 
 
-def layout_of(names: Iterable[str], *, otherwise: Layout) -> Layout:
-    """The format that a record with these names (lower case) is of."""
-    found = set(names)
+def layout_of(records: Iterable[Iterable[str]], *, otherwise: Layout) -> Layout:
+    """The format that the first records are of, by their names in lower case: the first that tells."""
+    found = (_layout(set(names), otherwise) for names in islice(records, LOOKED_AT))
+    return next((layout for layout in found if layout is not otherwise), otherwise)
+
+
+def _layout(found: set[str], otherwise: Layout) -> Layout:
     if "seendate" in found or {"mobileurl", "url", "date", "title"} <= found:
         return GDELT
-    if {"title", "published_at"} <= found and found & {"votes", "currencies", "instruments", "panic_score", "slug"}:
+    if "title" in found and found & {"published_at", "created_at"} and found & {"votes", "currencies", "instruments", "panic_score", "slug"}:
         return otherwise if otherwise is CSV else CRYPTOPANIC
     return otherwise
 

@@ -9,7 +9,7 @@ from typing import Any
 EARLIEST, LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """What lies outside is no time of a headline, but a number of something else."""
 _KINDS = (str, int, float)
-_LONGEST = 60
+LONGEST = 60
 _EPOCH = re.compile(r"\d{9,13}(\.\d{1,9})?")
 _DIGITS = "%Y%m%d%H%M%S"
 _SPACED_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
@@ -43,7 +43,7 @@ def read_moment(value: Any) -> Moment:
         raise ValueError("not a time")
     try:
         text = value.strip() if isinstance(value, str) else f"{value:.6f}"
-        if not text or len(text) > _LONGEST:
+        if not text or len(text) > LONGEST or not text.isascii():
             raise ValueError("not a time")
         found = _read(text)
     except (OverflowError, OSError, IndexError, TypeError):  # what the standard library raises for odd texts
@@ -57,7 +57,7 @@ def _read(text: str) -> Moment:
     if _EPOCH.fullmatch(text):
         number = float(text)
         return Moment(datetime.fromtimestamp(number / 1000 if number >= 1e11 else number, UTC))
-    if text.isascii() and text.isdigit() and len(text) == 14:
+    if text.isdigit() and len(text) == 14:
         return Moment(datetime.strptime(text, _DIGITS).replace(tzinfo=UTC))  # GDELT's, which are in UTC
     return _iso(_SPACED_OFFSET.sub("", text)) if text[:4].isdigit() else _rfc822(text)
 

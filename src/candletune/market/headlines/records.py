@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,8 @@ from candletune.market.headlines.moments import Moment, read_moment
 from candletune.market.headlines.text import cleaned, from_html, shortened
 
 _SHOWN: Final = 40
+_CODE: Final = re.compile(r"\s*[\w.$-]{1,20}\s*$", re.ASCII)
+"""A ticker."""
 _TICKERS: Final = 50
 """Currencies that a record may name; a list of hundreds names none in particular."""
 
@@ -161,7 +164,7 @@ def _tickers(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > _TICKERS:
         return ()
     codes = [entry.get("code") if isinstance(entry, Mapping) else entry for entry in value]
-    return tuple(sorted({code.strip().upper() for code in codes if isinstance(code, str) and code.strip()}))
+    return tuple(sorted({code.strip().upper() for code in codes if isinstance(code, str) and _CODE.match(code)}))
 
 
 def _kind(value: Any) -> str:

@@ -7,11 +7,10 @@ titles share is no sign: half of those that share four in five are series ("Pric
 """
 
 import re
-from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from candletune.market.headlines.records import Headline
 
@@ -50,38 +49,37 @@ def address(url: str) -> str:
     """An article's address without scheme, `www.`, fragment, and what only says where the reader came from."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # brackets that are no IPv6 address
+        query = parse_qsl(parts.query)
+    except ValueError:  # brackets that are no IPv6 address; thousands of fields; half a character
         return ""
     if not parts.netloc:
         return ""
-    query = [(key, value) for key, value in parse_qsl(parts.query) if not _TRACKING.match(key)]
-    host = parts.netloc.lower().removeprefix("www.")
-    return f"{host}{parts.path.rstrip('/')}?{urlencode(sorted(query))}"
+    kept = sorted(f"{key}={value}" for key, value in query if not _TRACKING.match(key))
+    return f"{parts.netloc.lower().removeprefix('www.')}{parts.path.rstrip('/')}?{'&'.join(kept)}"
 
 
 def first_tellings(headlines: Iterable[Headline], window: timedelta) -> list[Repeat | None]:
-    """Of each headline in the order in which they could be known: whether it repeats one that was kept, and how.
+    """Of each headline in the order in which they could be known: whether it repeats a story, and by what.
 
-    A headline is compared with those kept in the window before it, so that what comes later changes nothing.
+    A story lasts from its first telling on; address and title of every repeat are its own, too. A headline is compared
+    with what came before it alone, so that what comes later changes nothing.
 
     Args:
         headlines: ascending.
         window: how long a story is remembered; zero: nothing repeats anything.
     """
     found: list[Repeat | None] = []
-    kept: deque[tuple[datetime, str, tuple[str, ...]]] = deque()
-    addresses: set[str] = set()
-    keys: set[tuple[str, ...]] = set()
+    addresses: dict[str, datetime] = {}
+    titles: dict[tuple[str, ...], datetime] = {}
     for headline in headlines:
-        while kept and headline.known_at - kept[0][0] > window:
-            _, old_address, old_key = kept.popleft()
-            addresses.discard(old_address)
-            keys.discard(old_key)
-        own, key = address(headline.url), story_key(headline.whole, headline.source)
-        repeat: Repeat | None = "url" if own and own in addresses else "title" if key in keys else None
-        found.append(repeat if window else None)
-        if repeat is None and window:
-            kept.append((headline.known_at, own, key))
-            addresses.add(own)
-            keys.add(key)
+        own, key, now = address(headline.url), story_key(headline.whole, headline.source), headline.known_at
+        begun = {"url": addresses.get(own), "title": titles.get(key)}
+        fresh: dict[Repeat, datetime] = {by: at for by, at in begun.items() if at is not None and now - at <= window}  # type: ignore[misc]
+        repeat = next(iter(fresh), None) if window else None
+        found.append(repeat)
+        story = now if repeat is None else fresh[repeat]
+        if "title" not in fresh:
+            titles[key] = story
+        if own and "url" not in fresh:
+            addresses[own] = story
     return found
