@@ -276,7 +276,7 @@ BROKEN_CSV: dict[str, tuple[str | bytes, str]] = {
     "no title": ("published_at,polarity\n", "not a headline file (no column title; it has 'published_at', 'polarity')"),
     "no time": ("title,polarity\n", "not a headline file (no column time; it has 'title', 'polarity'); expected csv"),
     "semicolons": ("published_at;title\n2024-01-01;A\n", "(no column title; it has 'published_at;title')"),
-    "not UTF-8": (CSV.encode() + b"2024-01-01T08:00:00Z,0,a,b,c,\xff\xfe\n", "not a headline file ("),
+    "not UTF-8": (CSV.encode() + b"2024-01-01T08:00:00Z,0,a,b,c,\xff\xfe\n", "line 5: not UTF-8 (byte 329); save it"),
     "more cells than names": (CSV + "1,2,3,4,5,6,7,8\n", "not a headline file ("),
     "no such time": (CSV + "soon,0,a,b,c,d\n", "line 5 published_at is 'soon': "),
     "no time there": (CSV + ",0,a,b,c,d\n", "line 5 has no published_at or seen_at; a headline without its time"),

@@ -40,7 +40,7 @@ def headline_coverage(config: Config, period: TestPeriod, sentiment: Sentiment) 
         hours=config.data.headline_hours,
         train=train,
         replay=replay,
-        by_month=_by_month(times, told, sentiment.headlines),
+        by_month=_by_month(times, told, sentiment.headlines, begin - config.candle),
         by_ticker=_by_ticker(config, times, sentiment.headlines, period.start),
     )
 
@@ -104,9 +104,11 @@ def _shares(times: pl.Series, told: pl.Series, turn: datetime) -> tuple[float, f
     return round(float(before or 0.0), 4), round(float(after or 0.0), 4)  # type: ignore[arg-type]
 
 
-def _by_month(times: pl.Series, told: pl.Series, headlines: pl.DataFrame) -> Mapping[str, MonthOfHeadlines]:
+def _by_month(
+    times: pl.Series, told: pl.Series, headlines: pl.DataFrame, opened: datetime
+) -> Mapping[str, MonthOfHeadlines]:
     shares = pl.DataFrame([times, told]).group_by(month=pl.col("time").dt.strftime("%Y-%m")).agg(pl.col("told").mean())
-    inside = headlines.filter(pl.col("known_at").is_between(times[0], times[-1]))
+    inside = headlines.filter(pl.col("known_at").is_between(opened, times[-1]))
     counted = inside.group_by(month=pl.col("known_at").dt.strftime("%Y-%m")).agg(pl.len().alias("headlines"))
     table = shares.join(counted, on="month", how="left").sort("month")
     return {

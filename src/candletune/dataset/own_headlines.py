@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from candletune.config import DataConfig
 from candletune.market.headlines.layouts import CONTAINERS, CSV, FEED, JSON, LAYOUTS, Layout, layout_of
-from candletune.market.headlines.moments import EARLIEST, LATEST, LONGEST
+from candletune.market.headlines.moments import EARLIEST, LATEST, LONGEST, ZONES
 from candletune.market.headlines.repeats import address, story_key
 from candletune.market.headlines.text import clean_headline, from_html
 
@@ -186,7 +186,8 @@ def _moment(stamp: Any) -> datetime:
         return _moment(float(text))
     if not text[:4].isdigit():
         parsed = parsedate_tz(text)
-        if parsed is None or (parsed[9] is None and text.split()[-1].isalpha()):  # no date, or a zone nobody knows
+        zone = text.split()[-1].upper()
+        if parsed is None or (zone.isalpha() and zone not in ZONES):
             raise ValueError(text)
         return datetime.fromtimestamp(mktime_tz((*parsed[:9], parsed[9] or 0)), UTC)
     at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r" (?=[+-]\d)", "", text)))

@@ -79,7 +79,11 @@ def layout_of(records: Iterable[Iterable[str]], *, otherwise: Layout) -> Layout:
 def _layout(found: set[str], otherwise: Layout) -> Layout:
     if "seendate" in found or {"mobileurl", "url", "date", "title"} <= found:
         return GDELT
-    if "title" in found and found & {"published_at", "created_at"} and found & {"votes", "currencies", "instruments", "panic_score", "slug"}:
+    if (
+        "title" in found
+        and found & {"published_at", "created_at"}
+        and found & {"votes", "currencies", "instruments", "panic_score", "slug"}
+    ):
         return otherwise if otherwise is CSV else CRYPTOPANIC
     return otherwise
 

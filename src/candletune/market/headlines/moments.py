@@ -13,7 +13,7 @@ LONGEST = 60
 _EPOCH = re.compile(r"\d{9,13}(\.\d{1,9})?")
 _DIGITS = "%Y%m%d%H%M%S"
 _SPACED_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
-_ZONES = frozenset("UT UTC GMT Z AST ADT EST EDT CST CDT MST MDT PST PDT".split())
+ZONES = frozenset("UT UTC GMT Z AST ADT EST EDT CST CDT MST MDT PST PDT".split())
 """The names that RFC 822 knows (and Canada's); another one cannot be guessed."""
 _MIDNIGHT = time()
 
@@ -77,7 +77,7 @@ def _iso(text: str) -> Moment:
 def _rfc822(text: str) -> Moment:
     """`Mon, 01 Jan 2024 12:00:00 GMT`."""
     zone = text.split()[-1].upper()
-    if zone.isalpha() and zone not in _ZONES:
+    if zone.isalpha() and zone not in ZONES:
         raise ValueError(f"the zone {zone[:10]!r} is not known")
     at = parsedate_to_datetime(text)
     if at.tzinfo is None:  # no zone, or -0000: UTC, but not the place's own time
