@@ -46,8 +46,9 @@ def posts(until: int) -> list[dict[str, object]]:
 
 
 def configured(folder: Path, tmp_path: Path, *more: str, until: int = HOURS) -> Config:
-    (tmp_path / "panic.json").write_text(json.dumps({"results": posts(until)}))
-    named = (f"data.headlines='{tmp_path / 'panic.json'}'", "data.headline_hours=10", "data.headline_delay=0")
+    (tmp_path / "news").mkdir(exist_ok=True)
+    (tmp_path / "news" / "page.json").write_text(json.dumps({"results": posts(until)}))
+    named = (f"data.headlines='{tmp_path / 'news'}'", "data.headline_hours=10", "data.headline_delay=0")
     return config_of(folder, tmp_path / "run", *named, *more)
 
 

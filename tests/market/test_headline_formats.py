@@ -163,6 +163,7 @@ def test_shapes_of_json(tmp_path: Path) -> None:
         f"{line}\n\n{json.dumps(other)}\n",
         f"\ufeff{line}\r\n{json.dumps(other)}",
         f"{records(record)}\n{records(other)}\n",
+        f"[\n{line},\n{json.dumps(other)}\n]",
         records({"Title": "A", "publishedAt": "2024-01-01T08:00:00Z", "source": {"id": 1, "name": "W"}}, other),
     ):
         found = read(written(tmp_path, "a", text))

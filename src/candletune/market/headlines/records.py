@@ -175,8 +175,5 @@ def _kind(value: Any) -> str:
 def _shown(value: Any) -> str:
     if not isinstance(value, str | float | int):
         return _kind(value)
-    try:
-        text = ascii(value)
-    except ValueError:  # an integer of thousands of digits
-        return "a number too long to show"
+    text = ascii(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
