@@ -1,11 +1,9 @@
 """`data.headlines`: a file or a folder of files to headlines in the order in which they could be known."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
@@ -15,13 +13,6 @@ from candletune.errors import InputError
 from candletune.market.headlines.containers import NotReadable, take_apart
 from candletune.market.headlines.records import Broken, Headline, Untitled, headline_of
 from candletune.market.headlines.repeats import first_tellings
-
-SCHEMA: Final[Mapping[str, pl.DataType]] = {
-    "known_at": pl.Datetime("us", "UTC"),
-    "polarity": pl.Float64(),
-    "title": pl.String(),
-    "tickers": pl.String(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +63,15 @@ def read_headlines(path: Path, data: DataConfig) -> Headlines:
 
 
 def _frame(headlines: list[Headline]) -> pl.DataFrame:
-    columns = {name: [getattr(headline, name) for headline in headlines] for name in ("known_at", "polarity", "title")}
-    return pl.DataFrame({**columns, "tickers": [" ".join(headline.tickers) for headline in headlines]}, schema=SCHEMA)
+    times = [round(headline.known_at.timestamp() * 1e6) for headline in headlines]  # ten times as fast as the times
+    return pl.DataFrame(
+        {
+            "known_at": pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+            "polarity": pl.Series([headline.polarity for headline in headlines], dtype=pl.Float64),
+            "title": pl.Series([headline.title for headline in headlines], dtype=pl.String),
+            "tickers": pl.Series([" ".join(headline.tickers) for headline in headlines], dtype=pl.String),
+        }
+    )
 
 
 def _files(path: Path) -> list[Path]:

@@ -17,7 +17,9 @@ from candletune.market.headlines.records import Headline
 Repeat = Literal["url", "title"]
 _WORD: Final = re.compile(r"\w+")
 _ARTICLES: Final = frozenset(("a", "an", "the"))
-_OPENINGS: Final = (("breaking",), ("just", "in"), ("breaking", "news"), ("update",), ("exclusive",))
+_OPENINGS: Final = (("breaking", "news"), ("just", "in"), ("breaking",), ("update",), ("exclusive",))
+"""The longer ones first."""
+_OPENING_WORDS: Final = frozenset(opening[0] for opening in _OPENINGS)
 _SEPARATOR: Final = re.compile(r"\s+[-–—/]\s+")
 _TRACKING: Final = re.compile(r"utm_|mtm_|fbclid$|gclid$|ref$|src$", re.IGNORECASE)
 
@@ -29,15 +31,14 @@ def story_key(title: str, source: str) -> tuple[str, ...]:
         title: uncut.
         source: the publisher's name, which some feeds put behind the title.
     """
-    head, tail = title, _words(source)
-    *rest, last = _SEPARATOR.split(title)
-    if rest and tail and _words(last) == tail:
-        head = title[: title.rindex(last)]
-    words = _words(head)
-    for opening in sorted(_OPENINGS, key=len, reverse=True):
-        if words[: len(opening)] == opening and len(words) > len(opening):
-            words = words[len(opening) :]
-            break
+    words = _words(title)
+    if source:
+        *rest, last = _SEPARATOR.split(title)
+        if rest and _words(last) == _words(source) != ():
+            words = _words(title[: title.rindex(last)])
+    if words and words[0] in _OPENING_WORDS:
+        behind = next((len(one) for one in _OPENINGS if words[: len(one)] == one and len(words) > len(one)), 0)
+        words = words[behind:]
     return tuple(word for word in words if word not in _ARTICLES) or words
 
 
