@@ -63,7 +63,14 @@ def ours(data: Path, run: Path, *settings: str) -> Cost:
 
 def compare(data: Path, folder: Path, repeat: int, context: str) -> None:
     """Both programs on the same candles; their lines must be the same bytes."""
-    settings = (f"data.fear_greed='{data / 'fear_greed.csv'}'", f"data.headlines='{data / 'headlines.csv'}'")
+    # The peer takes both files' times as they are, and tells what was told before.
+    settings = (
+        f"data.fear_greed='{data / 'fear_greed.csv'}'",
+        f"data.headlines='{data / 'headlines.csv'}'",
+        "data.fear_greed_delay=0",
+        "data.headline_delay=0",
+        "data.headline_repeat_hours=0",
+    )
     costs = [ours(data, folder / "ours", *settings) for _ in range(repeat)]
     seconds, processor = (median(values) for values in zip(*((c.seconds, c.processor) for c in costs), strict=True))
     mib = max(cost.mib for cost in costs)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from candletune.market.sentiment import clean_headline
+from candletune.market.headlines.text import clean_headline
 from candletune.prompts.context import context_of
 from candletune.prompts.reasons import write_reason
 from candletune.prompts.template import load_template

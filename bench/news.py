@@ -10,6 +10,10 @@ kinds, and the verdict of each language model against gradient boosting, which d
 Usage: python bench/news.py prepare FOLDER --base BASE.gguf [--seeds 1 2 3] [--set dataset.per_class=2500]
        python bench/news.py train FOLDER --out OUT --base BASE.gguf [--device cuda] [--set train.learning_rate=1e-3]
        python bench/news.py table FOLDER --out OUT
+       python bench/news.py real FOLDER --data DATA_FOLDER
+
+`real` asks the same baselines on real candles and headlines: DATA_FOLDER holds futures/ and headlines.csv. Each month
+of `MONTHS` is decided by what was fitted on the time before it, with the headlines as they are and at another time.
 """
 
 import argparse
@@ -19,8 +23,10 @@ import pickle
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +41,17 @@ SETTINGS = (
     "simulate.signal=0",
     "labels.threshold=0.03",
     "data.headline_hours=4",
+    "data.headline_repeat_hours=0",
     "dataset.per_class=2500",
     "dataset.natural_eval=500",
     "evaluate.move=0.03",
 )
 WITHOUT, WITH, PERFECT = "best without text", "best with text", "told every direction"
+MONTHS = tuple(datetime(2022, month, 1, tzinfo=UTC) for month in (4, 5, 6, 7))
+"""Where each month of the real test begins, and the end of the last: the real headlines are dense from 2022-01 on."""
+REAL_START = datetime(2021, 11, 1, tzinfo=UTC)
+BLOCK = timedelta(days=3)
+WITHOUT_TEXT = "gradient boosting"
 GROUPS = ("seen kinds", "new kinds", "all rows")
 HOLD = 2
 
@@ -137,14 +149,14 @@ def prepared(wanted: argparse.Namespace, name: str, seed: int) -> Case:
     return Case(name, seed, examples, tokens, tokenizer.pad, held_out, asked, labels, group, choices(config, run, rows))
 
 
-def test_rows(config: Any, stride: int) -> Any:
-    """Decision rows of the test period with an outcome, in time order."""
+def test_rows(config: Any, stride: int, end: datetime | None = None) -> Any:
+    """Decision rows of the test period with an outcome, in time order; until `end`, where that is given."""
     import polars as pl
 
     from candletune.dataset import decision_rows
     from candletune.evaluation.outcomes import join_outcomes
 
-    rows = decision_rows(config, start=config.dataset.test_start)
+    rows = decision_rows(config, start=config.dataset.test_start, end=end)
     times = rows["decision_time"].unique().sort()[::stride]
     rows = rows.filter(pl.col("decision_time").is_in(times.implode()))
     found = join_outcomes(rows.rename({"asset": "ticker", "decision_time": "timestamp"}), config)
@@ -168,17 +180,23 @@ def classes(rows: Any) -> Ints:
 
 def shuffled(path: Path, config: Any) -> bytes:
     """The headlines half a period later, in a circle, each period by itself: windows as they were, at other times."""
+    start, turn = config.simulate.start, config.simulate.unseen_from
+    return at_another_time(path, (start, turn, start + timedelta(hours=config.simulate.hours)))
+
+
+def at_another_time(path: Path, turns: Sequence[datetime]) -> bytes:
+    """The headlines of each period between two turns, half of it later, in a circle."""
     import polars as pl
 
     table = pl.read_csv(path).with_columns(at=pl.col("published_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%z"))
-    start, turn = config.simulate.start, config.simulate.unseen_from
-    end = start + timedelta(hours=config.simulate.hours)
     parts = []
-    for first, last in ((start, turn), (turn, end)):
+    for first, last in pairwise(turns):
         since, length = pl.col("at") - pl.lit(first), last - first
         later = pl.when(since < length / 2).then(pl.col("at") + length / 2).otherwise(pl.col("at") - length / 2)
         part = table.filter((pl.col("at") >= first) & (pl.col("at") < last)).with_columns(at=later).sort("at")
-        parts.append(part.with_columns(published_at=pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")).drop("at"))
+        text = pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+        stamps = [name for name in ("published_at", "seen_at") if name in table.columns]
+        parts.append(part.with_columns(text.alias(name) for name in stamps).drop("at"))
     return pl.concat(parts).write_csv().encode()
 
 
@@ -187,7 +205,7 @@ def kinds_by_title(config: Any) -> dict[str, Any]:
     import polars as pl
 
     from candletune.market.event_kinds import event_kinds
-    from candletune.market.sentiment import clean_headline
+    from candletune.market.headlines.text import clean_headline
 
     kinds = {kind.name: kind for kind in event_kinds().kind}
     table = pl.read_csv(config.data.headlines)
@@ -405,6 +423,71 @@ def journalled(config: Any, run: Any, rows: Any, said: Path) -> Any:
     )
 
 
+# --- real ------------------------------------------------------------------------------------------------------------
+
+
+def real(wanted: argparse.Namespace) -> None:
+    """Balanced accuracy over all months, and what each gains over boosting that does not read, by blocks of days."""
+    print(
+        f"| {'|'.join(('baseline', 'headlines', 'balanced accuracy', 'over boosting without text', '95 % interval'))} |"
+    )
+    for kind in ("as they are", "at another time"):
+        months = [real_month(wanted, kind, first, last) for first, last in pairwise(MONTHS)]
+        labels, days = (np.concatenate([month[key] for month in months]) for key in ("labels", "days"))
+        chosen = {name: np.concatenate([month[name] for month in months]) for name in months[0]}
+        told = float(chosen["told"].mean())
+        print(f"{kind}: {len(labels)} decisions, {told:.0%} with a headline; {np.bincount(labels).tolist()} by class")
+        for name, actions in chosen.items():
+            if name in ("labels", "days", "told"):
+                continue
+            low, high = interval(actions, chosen[WITHOUT_TEXT], labels, days)
+            gain = balanced(actions, labels) - balanced(chosen[WITHOUT_TEXT], labels)
+            print(f"| {name} | {kind} | {balanced(actions, labels):.1%} | {gain:+.1%} | {low:+.1%} to {high:+.1%} |")
+
+
+def real_month(wanted: argparse.Namespace, kind: str, first: datetime, last: datetime) -> dict[str, Ints]:
+    """Every baseline on one month, fitted on the time before it; labels, blocks, and whether news was told."""
+    from candletune.config import load_config
+    from candletune.console import SilentReporter
+    from candletune.evaluation.baseline_scores import task_of
+    from candletune.evaluation.baselines import baseline_actions
+    from candletune.runs import RunFolder
+    from candletune.stages import stage
+    from candletune.stages.runner import run_stage
+
+    news, name = wanted.data / "headlines.csv", f"{kind.replace(' ', '-')}-{first:%Y-%m}"
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    if kind != "as they are":
+        moved = wanted.folder / f"{name}.csv"
+        moved.write_bytes(at_another_time(news, (REAL_START, first, last)))
+        news = moved
+    own = [f"run.folder={wanted.folder / name}", f"live.state={wanted.folder / name / 'live.json'}"]
+    own += [f"data.folder={wanted.data}", f"data.headlines={news}", "evaluate.move=0.02", "dataset.natural_eval=500"]
+    own += [f"dataset.train_start={REAL_START:%Y-%m-%d}", f"dataset.test_start={first:%Y-%m-%d}"]
+    config = load_config(None, [*own, *wanted.more])
+    run, quiet = RunFolder(config.run.folder), SilentReporter()
+    with run.lock():
+        run_stage(stage("dataset"), config, run, quiet)
+    rows = test_rows(config, wanted.stride, end=last)
+    found = dict(baseline_actions(replace(task_of(config, run, rows), calls=None)))
+    found["labels"] = classes(rows)
+    found["days"] = np.array([(at - MONTHS[0]) // BLOCK for at in rows["timestamp"]], dtype=np.int64)
+    found["told"] = (rows["headlines"] != "N/A").to_numpy().astype(np.int64)
+    return found
+
+
+def interval(mine: Ints, theirs: Ints, labels: Ints, blocks: Ints) -> tuple[float, float]:
+    """95 % of the difference of balanced accuracies, blocks of days drawn with replacement."""
+    rng = np.random.default_rng(17)
+    rows = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+    differences = []
+    for _ in range(2000):
+        drawn = np.concatenate([rows[index] for index in rng.integers(len(rows), size=len(rows))])
+        differences.append(balanced(mine[drawn], labels[drawn]) - balanced(theirs[drawn], labels[drawn]))
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def clock(began: float) -> str:
     """Seconds since then."""
     return f"{time.perf_counter() - began:.0f} s"
@@ -413,9 +496,10 @@ def clock(began: float) -> str:
 def main() -> None:
     """Do what is asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("prepare", "train", "table"))
+    parser.add_argument("what", choices=("prepare", "train", "table", "real"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, help="the base as GGUF")
+    parser.add_argument("--data", type=Path, help="real candles (futures/) and headlines.csv")
     parser.add_argument("--out", type=Path, help="where probabilities are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--kinds", nargs="+", default=["news", "shuffled"], choices=["news", "shuffled"])
@@ -424,7 +508,7 @@ def main() -> None:
     parser.add_argument("--no-verdict", action="store_true")
     parser.add_argument("--set", dest="more", action="append", default=[], help="settings; the later of two counts")
     wanted = parser.parse_args()
-    {"prepare": prepare, "train": train, "table": table}[wanted.what](wanted)
+    {"prepare": prepare, "train": train, "table": table, "real": real}[wanted.what](wanted)
 
 
 if __name__ == "__main__":

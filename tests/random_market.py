@@ -41,7 +41,7 @@ def news(seed: int) -> Sentiment:
     polarity = [rng.uniform(-1, 1) for _ in times]
     titles = [f"Title {i}" for i in range(len(times))]
     return Sentiment(
-        fear, pl.DataFrame({"published_at": pl.Series(times, dtype=utc), "polarity": polarity, "title": titles})
+        fear, pl.DataFrame({"known_at": pl.Series(times, dtype=utc), "polarity": polarity, "title": titles})
     )
 
 

@@ -56,7 +56,20 @@ class DataConfig(Table):
     fear_greed_delay: Annotated[int, Field(ge=0, le=10_080)] = Field(
         5, description="minutes from a value's time in that file until one could have known it"
     )
-    headlines: Path | None = Field(None, description="headlines with sentiment (csv); none: N/A")
+    headlines: Path | None = Field(
+        None,
+        description="headlines (csv, JSON, CryptoPanic, GDELT, RSS, Atom): a file or a folder of them; none: N/A",
+    )
+    headline_format: Literal["auto", "csv", "json", "cryptopanic", "gdelt", "feed"] = Field(
+        "auto", description="what those files are; auto: told by their content"
+    )
+    headline_delay: Annotated[int, Field(ge=0, le=10_080)] = Field(
+        5,
+        description="minutes from a headline's own time until one could have known it; unused where its file says so",
+    )
+    headline_repeat_hours: Annotated[int, Field(ge=0, le=8_760)] = Field(
+        24, description="hours in which a story told again is left out; 0: told as often as the files do"
+    )
     headline_hours: Annotated[int, Field(ge=1, le=100_000)] = Field(
         24, description="hours a headline stays in the prompt"
     )

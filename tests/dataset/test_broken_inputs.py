@@ -169,13 +169,13 @@ CASES: dict[str, tuple[Break, str, int]] = {
         ),
         "f.json: not a Fear & Greed history (a timestamp that is not in seconds since 1970)", 3,
     ),
-    "headlines without zone": (
-        text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00,b,x,0.1,s,T\n", NEWS), "n.csv: not a headline file", 3
+    "headlines at no time": (
+        text("n.csv", NEWS_HEAD + "yesterday,b,x,0.1,s,T\n", NEWS), "n.csv: line 2 published_at is 'yesterday'", 3
     ),
-    "headlines without title": (text("n.csv", "published_at,polarity\n", NEWS), "n.csv: not a headline file", 3),
+    "headlines without title": (text("n.csv", "published_at,polarity\n", NEWS), "file (no column title", 3),
     "headline without time": (text("n.csv", NEWS_HEAD + ",b,x,0.1,s,T\n", NEWS), "line 2 has no published_at", 3),
     "polarity out of range": (
-        text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00+00:00,b,x,7,s,T\n", NEWS), "polarity 7.0 at 2024-01-01", 3
+        text("n.csv", NEWS_HEAD + "2024-01-01T00:00:00+00:00,b,x,7,s,T\n", NEWS), "line 2 polarity is '7', expected", 3
     ),
     "template syntax": (text("t.j2", "{{ ticker", PROMPT), "t.j2: line 1: not a valid Jinja2 template", 3),
     "template field": (

@@ -1,6 +1,7 @@
 """Choosing, balancing, writing and reading back, on small simulated histories; and an audit that can say no."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from candletune.artifacts import DatasetManifest
 from candletune.cli import main
-from candletune.config import Config
+from candletune.config import Config, DataConfig
 from candletune.console import SilentReporter
 from candletune.dataset import audit, decision_rows, draw_sample, read_examples, survey
 from candletune.dataset.overlap import average_uniqueness, describe_dataset
@@ -20,6 +21,7 @@ from candletune.errors import CheckFailed, InputError, UsageError
 from candletune.fields.columns import WARM_UP, indicator_rows
 from candletune.market import sentiment
 from candletune.market.candles import Candles
+from candletune.market.headlines import Headlines, read_headlines
 from candletune.runs import RunFolder
 from candletune.stages import stage
 from candletune.stages.runner import run_stage
@@ -155,12 +157,12 @@ def test_the_audit_sees_headlines_from_the_future(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = context_files(tmp_path)
-    read = sentiment.read_headlines
 
-    def early(path: Path) -> pl.DataFrame:
-        return read(path).with_columns(pl.col("published_at") - pl.duration(hours=5))
+    def early(path: Path, data: DataConfig) -> Headlines:
+        told = read_headlines(path, data)
+        return replace(told, frame=told.frame.with_columns(pl.col("known_at") - pl.duration(hours=5)))
 
-    monkeypatch.setattr(sentiment, "read_headlines", early)
+    monkeypatch.setattr("candletune.market.sentiment.read_headlines", early)
     config = config_of(folder, tmp_path / "run", *files)
     problems = audit(config, built(config)[0], 20, SilentReporter()).problems
     found = "\n".join(problems)

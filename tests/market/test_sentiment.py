@@ -10,12 +10,11 @@ import pytest
 from candletune.config import DataConfig
 from candletune.errors import InputError
 from candletune.fields.columns import add_context
+from candletune.market.headlines.text import clean_headline
 from candletune.market.sentiment import (
-    clean_headline,
     fear_greed_class,
     load_sentiment,
     read_fear_greed,
-    read_headlines,
 )
 
 FEAR = "date,value,classification\n2024-01-02,20,Extreme Fear\n2024-01-01,60,Greed\n2024-01-03,47,Neutral\n"
@@ -36,7 +35,7 @@ def at(*times: str) -> pl.DataFrame:
 def data(tmp_path: Path) -> DataConfig:
     (tmp_path / "fear.csv").write_text(FEAR)
     (tmp_path / "news.csv").write_text(NEWS)
-    return DataConfig(fear_greed=tmp_path / "fear.csv", headlines=tmp_path / "news.csv")
+    return DataConfig(fear_greed=tmp_path / "fear.csv", headlines=tmp_path / "news.csv", headline_delay=0)
 
 
 def joined(data: DataConfig, *times: str) -> pl.DataFrame:
@@ -129,12 +128,14 @@ def test_the_api_json_and_csv_agree(tmp_path: Path, data: DataConfig) -> None:
 
 
 def test_row_order_and_equal_duplicates_mean_nothing(tmp_path: Path, data: DataConfig) -> None:
-    for name, text, reader in (("f.csv", FEAR, read_fear_greed), ("n.csv", NEWS, read_headlines)):
+    other = {}
+    for name, text in (("fear_greed", FEAR), ("headlines", NEWS)):
         head, *rows = text.splitlines()
-        (tmp_path / name).write_text("\n".join([head, *reversed(rows)]) + "\n")
-        original = {"f.csv": data.fear_greed, "n.csv": data.headlines}[name]
-        assert original is not None
-        assert reader(tmp_path / name).equals(reader(original))
+        other[name] = tmp_path / f"other-{name}.csv"
+        other[name].write_text("\n".join([head, *reversed(rows)]) + "\n")
+    mine, theirs = load_sentiment(data), load_sentiment(data.model_copy(update=other))
+    for name in other:
+        assert getattr(mine, name).equals(getattr(theirs, name))
     (tmp_path / "twice.csv").write_text(FEAR + "2024-01-03,47,Neutral\n")
     assert len(read_fear_greed(tmp_path / "twice.csv")) == 3
 

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from candletune.cli import program
-from candletune.config import Config, load_config
+from candletune.config import Config, DataConfig, load_config
 from candletune.console import SilentReporter
 from candletune.dataset import read_examples
 from candletune.errors import UsageError
 from candletune.market.event_kinds import event_kinds
-from candletune.market.sentiment import HEADLINE_LENGTH, clean_headline, read_headlines
+from candletune.market.headlines import read_headlines
+from candletune.market.headlines.text import HEADLINE_LENGTH, clean_headline
 from candletune.market.simulate import simulate
 from candletune.market.simulate_news import (
     ANNOUNCED_DOWN,
@@ -133,8 +134,8 @@ def test_a_run_reads_its_news_and_keeps_the_new_wordings_for_the_replay(tmp_path
         ready = prepare(config, run, reporter)
         run_stage(stage("dataset"), ready, run, reporter)
     assert ready.dataset.test_start == config.simulate.unseen_from
-    told = read_headlines(run.candles / "headlines.csv")
-    new = set(told.filter(pl.col("published_at") >= config.simulate.unseen_from)["title"])
+    told = read_headlines(run.candles / "headlines.csv", ready.data).frame
+    new = set(told.filter(pl.col("known_at") >= config.simulate.unseen_from)["title"])
     shown = {title for text in read_examples(run).meta["headlines"] for title in text.split(" | ")}
     assert len(new) > 100 < len(shown)
     assert not new & shown
@@ -150,7 +151,7 @@ def test_the_command_writes_a_market_that_data_headlines_reads(tmp_path: Path) -
     done = CliRunner().invoke(program, [*given, *more], catch_exceptions=False)
     assert done.exit_code == 0
     assert (folder / "futures" / "SOL_USDT_USDT-1h-futures.feather").is_file()
-    assert len(read_headlines(folder / "headlines.csv")) > 60
+    assert len(read_headlines(folder / "headlines.csv", DataConfig()).frame) > 60
     events = pl.read_csv(folder / "events.csv")
     assert len(events) == round(0.06 * 365.25 * 24)
     assert set(events["direction"].unique()) == {-1, 0, 1}

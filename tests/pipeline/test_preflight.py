@@ -242,7 +242,7 @@ PLANTED: dict[str, tuple[Plant, tuple[str, ...]]] = {
     "replay ends before it starts": (settings("replay.end=2022-01-05"), ("replay.end", "later")),
     "replay over training": (settings("replay.start=2022-02-01"), ("replay.start", "replay.force")),
     "no Fear & Greed file": (settings("data.fear_greed=none.csv"), ("none.csv", "data.fear_greed")),
-    "impossible headline": (headlines, ("news.csv", "polarity 7")),
+    "impossible headline": (headlines, ("news.csv", "line 2", "polarity", "-1 to 1")),
     "template does not parse": (template("{% if %}"), ("mine.j2", "Jinja2")),
     "template field unknown": (template(PROMPT + "{{ rsi_14 }}"), ("mine.j2", "rsi_14")),
     "template cannot be rendered": (template(PROMPT + "{{ ticker / 0 }}"), ("mine.j2",)),

@@ -33,6 +33,13 @@ from candletune.artifacts.drift import (
     ServedModel,
     StateChange,
 )
+from candletune.artifacts.headlines import (
+    HeadlineCounts,
+    HeadlineCoverage,
+    HeadlineRecords,
+    MonthOfHeadlines,
+    TickerHeadlines,
+)
 from candletune.artifacts.journal_import import JournalImport
 from candletune.artifacts.metrics import Metrics, ReviewSummary
 from candletune.artifacts.run_manifest import RunManifest, StageEntry
@@ -82,6 +89,9 @@ __all__ = [
     "Fidelity",
     "FieldRange",
     "FoldState",
+    "HeadlineCounts",
+    "HeadlineCoverage",
+    "HeadlineRecords",
     "HeadlineShift",
     "InputCount",
     "InputLog",
@@ -91,6 +101,7 @@ __all__ = [
     "LoggedStep",
     "Metrics",
     "ModelManifest",
+    "MonthOfHeadlines",
     "PeriodSide",
     "ProbabilityCalibration",
     "Record",
@@ -102,6 +113,7 @@ __all__ = [
     "StageEntry",
     "StageSummary",
     "StateChange",
+    "TickerHeadlines",
     "TrainSummary",
     "TrainingEnds",
     "TrainingResult",

@@ -1,12 +1,15 @@
 """The base of every artefact: frozen, versioned, read and written whole."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from candletune.errors import InputError
 from candletune.files import read_json, write_json
+
+Moment = Annotated[AwareDatetime, PlainSerializer(lambda time: time.isoformat(), return_type=str, when_used="json")]
+"""A time in UTC, written as `2024-06-24T14:00:00+00:00`."""
 
 
 class Record(BaseModel):

@@ -1,16 +1,13 @@
 """`dataset/manifest.json` and `audit/audit.json`: how a dataset was made, and whether it is what it says."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AwareDatetime, PlainSerializer
-
-from candletune.artifacts.base import Artifact, Record
+from candletune.artifacts.base import Artifact, Moment, Record
+from candletune.artifacts.headlines import HeadlineCoverage
 from candletune.config import LabelsConfig
 from candletune.decisions import Decision
 
-Moment = Annotated[AwareDatetime, PlainSerializer(lambda time: time.isoformat(), return_type=str, when_used="json")]
-"""A time in UTC, written as `2024-06-24T14:00:00+00:00`."""
 Shares = Mapping[Decision, float]
 """Class -> share of the rows."""
 
@@ -202,9 +199,12 @@ class DatasetManifest(DatasetFacts, Artifact):
     Attributes:
         candidates: every decision time that could have been chosen.
         audit: overlap, effective sample size and duplicates.
+        headlines: what became of their records, and how much of the time they cover; None without, and in a file of an
+            earlier candletune.
     """
 
     COMMAND: ClassVar[str] = "dataset --force"
 
     candidates: Candidates
     audit: DatasetDescription
+    headlines: HeadlineCoverage | None = None

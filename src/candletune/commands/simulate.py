@@ -49,7 +49,8 @@ def simulate(
             f"without headlines {best.without_text:.1%}; from {config.simulate.unseen_from:%Y-%m-%d} on the wordings "
             "are new, and half of the kinds of events"
         )
-        lines += [f"headlines = {toml_value((output / HEADLINES).absolute())}", "headline_hours = 4"]
+        lines += [f"headlines = {toml_value((output / HEADLINES).absolute())}"]
+        lines += ["headline_hours = 4", "headline_repeat_hours = 0"]
         lines += ["[dataset]", f"test_start = {toml_value(config.simulate.unseen_from)}"]
     reporter.say("use it with these lines in your configuration:\n" + "\n".join(lines))
     say_result(

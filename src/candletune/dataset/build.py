@@ -10,6 +10,7 @@ import polars as pl
 from candletune.config import Config
 from candletune.console import Reporter
 from candletune.dataset.card import write_card
+from candletune.dataset.coverage import describe_counts, describe_coverage, headline_coverage
 from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, Examples, write_examples
 from candletune.dataset.manifest import Made, describe
 from candletune.dataset.period import find_test_period
@@ -17,6 +18,7 @@ from candletune.dataset.render import drop_headlines, render_examples, warn_of_h
 from candletune.dataset.rows import add_prompts, complete_rows
 from candletune.dataset.sampling import draw_sample, survey
 from candletune.files import atomic_folder
+from candletune.market.sentiment import load_sentiment
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
 
@@ -37,10 +39,14 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> None:
     period = find_test_period(config)
     reporter.say(period.describe())
     config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"test_start": period.start})})
+    sentiment = load_sentiment(config.data)
+    covered = headline_coverage(config, period, sentiment)
+    for line in [] if covered is None else [*describe_counts(covered.counts), describe_coverage(covered)]:
+        reporter.say(f"headlines: {line}")
     counted = survey(config, reporter)
     sample = draw_sample(config, counted, reporter)
     wanted = pl.concat([sample.chosen, sample.natural])
-    complete = complete_rows(config, wanted).with_columns(pl.col("label", "split").cast(pl.String))
+    complete = complete_rows(config, wanted, sentiment).with_columns(pl.col("label", "split").cast(pl.String))
     meta, natural = complete.head(len(sample.chosen)), complete.tail(len(sample.natural))
     meta = drop_headlines(meta, config)
     warn_of_hidden_timeframe(config, template, meta, reporter)
@@ -50,7 +56,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> None:
         jsonl_sha256 = write_examples(folder / JSONL, prompts, completions)
         meta.write_parquet(folder / META)
         add_prompts(natural, template).write_parquet(folder / NATURAL)
-        made = Made(template, period, counted, sample, meta, natural, prompts, jsonl_sha256)
+        made = Made(template, period, counted, sample, meta, natural, prompts, jsonl_sha256, covered)
         manifest = describe(config, made)
         manifest.write(folder / MANIFEST)
         write_card(folder / CARD, manifest, manifest.audit, Examples(prompts, completions, meta), config)

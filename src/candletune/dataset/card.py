@@ -13,10 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from candletune import assets
-from candletune.artifacts import DatasetAudit, DatasetDescription, DatasetManifest
+from candletune.artifacts import DatasetAudit, DatasetDescription, DatasetManifest, HeadlineCoverage
 from candletune.base.chat import ChatFormat
 from candletune.base.tokenizer import chat_at_hand
 from candletune.config import Config
+from candletune.dataset.coverage import describe_counts, describe_coverage
 from candletune.dataset.files import Examples
 from candletune.decisions import DECISIONS, Decision
 from candletune.files import write_text
@@ -60,6 +61,7 @@ class DatasetCard:
         examples: a few of each class.
         indicators: name -> title of those with a chart.
         figures: by the id of their place.
+        headlines: what became of their records, and how much of the time they cover; empty without.
     """
 
     manifest: DatasetManifest
@@ -68,6 +70,7 @@ class DatasetCard:
     examples: list[ShownExample]
     indicators: dict[str, str]
     figures: dict[str, Plotly]
+    headlines: list[str]
 
 
 def dataset_card(
@@ -88,6 +91,7 @@ def dataset_card(
         "classes": _examples_by_class(meta),
         "months": _examples_by_month(meta),
         "reasons": _reason_templates(meta),
+        **({} if manifest.headlines is None else {"headlines": _told_by_month(manifest.headlines)}),
     } | {f"indicator_{spec[0]}": _distribution(meta, *spec) for spec in INDICATORS}
     return DatasetCard(
         manifest,
@@ -96,6 +100,7 @@ def dataset_card(
         _pick(examples, chat),
         {name: title for name, title, *_ in INDICATORS},
         {f"card_{name}": figure for name, figure in figures.items()},
+        [] if manifest.headlines is None else _said_of_headlines(manifest.headlines),
     )
 
 
@@ -153,6 +158,33 @@ def _natural_shares(manifest: DatasetManifest) -> Plotly:
         line = {"type": "line", "x0": month, "x1": month, "y0": 0, "y1": 1, "yref": "paper"}
         layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2, "color": "@ink"}}]
     return _figure(data, **layout)
+
+
+def _told_by_month(covered: HeadlineCoverage) -> Plotly:
+    """Share of each month's decision times with at least one headline."""
+    months = covered.by_month
+    shares, counts = zip(*((month.told, month.headlines) for month in months.values()), strict=True)
+    data = [
+        {
+            "type": "bar",
+            "name": "decision times with a headline",
+            "x": list(months),
+            "y": list(shares),
+            "text": [f"{count:,} headlines" for count in counts],
+            "textposition": "none",
+            "marker": {"color": _ink("HOLD")},
+        }
+    ]
+    return _figure(data, yaxis={"tickformat": ".0%", "range": [0, 1]}, bargap=0)
+
+
+def _said_of_headlines(covered: HeadlineCoverage) -> list[str]:
+    tickers = [
+        f"{ticker}: {own.headlines:,} filed under it; they reach {own.train:.0%} of the decision times before the "
+        f"test period and {own.replay:.0%} of those in it"
+        for ticker, own in covered.by_ticker.items()
+    ]
+    return [*describe_counts(covered.counts), describe_coverage(covered), *tickers]
 
 
 def _bars(label: Decision, x: list[Any], y: list[Any]) -> Plotly:

@@ -6,9 +6,10 @@ from datetime import datetime
 
 import polars as pl
 
-from candletune.artifacts import CandidateRows, DatasetManifest
+from candletune.artifacts import CandidateRows, DatasetManifest, HeadlineCoverage
 from candletune.artifacts.dataset import Candidates, SplitSizes
 from candletune.config import Config
+from candletune.dataset.coverage import coverage_problem
 from candletune.dataset.overlap import describe_dataset
 from candletune.dataset.period import TestPeriod
 from candletune.dataset.sampling import Sample, Survey, class_shares
@@ -35,6 +36,7 @@ class Made:
         natural: the eval rows at the base rates.
         prompts: row for row of the sidecar.
         jsonl_sha256: hash of the examples' file.
+        headlines: how much of the time they cover; None without.
     """
 
     template: Template
@@ -45,6 +47,7 @@ class Made:
     natural: pl.DataFrame
     prompts: Sequence[str]
     jsonl_sha256: str
+    headlines: HeadlineCoverage | None
 
 
 def describe(config: Config, made: Made) -> DatasetManifest:
@@ -68,7 +71,7 @@ def describe(config: Config, made: Made) -> DatasetManifest:
         natural_prior=class_shares(_rows_by(cells.filter(pl.col("split") == TRAIN), "label")),
         candidates=_candidates(cells),
         largest_template_share=template_share,
-        problems=tuple(_problems(config, min(counts.values()), template_share)),
+        problems=tuple(_problems(config, min(counts.values()), template_share, made.headlines)),
         label=config.labels,
         seed=config.seed,
         candles=made.survey.files,
@@ -83,14 +86,17 @@ def describe(config: Config, made: Made) -> DatasetManifest:
         },
         audit=describe_dataset(config, meta, made.prompts),
         jsonl_sha256=made.jsonl_sha256,
+        headlines=made.headlines,
     )
 
 
-def _problems(config: Config, fewest: int, template_share: float) -> Iterator[str]:
+def _problems(config: Config, fewest: int, template_share: float, covered: HeadlineCoverage | None) -> Iterator[str]:
     if fewest < config.dataset.per_class:
         yield f"{fewest} examples a class, not {config.dataset.per_class}: the rarest class has no more"
     if template_share > MAX_TEMPLATE_SHARE and fewest >= 100:
         yield f"one reason template makes up {template_share:.0%} of a class (limit {MAX_TEMPLATE_SHARE:.0%})"
+    if covered is not None and (problem := coverage_problem(covered)) is not None:
+        yield problem
 
 
 def _candidates(cells: pl.DataFrame) -> Candidates:

@@ -17,8 +17,9 @@ from typing import Any, Final
 import polars as pl
 
 from candletune.config import Config, DataConfig
+from candletune.dataset.own_headlines import OwnHeadline, own_headlines
 from candletune.dataset.render import loses_headlines
-from candletune.market.sentiment import MOOD_BOUND, NEUTRAL_FEAR_GREED, NEUTRAL_NEWS, NO_HEADLINES, clean_headline
+from candletune.market.sentiment import MOOD_BOUND, NEUTRAL_FEAR_GREED, NEUTRAL_NEWS, NO_HEADLINES
 
 STALE: Final = timedelta(days=2)
 """How long a Fear & Greed value is shown."""
@@ -28,21 +29,12 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
-    """One line of the headlines file."""
-
-    at: datetime
-    title: str
-    polarity: float
-
-
-@dataclass(frozen=True, slots=True)
 class OwnReading:
     """Both files in time order; empty where none is configured."""
 
     data: DataConfig
     fear_greed: tuple[tuple[datetime, float], ...]
-    headlines: tuple[Headline, ...]
+    headlines: tuple[OwnHeadline, ...]
 
     def differences(self, row: Row) -> list[str]:
         """What a row of the sidecar says otherwise than the files did at its decision time; a line each."""
@@ -97,7 +89,8 @@ def context_problems(config: Config, meta: pl.DataFrame) -> list[str]:
 
 def read_for_audit(data: DataConfig) -> OwnReading:
     """Both configured files, which the dataset has read already: they are there and whole."""
-    return OwnReading(data, _fear_greed(data.fear_greed), _headlines(data.headlines))
+    told = () if data.headlines is None else own_headlines(data.headlines, data)
+    return OwnReading(data, _fear_greed(data.fear_greed), told)
 
 
 def _fear_greed(path: Path | None) -> tuple[tuple[datetime, float], ...]:
@@ -109,16 +102,6 @@ def _fear_greed(path: Path | None) -> tuple[tuple[datetime, float], ...]:
             sorted((datetime.fromtimestamp(int(entry["timestamp"]), UTC), float(entry["value"])) for entry in entries)
         )
     return tuple(sorted((_moment(line["date"]), float(line["value"])) for line in _lines(path)))
-
-
-def _headlines(path: Path | None) -> tuple[Headline, ...]:
-    if path is None:
-        return ()
-    found = [
-        Headline(_moment(line["published_at"]), clean_headline(line["title"] or ""), float(line["polarity"] or 0.0))
-        for line in _lines(path)
-    ]
-    return tuple(sorted(found, key=lambda headline: (headline.at, headline.title, headline.polarity)))
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

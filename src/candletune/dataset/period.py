@@ -20,6 +20,7 @@ class TestPeriod:
     """Which decisions are kept out of training.
 
     Attributes:
+        first: the first candle's open.
         start: decisions at or after this time are kept out.
         end: the last candle's close.
         share: share of all candles of all pairs that close at or after `start`.
@@ -29,6 +30,7 @@ class TestPeriod:
     __test__ = False
     """pytest takes a class of this name for a test."""
 
+    first: datetime
     start: datetime
     end: datetime
     share: float
@@ -64,7 +66,7 @@ def find_test_period(config: Config) -> TestPeriod:
     start = configured or default_test_start(first, last)
     _check(config, start, first, last)
     held_out = sum(int((closes >= start).sum()) for closes in _close_times(config))
-    return TestPeriod(start, last, held_out / total, by_default=configured is None)
+    return TestPeriod(first, start, last, held_out / total, by_default=configured is None)
 
 
 def _close_times(config: Config) -> Iterator[pl.Series]:

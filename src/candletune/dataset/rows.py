@@ -14,7 +14,7 @@ from candletune.fields.registry import COLUMNS
 from candletune.hashes import sha256_bytes
 from candletune.labels import label_candles, labels_for
 from candletune.market.candles import Candles, ticker_of
-from candletune.market.sentiment import load_sentiment
+from candletune.market.sentiment import Sentiment, load_sentiment
 from candletune.prompts.context import context_of
 from candletune.prompts.template import Template, load_template
 
@@ -92,12 +92,13 @@ def _labelled(config: Config, candles: Candles) -> pl.DataFrame:
     return times.join(labels, on="decision_time", how="inner", maintain_order="left")
 
 
-def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
+def complete_rows(config: Config, wanted: pl.DataFrame, sentiment: Sentiment | None = None) -> pl.DataFrame:
     """The whole market row of each wanted decision time, in the order given.
 
     Args:
         config: names candles and context.
         wanted: `asset`, `timeframe` (none: `data.timeframe`), `decision_time` and further columns, which are kept.
+        sentiment: the context files, read already; none: read here.
 
     Returns:
         `fields.registry.COLUMNS` and the further columns.
@@ -119,5 +120,5 @@ def complete_rows(config: Config, wanted: pl.DataFrame) -> pl.DataFrame:
             candles = loaded.of(timeframe)
             rows = indicator_rows(candles).join(mine, on="decision_time", how="inner", maintain_order="left")
             frames.append(describe_rows(rows, candles, config.data))
-    rows = add_context(pl.concat(frames), load_sentiment(config.data), config.data)
+    rows = add_context(pl.concat(frames), sentiment or load_sentiment(config.data), config.data)
     return rows.sort("_row").select(*COLUMNS, *extra).drop("_row")

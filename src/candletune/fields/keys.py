@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from candletune.errors import InputError
-from candletune.market.sentiment import NO_HEADLINES, clean_headline
+from candletune.market.headlines.text import clean_headline
+from candletune.market.sentiment import NO_HEADLINES
 
 TEXT_LIMIT = 160
 HEADLINES_LIMIT = 3

@@ -1,39 +1,30 @@
 """Sentiment context as of the decision time: Fear & Greed and headlines, or neutral placeholders.
 
 A value counts from the moment one could have known it: a day's Fear & Greed from 00:00 UTC of that day on, or from the
-clock time that its file has, plus `data.fear_greed_delay`; a headline from its own time on. Nothing is ever invented:
-without a file, or before its first row, the placeholders stand.
+clock time that its file has, plus `data.fear_greed_delay`; a headline from the time on at which it was fetched, or its
+own plus `data.headline_delay`. Nothing is ever invented: without a file, or before its first row, the placeholders
+stand.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
+from candletune.artifacts import HeadlineCounts
 from candletune.config import DataConfig
 from candletune.errors import InputError
+from candletune.market.headlines import read_headlines
 
 NEUTRAL_FEAR_GREED = 50
 NO_HEADLINES = "N/A"
 NEUTRAL_NEWS = "neutral"
-HEADLINE_LENGTH = 90
 MOOD_BOUND = 0.05
 """Mean polarity within plus and minus this reads as neutral news."""
 _MEAN_DIGITS = 9
 _STALE_DAYS = 2
-_CONTROL = re.compile(
-    r"\[/?[A-Z_][A-Z0-9_]+\]"  # [INST], [/INST], [control_8], [gMASK]
-    r"|<{1,2}/?[a-z_][a-z0-9_:▁-]*>{1,2}"  # </s>, <<SYS>>, <start_of_turn>, <seed:eos>
-    r"|<0x[0-9A-F]{2}>"  # a byte
-    r"|<[|｜][^|｜>]*[|｜]>"  # <|im_end|>, DeepSeek's wide bars
-    r"|\[[|@][^|@\]]*[|@]\]"  # [|Human|], [@BOS@]
-    r"|\]~!?[a-z]\[|\]~[a-z]\]|\[[a-z]~\[|<\][a-z_]+\[>",  # MiniMax
-    re.IGNORECASE,
-)
-"""The turn markers of any chat, whatever the base's own is."""
 _CLASSES = ((25, "Extreme Fear"), (46, "Fear"), (54, "Neutral"), (75, "Greed"), (100, "Extreme Greed"))
 
 
@@ -43,35 +34,26 @@ class Sentiment:
 
     Attributes:
         fear_greed: `published` (Datetime[us, UTC], the delay included), `value` (0..100), ascending.
-        headlines: `published_at` (Datetime[us, UTC]), `polarity` (-1..1), `title` (cleaned), ascending.
+        headlines: `known_at` (Datetime[us, UTC], the delay included), `polarity` (-1..1), `title` (cleaned), `tickers`,
+            ascending.
+        counts: what became of the headlines' records.
     """
 
     fear_greed: pl.DataFrame | None
     headlines: pl.DataFrame | None
+    counts: HeadlineCounts | None = None
 
     def until(self, time: datetime) -> "Sentiment":
-        """What had been published at `time`."""
+        """What could be known at `time`."""
         return Sentiment(
             None if self.fear_greed is None else self.fear_greed.filter(pl.col("published") <= time),
-            None if self.headlines is None else self.headlines.filter(pl.col("published_at") <= time),
+            None if self.headlines is None else self.headlines.filter(pl.col("known_at") <= time),
         )
 
 
 def fear_greed_class(value: float) -> str:
     """The index's own words: Extreme Fear to 25, Fear to 46, Neutral to 54, Greed to 75, Extreme Greed above."""
     return next(name for bound, name in _CLASSES if round(value) <= bound)
-
-
-def clean_headline(text: str, *, limit: int = HEADLINE_LENGTH) -> str:
-    """Text from outside, safe for a prompt: one line, no control tokens, no separator, at most `limit` characters."""
-    printable = text if text.isprintable() else "".join(ch if ch.isprintable() else " " for ch in text)
-    while (stripped := _CONTROL.sub(" ", printable)) != printable:
-        # Removing one token may join the halves of another.
-        printable = stripped
-    words = " ".join(printable.replace("|", "/").split())
-    if len(words) <= limit:
-        return words
-    return words[: limit - 3].rsplit(" ", 1)[0] + "..."
 
 
 def load_sentiment(data: DataConfig) -> Sentiment:
@@ -81,9 +63,11 @@ def load_sentiment(data: DataConfig) -> Sentiment:
         InputError: a configured file is missing or malformed.
     """
     delay = pl.duration(minutes=data.fear_greed_delay)
+    told = None if data.headlines is None else read_headlines(data.headlines, data)
     return Sentiment(
         None if data.fear_greed is None else read_fear_greed(data.fear_greed).with_columns(pl.col("published") + delay),
-        None if data.headlines is None else read_headlines(data.headlines),
+        None if told is None else told.frame,
+        None if told is None else told.counts,
     )
 
 
@@ -168,40 +152,6 @@ def add_fear_greed(rows: pl.DataFrame, history: pl.DataFrame | None) -> pl.DataF
     return joined.with_columns(fear_greed_class=words).select(*rows.columns, "fear_greed", "fear_greed_class")
 
 
-def read_headlines(path: Path) -> pl.DataFrame:
-    """`published_at` (UTC), `polarity` (-1..1), `title` (cleaned), from csv, ascending.
-
-    Raises:
-        InputError: names the file and what is wrong.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; unset data.headlines or give a csv with published_at, polarity, title")
-    try:
-        frame = pl.read_csv(path, infer_schema=False).select(
-            pl.col("published_at").str.to_datetime("%Y-%m-%dT%H:%M:%S%z", time_unit="us").dt.convert_time_zone("UTC"),
-            pl.col("polarity").cast(pl.Float64),
-            pl.col("title").fill_null(""),
-        )
-    except pl.exceptions.PolarsError as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(
-            f"{path}: not a headline file ({reason}); expected csv columns published_at (ISO 8601 with zone), polarity "
-            "(-1 to 1), title"
-        ) from None
-    if frame["published_at"].null_count():
-        row = int(frame["published_at"].is_null().arg_max() or 0) + 2
-        raise InputError(f"{path}: line {row} has no published_at; a headline without its time cannot be used")
-    outside = frame.filter(~pl.col("polarity").is_between(-1, 1))
-    if not outside.is_empty():
-        first = outside.row(0, named=True)
-        raise InputError(f"{path}: polarity {first['polarity']} at {first['published_at']}, expected -1 to 1; mend it")
-    titles = pl.Series([clean_headline(title) for title in frame["title"]], dtype=pl.String)
-    # Titles break ties, so that the file's row order means nothing.
-    return frame.with_columns(title=titles, polarity=pl.col("polarity").fill_null(0.0)).sort(
-        "published_at", "title", "polarity"
-    )
-
-
 def add_news_mood(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConfig) -> pl.DataFrame:
     """Add news_sentiment (positive, negative, neutral) and sentiment_confidence (0..1) to rows by decision time."""
     if news is None or news.is_empty() or rows.is_empty():
@@ -231,11 +181,11 @@ def add_headlines(rows: pl.DataFrame, news: pl.DataFrame | None, data: DataConfi
 
 def _windows(rows: pl.DataFrame, news: pl.DataFrame, data: DataConfig) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
     """Each decision time once, the number of headlines known by then, and how many of them are in its window."""
-    # A headline of 08:15 is known from 08:15 on; one window per decision time, `(t - hours, t]`.
+    # A headline known at 08:15 is known from 08:15 on; one window per decision time, `(t - hours, t]`.
     times = rows.select("decision_time").unique().sort("decision_time")
     opened = times["decision_time"].dt.offset_by(f"-{data.headline_hours}h")
-    last = news["published_at"].search_sorted(times["decision_time"], side="right").cast(pl.Int64)
-    count = last - news["published_at"].search_sorted(opened, side="right").cast(pl.Int64)
+    last = news["known_at"].search_sorted(times["decision_time"], side="right").cast(pl.Int64)
+    count = last - news["known_at"].search_sorted(opened, side="right").cast(pl.Int64)
     return times, last, count
 
 

@@ -67,6 +67,8 @@ def reading(config: Config, folder: Path) -> Config:
     if config.simulate.news:
         if config.data.headlines is None:
             data["headlines"] = folder / HEADLINES
+            if "headline_repeat_hours" not in config.data.model_fields_set:
+                data["headline_repeat_hours"] = 0  # here a story told again says that its event goes on
         if config.dataset.test_start is None:
             start = config.simulate.unseen_from
             changed["dataset"] = config.dataset.model_copy(update={"test_start": start})
@@ -133,8 +135,10 @@ def headline_file(config: Config, news: News) -> bytes:
     """The headlines as csv; `subject` is the kind of what is told, which no prompt shows."""
     kinds = event_kinds().kind
     moods = pl.when(pl.col("polarity") > 0).then(pl.lit("positive")).when(pl.col("polarity") < 0)
+    at = _iso(pl.lit(config.simulate.start) + pl.duration(hours="hour", minutes="minute"))
     table = news.headlines.select(
-        published_at=_iso(pl.lit(config.simulate.start) + pl.duration(hours="hour", minutes="minute")),
+        published_at=at,
+        seen_at=at,
         subject=pl.col("kind").replace_strict(list(range(len(kinds))), [kind.name for kind in kinds]),
         sentiment=moods.then(pl.lit("negative")).otherwise(pl.lit("neutral")),
         polarity="polarity",

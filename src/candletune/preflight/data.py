@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from candletune.config import Config
+from candletune.dataset.coverage import coverage_problem, describe_counts, describe_coverage, headline_coverage
 from candletune.dataset.pairs import check_tickers
 from candletune.dataset.period import TestPeriod, find_test_period
 from candletune.errors import CandletuneError
@@ -124,10 +125,20 @@ def training_rows(config: Config) -> Iterator[Finding]:
 def context_files(config: Config) -> Iterator[Finding]:
     """Fear & Greed and headlines, read as the stages will read them."""
     sentiment = {"data.fear_greed": config.data.fear_greed, "data.headlines": config.data.headlines}
-    load_sentiment(config.data)
+    read = load_sentiment(config.data)
     given = ", ".join(f"{path}" for path in sentiment.values() if path is not None)
     missing = ", ".join(key for key, path in sentiment.items() if path is None)
     yield Finding("ok", "context", f"{given or 'none'}" + (f"; neutral placeholders for {missing}" if missing else ""))
+    for line in [] if read.counts is None else describe_counts(read.counts):
+        yield Finding("ok", "headlines", line)
+    try:
+        period = _period(config)
+    except CandletuneError:  # which the check of the test period says
+        return
+    covered = None if period is None else headline_coverage(config, period, read)
+    if covered is not None:
+        problem = coverage_problem(covered)
+        yield Finding("warning" if problem else "ok", "headlines", problem or describe_coverage(covered))
 
 
 @check("template", "dataset", "verify", "replay")

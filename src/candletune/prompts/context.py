@@ -12,7 +12,7 @@ from candletune.errors import InputError
 from candletune.fields.field import ContextColumns
 from candletune.fields.keys import absent
 from candletune.fields.registry import FIELDS, KEY_NAMES, KEYS
-from candletune.market.sentiment import clean_headline
+from candletune.market.headlines.text import clean_headline
 from candletune.prompts.nearest import near_names
 
 Context = dict[str, Any]
