@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", type=click.Choice(["llm", "boosting"]), help="Set walk.model: boosting stands in for the language model."
 )
-@click.option("--ray", metavar="ADDRESS", help="Spread periods over a Ray cluster: `auto`, or an address (extra `ray`).")
+@click.option("--ray", metavar="ADDRESS", help="Do periods on a Ray cluster: `auto`, or an address (extra `ray`).")
 @without_preflight
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
 def walk(

@@ -1,6 +1,6 @@
 """Whole pieces of work, such as a walk's periods and a sweep's trials, as tasks of a Ray cluster: a GPU or cores each.
 
-A task whose worker is lost is begun again by Ray. What it had finished lies in its run folder, so it goes on from there.
+A task whose worker is lost is begun again by Ray. What it had finished lies in its run folder, so it goes on there.
 Files are shared, not sent: a cluster of several hosts needs the run folder on storage that all of them see.
 """
 

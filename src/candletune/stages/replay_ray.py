@@ -18,7 +18,7 @@ from candletune.decide import Model, Predictor
 from candletune.engines import base_gguf, open_engine
 from candletune.errors import CandletuneError, InputError, UsageError
 from candletune.runs import RunFolder
-from candletune.stages.ray_cluster import RETRIES, SharedFile, at_hand, connected, hosts, piece, places
+from candletune.stages.ray_cluster import RETRIES, SharedFile, at_hand, connected, hosts, piece, places, told
 from candletune.stages.replay_rows import Answers, Ask, Shard, answers
 
 EACH: Final = 2
@@ -104,13 +104,6 @@ class Worker:
             return found
 
         return at_hand(file, read, self._job.config.base.cache.expanduser())
-
-
-def told(method: Any, *arguments: Any) -> Any:
-    """What another actor answers."""
-    import ray
-
-    return ray.get(method.remote(*arguments))
 
 
 @contextmanager
