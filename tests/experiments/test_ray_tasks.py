@@ -54,8 +54,8 @@ start = 2022-04-01
 end = 2022-09-16
 [sweep]
 model = "boosting"
-boosting.max_leaf_nodes = [4, 8, 16]
-boosting.max_iter = [30, 60]
+boosting.learning_rate = [0.1, 0.03, 0.01]
+boosting.max_leaf_nodes = [8, 4]
 """
 FILES = ("evaluation/verdict.json", "evaluation/metrics.json", "replay/ab_test_log.jsonl", "walk.json")
 
