@@ -14,6 +14,7 @@ workers on this machine do the walk, kills workers instead, and says how long wa
 
 import argparse
 import json
+import logging
 import random
 import subprocess
 import sys
@@ -213,7 +214,9 @@ def kill_workers(folder: Path, count: int, workers: int, longest: float, more: l
 
     print(f"one process: {timed('calm'):.0f} s", flush=True)
     began = time.monotonic()
-    ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     print(f"starting Ray: {time.monotonic() - began:.0f} s", flush=True)
     stamp = time.time_ns()
     for name in (f"first-{stamp}", f"second-{stamp}"):  # the first one's workers have to import everything
