@@ -8,7 +8,8 @@ from candletune.console import Reporter
 from candletune.experiments.search import search_of
 from candletune.experiments.shared_base import with_shared_base
 from candletune.experiments.space import Settings, check_space, grid, planned, shown, trial_config, trial_name
-from candletune.experiments.trial import Job, pruned, trial_curve
+from candletune.experiments.trial import Job, trial_curve
+from candletune.experiments.trial_record import pruned
 from candletune.experiments.winner import name_winner
 from candletune.experiments.workers import Workers, working
 from candletune.runs import RunFolder

@@ -12,9 +12,8 @@ from candletune.experiments.eval_rows import eval_rows
 from candletune.experiments.pruning import Curve, curve_of
 from candletune.experiments.scores import SCORES
 from candletune.experiments.shared_dataset import ready_dataset
+from candletune.experiments.trial_record import failed, pruned, trial_fingerprint
 from candletune.experiments.watched import TrialReporter
-from candletune.files import remove_folder
-from candletune.hashes import fingerprint, sha256_path
 from candletune.runs import RunFolder
 
 
@@ -68,21 +67,10 @@ def run_trial(job: Job, reporter: Reporter) -> Trial:
     return failed(job.trial, reason, _since(start))
 
 
-def failed(trial: Trial, reason: str, seconds: float = 0.0) -> Trial:
-    """The record of a trial that failed."""
-    return trial.model_copy(update={"state": "failed", "reason": reason, "seconds": seconds})
-
-
-def pruned(trial: Trial, step: int, run: RunFolder) -> Trial:
-    """The record of a hopeless trial, which is not gone on with."""
-    remove_folder(run.checkpoints)
-    return trial.model_copy(update={"state": "pruned", "step": step, "log_loss": None})
-
-
 def _tried(job: Job, run: RunFolder, reporter: Reporter) -> Trial:
     config, known, start = job.config, job.known, time.monotonic()
     ready_dataset(config, run, TrialReporter(reporter, 0, lambda: None))
-    rows, digest = eval_rows(run), _fingerprint(config, run)
+    rows, digest = eval_rows(run), trial_fingerprint(config, run)
     trial = job.trial.model_copy(
         update={
             "base_log_loss": rows.base_log_loss,
@@ -112,13 +100,6 @@ def _tried(job: Job, run: RunFolder, reporter: Reporter) -> Trial:
 def trial_curve(config: Config) -> Curve:
     """Log loss on the eval rows by step, as the trial's training logged it."""
     return curve_of(RunFolder(config.run.folder).train_metrics)
-
-
-def _fingerprint(config: Config, run: RunFolder) -> str:
-    """Of what a trial's result depends on."""
-    tables = {name: getattr(config, name).model_dump(mode="json") for name in ("train", "base", "boosting")}
-    files = [sha256_path(path) for path in (run.jsonl, run.natural_eval)]
-    return fingerprint([tables, files, config.seed, config.sweep.prune, config.sweep.model])
 
 
 def _since(start: float) -> float:

@@ -11,7 +11,8 @@ from candletune.config import Config
 from candletune.console import RecordingReporter, Reporter, Said, repeat
 from candletune.experiments.board import Board
 from candletune.experiments.pruning import Curve
-from candletune.experiments.trial import Job, failed, run_trial
+from candletune.experiments.trial import Job, run_trial
+from candletune.experiments.trial_record import failed
 from candletune.runs import RunFolder
 from candletune.stages.ray_cluster import told
 from candletune.stages.ray_tasks import PATIENCE, Lost, Tasks, ray_tasks, without_messages

@@ -1,16 +1,15 @@
 """The walk: plan the periods, train before each, register, replay each, judge all of them at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from candletune.artifacts import EvaluateSummary, Walk
+from candletune.artifacts import EvaluateSummary
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.experiments.walk.folds import Fold, Part
 from candletune.experiments.walk.on_ray import spreading
+from candletune.experiments.walk.parts import do_part
 from candletune.experiments.walk.plan import make_plan
 from candletune.experiments.walk.record import keep_record, show_periods
 from candletune.experiments.walk.register import register_walk
-from candletune.experiments.walk.spread import FoldsFailed, Spread
 from candletune.experiments.walk.stages import evaluate_stage, report_stage
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import show
@@ -53,29 +52,11 @@ def walk(
         )
         keep_record(folds, config, own, {})
         with spreading(config, own, reporter) as spread:
-            _do(folds, "train", config, own, reporter, spread)
+            do_part(folds, "train", config, own, reporter, spread)
             register_walk(folds, own_config, own, reporter)
-            _do(folds, "replay", config, own, reporter, spread)
+            do_part(folds, "replay", config, own, reporter, spread)
         judged = run_stage(evaluate_stage(folds), own_config, own, reporter)
         show(judged, own, reporter)
         show_periods(keep_record(folds, config, own, {}, judged=True), reporter)
         show(run_stage(report_stage(), own_config, own, reporter), own, reporter)
     return judged.summary_as(EvaluateSummary)
-
-
-def _do(folds: Sequence[Fold], part: Part, config: Config, own: RunFolder, reporter: Reporter, spread: Spread) -> Walk:
-    """A part of every fold.
-
-    Raises:
-        FoldsFailed: of at least one it failed; `walk.json` says which.
-    """
-    names = {fold.period.number: fold.period.name for fold in folds}
-    failed = []
-    for ended in spread(folds, part, reporter):
-        if ended.problem:
-            failed.append((names[ended.number], ended))
-            reporter.warn(f"period {names[ended.number]} failed: {ended.problem}")
-    record = keep_record(folds, config, own, {ended.number: ended.problem for _, ended in failed})
-    if failed:
-        raise FoldsFailed(failed, len(folds) - len(failed))
-    return record
