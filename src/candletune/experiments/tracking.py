@@ -164,6 +164,7 @@ def log_runs(entrants: Sequence[Entrant], uri: str, experiment: str) -> list[Log
     # Nothing is told to MLflow's makers unasked, and a server that is not there is soon said to be so.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a result's place
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
