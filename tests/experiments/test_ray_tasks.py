@@ -88,6 +88,14 @@ def swept(folder: Path, *assignments: str) -> tuple[Sweep, list[str]]:
     return found.model_copy(update={"trials": trials, "named": ""}), said
 
 
+def works(process: psutil.Process, name: str) -> bool:
+    """Whether it is a worker at a task of that name, and lives."""
+    try:
+        return name in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 class Killer(threading.Thread):
     """Kills workers that do tasks of a name, some time after they have begun."""
 
@@ -106,10 +114,7 @@ class Killer(threading.Thread):
                     self.killed.append(child.pid)
 
     def _works(self, process: psutil.Process) -> bool:
-        try:
-            return self._name in " ".join(process.cmdline()) and process.pid not in self.killed
-        except psutil.Error:
-            return False
+        return process.pid not in self.killed and works(process, self._name)
 
     def __enter__(self) -> "Killer":
         self.start()
@@ -219,4 +224,4 @@ def test_an_interruption_ends_it_and_the_same_command_goes_on(
         assert "interrupted; run the same command again to resume" in rest
     assert walked(tmp_path / "walk") == alone  # whoever goes on
     _, alive = psutil.wait_procs(below, timeout=30)
-    assert not [child for child in alive if "ray::candletune" in " ".join(child.cmdline())]
+    assert not [child for child in alive if works(child, "ray::")]
