@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
-EXTRAS ?= dev,serve,tensorboard,exchange,notify,sweep,ray
+EXTRAS ?= dev,serve,tensorboard,exchange,notify,sweep,ray,mlflow
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 

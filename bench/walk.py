@@ -3,21 +3,27 @@
     python bench/walk.py --seeds 10 --folder runs/walk-bench
     python bench/walk.py --seeds 3 --model llm --folder runs/walk-bench-tiny
     python bench/walk.py --kills 20 --folder runs/walk-kills
+    python bench/walk.py --kills 20 --workers 2 --folder runs/walk-ray
 
 The first two walk simulated markets that turn over half-way (`simulate.turn`), with signal and without, and print a row
 a market: balanced accuracy and verdict of walking against a single training before the first period. On noise the walk
 is also held against the fixed incumbent. The third kills a walk of four periods at random moments, again and again, and
-compares its verdict's bytes with an undisturbed one's. A second call resumes.
+compares its verdict's bytes with an undisturbed one's. A second call resumes. The fourth has a Ray cluster of so many
+workers on this machine do the walk, kills workers instead, and says how long walks took.
 """
 
 import argparse
 import json
+import logging
 import random
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from candletune.artifacts import Metrics, Verdict
 from candletune.config import Config, load_config
@@ -173,6 +179,59 @@ def kills(folder: Path, count: int, longest: float, more: list[str]) -> None:
     check(rough, folder / "calm", hit)
 
 
+class Killer(threading.Thread):
+    """Kills a worker of Ray at random, so many times."""
+
+    def __init__(self, times: int, longest: float) -> None:
+        super().__init__(daemon=True)
+        self._left, self._longest, self._rng = times, longest, random.Random(1)  # noqa: S311
+        self.killed, self.over = 0, threading.Event()
+
+    def run(self) -> None:
+        """Until there were enough, or it is over."""
+        while self.killed < self._left and not self.over.wait(self._rng.uniform(0.0, self._longest)):
+            found = [child for child in psutil.Process().children(recursive=True) if _works(child)]
+            if found:
+                self._rng.choice(found).kill()
+                self.killed += 1
+
+
+def _works(process: psutil.Process) -> bool:
+    try:
+        return "ray::candletune walk" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def kill_workers(folder: Path, count: int, workers: int, longest: float, more: list[str]) -> None:
+    """Walks by workers of Ray: undisturbed, and killed until that happened often enough."""
+    import ray
+
+    def timed(name: str, *own: str) -> float:
+        began = time.monotonic()
+        one(settings(folder / name, "boosting", *KILLED, *more, *own))
+        return time.monotonic() - began
+
+    print(f"one process: {timed('calm'):.0f} s", flush=True)
+    began = time.monotonic()
+    ray.init(
+        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
+    print(f"starting Ray: {time.monotonic() - began:.0f} s", flush=True)
+    stamp = time.time_ns()
+    for name in (f"first-{stamp}", f"second-{stamp}"):  # the first one's workers have to import everything
+        print(f"{workers} workers: {timed(name, 'walk.ray=auto'):.0f} s", flush=True)
+        check(folder / name, folder / "calm", 0)
+    killer, walks = Killer(count, longest), 0
+    killer.start()
+    while killer.killed < count:
+        walks += 1
+        took = timed(f"rough-{stamp}-{walks}", "walk.ray=auto")
+        print(f"{workers} workers, walk {walks}: {took:.0f} s", flush=True)
+        check(folder / f"rough-{stamp}-{walks}", folder / "calm", killer.killed)
+    ray.shutdown()
+
+
 def check(rough: Path, calm: Path, hit: int) -> None:
     """Both ended with the same bytes."""
     for name in ("evaluation/verdict.json", "replay/ab_test_log.jsonl", "evaluation/metrics.json", "walk.json"):
@@ -187,11 +246,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--model", choices=["boosting", "llm"], default="boosting")
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="kill workers of a Ray cluster of so many, not the walk")
     parser.add_argument("--longest", type=float, default=12.0, help="seconds until a kill, at most")
     parser.add_argument("--folder", type=Path, default=Path("runs/walk-bench"))
     parser.add_argument("--set", dest="more", action="append", default=[], help="further settings")
     given = parser.parse_args()
-    if given.kills:
+    if given.workers:
+        kill_workers(given.folder.absolute(), given.kills, given.workers, given.longest, given.more)
+    elif given.kills:
         kills(given.folder.absolute(), given.kills, given.longest, given.more)
     else:
         markets(given.folder.absolute(), given.seeds, given.model, given.more)

@@ -55,6 +55,9 @@ class SweepConfig(Table):
     model: Literal["llm", "boosting"] = Field(
         "llm", description="boosting: gradient boosting stands in for the language model, in a second a trial"
     )
+    ray: str = Field(
+        "", description="spread trials over a Ray cluster: its address, or auto (a running one, else this machine)"
+    )
     settings: dict[str, Choices] = Field(
         {}, description='what is tried: `"train.lora_rank" = [8, 16]`; a search also takes { low = 1e-5, high = 1e-3 }'
     )

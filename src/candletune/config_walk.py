@@ -86,3 +86,6 @@ class WalkConfig(Table):
     model: Literal["llm", "boosting"] = Field(
         "llm", description="boosting: gradient boosting stands in for the language model, in seconds a period"
     )
+    ray: str = Field(
+        "", description="spread periods over a Ray cluster: its address, or auto (a running one, else this machine)"
+    )

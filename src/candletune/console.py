@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -81,6 +81,31 @@ class SilentReporter:
     @contextmanager
     def working(self, title: str) -> Iterator[None]:
         yield
+
+
+Said = tuple[str, str]
+"""`info` or `warning`, and a message."""
+
+
+class RecordingReporter(SilentReporter):
+    """Keeps messages and warnings in order, for another process to say (`repeat`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Said] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(("info", message))
+
+    def warn(self, message: str) -> None:
+        super().warn(message)
+        self.said.append(("warning", message))
+
+
+def repeat(said: Iterable[Said], reporter: Reporter) -> None:
+    """Say what another process said."""
+    for level, message in said:
+        (reporter.warn if level == "warning" else reporter.say)(message)
 
 
 class _RichTask:

@@ -147,12 +147,16 @@ class RunFolder:
         return self.merged_gguf if merged else self.adapter_gguf
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run folder's lock; a second process gets a `UsageError` at once. The system frees it at any exit."""
+    def lock(self, *, patience: float = 0.0) -> Iterator[None]:
+        """Hold the run folder's lock; a second process gets a `UsageError`. The system frees it at any exit.
+
+        Args:
+            patience: seconds to wait for another process that may be about to end.
+        """
         make_folder(self.path)
         lock = FileLock(self.file(".lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             raise RunLocked(
                 f"{self.path}: another candletune process works in this run folder; wait for it or choose another "

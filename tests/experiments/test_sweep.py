@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from candletune.artifacts.ledger import LEDGER_LINE
-from candletune.artifacts.sweep import Sweep
+from candletune.artifacts.sweep import Sweep, Trial, TrialState
 from candletune.cli import main
 from candletune.config import Config, load_config
 from candletune.console import Reporter, SilentReporter
@@ -16,11 +16,12 @@ from candletune.errors import InputError, UsageError
 from candletune.evaluation.ledger import Ledger
 from candletune.experiments import scores, shared_base
 from candletune.experiments.pruning import hopeless_at
+from candletune.experiments.search import search_of
 from candletune.experiments.space import check_space, grid, trial_config, trial_name, trial_toml
 from candletune.experiments.sweep import run_sweep
 from candletune.experiments.sweep_table import sweep_text
 from candletune.experiments.winner import judge_winner
-from candletune.files import write_text
+from candletune.files import make_folder, write_text
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import prepare
 from candletune.training.metrics import append_metrics
@@ -65,6 +66,7 @@ class Trained:
             raise RuntimeError("CUDA error: device-side assert")
         final = 1.0 - config.train.lora_rank / 1000 + config.train.learning_rate
         run.train_metrics.unlink(missing_ok=True)
+        make_folder(run.checkpoints / "checkpoint-1")
         with reporter.task("training", 6) as bar:
             for step in range(1, 7):
                 bar.advance()
@@ -166,6 +168,10 @@ def test_a_hopeless_trial_is_stopped(file: Path, trained: Trained) -> None:
     found = sweep(file)
     assert [entry.state for entry in found.trials] == ["finished"] * 4 + ["pruned"]
     assert (found.trials[-1].step, len(trained.done)) == (1, 4)
+    kept = [
+        (load_config(file).run.folder / "sweep" / entry.name / "train/checkpoints").exists() for entry in found.trials
+    ]
+    assert kept == [True] * 4 + [False]
     assert sweep(file).trials == found.trials
     assert len(trained.done) == 4 + 4  # this stand-in skips nothing; what was pruned is not trained again
 
@@ -238,6 +244,29 @@ def test_optuna_draws_the_same_again(file: Path, trained: Trained) -> None:
     assert [entry.name for entry in again.trials] == [entry.name for entry in found.trials]
 
 
+@pytest.mark.parametrize("at_a_time", [2, 5, 99])
+def test_optuna_proposes_the_same_however_many_are_under_way(file: Path, at_a_time: int) -> None:
+    pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+    write_text(file, file.read_text().replace("[1e-4, 5e-5]", "{low = 1e-5, high = 1e-3, log = true}"))
+    config = load_config(file, ["sweep.method=optuna", "sweep.trials=16"])
+
+    def proposed(most: int) -> list[dict[str, Any]]:
+        search, under_way, found = search_of(config), list[Any](), list[dict[str, Any]]()
+        while True:
+            while len(under_way) < most and (settings := search.ask()) is not None:
+                under_way.append(settings)
+                found.append(dict(settings))
+            if not under_way:
+                return found
+            settings = under_way.pop(0)
+            loss = abs(settings["train.learning_rate"] - 3e-4) + settings["train.lora_rank"] / 1000
+            state: TrialState = "failed" if settings["train.lora_rank"] == 8 else "finished"
+            search.tell(Trial(name="-", settings=settings, state=state, log_loss=loss, base_log_loss=0.0))
+
+    expected = proposed(1)
+    assert len(expected) == 16 and proposed(at_a_time) == expected
+
+
 def test_one_dataset_is_built_for_all(file: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     import candletune.stages.dataset as module
 
@@ -254,7 +283,7 @@ def test_one_dataset_is_built_for_all(file: Path, trained: Trained, monkeypatch:
     assert len({entry.rows_sha256 for entry in found.trials}) == 1
     write_text(file, file.read_text().replace("[1e-4, 5e-5]", "[1e-4]\ndataset.per_class = [20, 10]"))
     assert [entry.rows for entry in sweep(file).trials] == [40] * 6
-    assert len(built) == 3
+    assert len(built) == 2  # what an earlier sweep built is taken too
 
 
 def test_boosting_goes_the_whole_way(file: Path) -> None:

@@ -194,10 +194,10 @@ def test_a_failed_period_is_said_and_repeated_alone(tmp_path: Path, monkeypatch:
     config = configured(tmp_path)
     work = folds_module.work_on
 
-    def broken(fold: Fold, part: Part, reporter: SilentReporter) -> None:
+    def broken(fold: Fold, part: Part, reporter: SilentReporter, *, patience: float) -> None:
         if fold.period.number == 1:
             raise InputError("the disk is on fire; put it out")
-        work(fold, part, reporter)
+        work(fold, part, reporter, patience=patience)
 
     monkeypatch.setattr("candletune.experiments.walk.spread.work_on", broken)
     with pytest.raises(FoldsFailed) as caught:

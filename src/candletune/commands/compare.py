@@ -18,8 +18,12 @@ PAGE = Path("compare.html")
     show_default=True,
     help="The page to write.",
 )
+@click.option(
+    "--mlflow", "uri", metavar="URI", help="Log the runs to MLflow: sqlite:///mlflow.db, http://... (extra `mlflow`)."
+)
+@click.option("--experiment", default="candletune", show_default=True, help="With --mlflow: MLflow's experiment.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback on errors.")
-def compare(runs: tuple[Path, ...], against: str | None, page: Path) -> None:
+def compare(runs: tuple[Path, ...], against: str | None, page: Path, uri: str | None, experiment: str) -> None:
     """Show runs side by side, here and on one page: what differs, and whether that is more than luck.
 
     RUN is a run folder, or a folder of such, as a sweep leaves it. Compared are settings, training, certificate,
@@ -37,3 +41,9 @@ def compare(runs: tuple[Path, ...], against: str | None, page: Path) -> None:
     click.echo(comparison_text(compared))
     write_text(page, comparison_page(compared))
     click.echo(f"page: {page}", err=True)
+    if uri is None:
+        return
+    from candletune.experiments.tracking import log_runs
+
+    for run in log_runs(entrants, uri, experiment):
+        click.echo(f"mlflow: {run.name}: {'logged' if run.new else 'up to date'} ({run.run_id})", err=True)

@@ -11,6 +11,7 @@ from candletune.commands import open_session, with_config
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @with_config
 @click.option("--model", type=click.Choice(["llm", "boosting"]), help="What is trained; none: sweep.model.")
+@click.option("--ray", metavar="ADDRESS", help="Do trials on a Ray cluster: `auto`, or an address (extra `ray`).")
 @click.option("--judge", is_flag=True, help="Then run the winner's replay, and give its verdict.")
 @click.option("--require-promote", is_flag=True, help="With --judge: exit code 4 unless the verdict is promote.")
 def sweep(
@@ -18,6 +19,7 @@ def sweep(
     config_path: Path,
     assignments: tuple[str, ...],
     model: str | None,
+    ray: str | None,
     judge: bool,
     require_promote: bool,
 ) -> int:
@@ -34,7 +36,8 @@ def sweep(
     from candletune.stages.pipeline import prepare
 
     path = file or config_path
-    overrides = {} if model is None else {"sweep.model": model}
+    given = {"sweep.model": model, "sweep.ray": ray}
+    overrides = {key: value for key, value in given.items() if value is not None}
     session = open_session(path, assignments, overrides=overrides)
     run, reporter = session.run, session.reporter
     with run.lock():

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 @click.option(
     "--model", type=click.Choice(["llm", "boosting"]), help="Set walk.model: boosting stands in for the language model."
 )
+@click.option("--ray", metavar="ADDRESS", help="Do periods on a Ray cluster: `auto`, or an address (extra `ray`).")
 @without_preflight
 @click.option("--require-promote", is_flag=True, help="Exit code 4 unless the verdict is promote.")
 def walk(
-    config_path: Path, assignments: tuple[str, ...], model: str | None, no_preflight: bool, require_promote: bool
+    config_path: Path,
+    assignments: tuple[str, ...],
+    model: str | None,
+    ray: str | None,
+    no_preflight: bool,
+    require_promote: bool,
 ) -> int:
     """Cut the history into periods, train before each and replay it, and give one verdict over all of them.
 
@@ -32,7 +38,8 @@ def walk(
     from candletune.stages import STAGES
     from candletune.stages.pipeline import prepare
 
-    overrides = {} if model is None else {"walk.model": model}
+    given = {"walk.model": model, "walk.ray": ray}
+    overrides = {key: value for key, value in given.items() if value is not None}
     session = open_session(config_path, assignments, overrides=overrides)
     run, reporter = session.run, session.reporter
 

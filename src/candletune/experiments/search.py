@@ -1,7 +1,6 @@
-"""In which order combinations are tried: a grid's own, or as Optuna proposes them."""
+"""Which combination is tried next: a grid's own order, or as Optuna proposes them."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pydantic import JsonValue
 
@@ -11,53 +10,83 @@ from candletune.config_sweep import Range
 from candletune.errors import InputError
 from candletune.experiments.space import Settings, as_json, grid, planned
 
-Try = Callable[[int, Settings], Trial]
-"""Number and settings of a trial -> what it came to."""
+RANDOM: Final = 10
+"""Scores that Optuna's TPE sampler waits for before it looks at any (its default); until then it draws at random."""
 
 
 class Search(Protocol):
-    """Tries combinations, one after the other."""
+    """Proposes combinations."""
 
-    def __call__(self, config: Config, attempt: Try) -> Iterator[Trial]:
-        """Each trial's record, as soon as it is there."""
+    def ask(self) -> Settings | None:
+        """The next one; None where there is none, or it depends on scores that have not been told yet."""
+
+    def tell(self, trial: Trial) -> None:
+        """What a combination came to, in the order in which they were asked for."""
 
 
 def search_of(config: Config) -> Search:
     """The configured one."""
-    return over_grid if config.sweep.method == "grid" else by_optuna
+    return Grid(config) if config.sweep.method == "grid" else Tpe(config)
 
 
-def over_grid(config: Config, attempt: Try) -> Iterator[Trial]:
-    """Every combination."""
-    for number, settings in enumerate(grid(config)):
-        yield attempt(number, settings)
+class Grid:
+    """Every combination; none depends on another."""
+
+    def __init__(self, config: Config) -> None:
+        self._left = iter(grid(config))
+
+    def ask(self) -> Settings | None:
+        """See `Search`."""
+        return next(self._left, None)
+
+    def tell(self, trial: Trial) -> None:
+        """See `Search`."""
 
 
-def by_optuna(config: Config, attempt: Try) -> Iterator[Trial]:
+class Tpe:
     """What Optuna's TPE sampler proposes, with the configuration's seed: the same scores give the same proposals, so a
     sweep that was cut off goes on where it was.
+
+    The first ones are drawn at random, whatever the scores; each later one needs the scores of all before it. So it
+    proposes the same, however many trials are under way at a time.
 
     Raises:
         InputError: Optuna is not installed.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise InputError(
-            "sweep.method=optuna: Optuna is not installed; pip install 'candletune[sweep]', or set it to grid"
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=config.seed)
-    study = optuna.create_study(direction="minimize", sampler=sampler)
-    for number in range(planned(config)):
-        proposed = study.ask()
-        trial = attempt(number, _proposed(proposed, config))
+
+    def __init__(self, config: Config) -> None:
+        try:
+            import optuna
+        except ImportError:
+            raise InputError(
+                "sweep.method=optuna: Optuna is not installed; pip install 'candletune[sweep]', or set it to grid"
+            ) from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=RANDOM)
+        self._states = optuna.trial.TrialState
+        self._study = optuna.create_study(direction="minimize", sampler=sampler)
+        self._config = config
+        self._open: list[Any] = []
+        self._left, self._scored = planned(config), 0
+
+    def ask(self) -> Settings | None:
+        """See `Search`."""
+        if not self._left or (self._open and self._scored + len(self._open) >= RANDOM):
+            return None
+        self._left -= 1
+        self._open.append(self._study.ask())
+        return _proposed(self._open[-1], self._config)
+
+    def tell(self, trial: Trial) -> None:
+        """See `Search`."""
+        proposed = self._open.pop(0)
         if trial.score is not None:
-            study.tell(proposed, trial.score)
+            self._study.tell(proposed, trial.score)
+        elif trial.state == "pruned":
+            self._study.tell(proposed, state=self._states.PRUNED)
         else:
-            pruned = trial.state == "pruned"
-            study.tell(proposed, state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.FAIL)
-        yield trial
+            self._study.tell(proposed, state=self._states.FAIL)
+        self._scored += trial.state != "failed"
 
 
 def _proposed(proposed: Any, config: Config) -> dict[str, JsonValue]:

@@ -1,9 +1,10 @@
-"""Ray: started or found only where it is asked for. One machine with one GPU needs none of it."""
+"""Ray: started or found only where it is asked for, and what its workers take. One machine with one GPU needs none."""
 
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,8 @@ from candletune.hashes import sha256_path
 
 PIECE: Final = 64 * 2**20
 """Bytes of a file that travel at a time."""
+RETRIES: Final = 20
+"""Times that work is begun again when its worker is lost."""
 
 
 @contextmanager
@@ -42,7 +45,8 @@ def connected(address: str) -> Iterator[Any]:
         return
     found = None if address == "auto" else address
     try:
-        ray.init(address=found, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_sigterm():
+            ray.init(address=found, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare one where a node does not start in time
         reason = " ".join(str(error).split())[:160]
         raise UsageError(
@@ -52,6 +56,43 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray replaces what the program does on SIGTERM, so that it would end with another exit code, saying nothing."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # not the main thread, where Ray replaces nothing either
+            signal.signal(signal.SIGTERM, before)
+
+
+def places(ray: Any, cores: int) -> tuple[int, dict[str, int]]:
+    """How many workers there is room for, and what each takes: a GPU where the cluster has some, or else cores.
+
+    Args:
+        ray: the connected module.
+        cores: of a worker without a GPU; 0: all of a host.
+    """
+    left: Mapping[str, float] = ray.available_resources()  # what others of the cluster do not use
+    if ray.cluster_resources().get("GPU", 0) >= 1:
+        return max(1, int(left.get("GPU", 0))), {"num_gpus": 1, "num_cpus": 0}
+    cores = cores or min(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    return max(1, int(left.get("CPU", 0)) // cores), {"num_cpus": cores}
+
+
+def hosts(ray: Any) -> int:
+    """Hosts of the cluster that are there."""
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+def told(method: Any, *arguments: Any) -> Any:
+    """What an actor answers."""
+    import ray
+
+    return ray.get(method.remote(*arguments))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,9 @@ from candletune.decide import Model, Predictor
 from candletune.engines import base_gguf, open_engine
 from candletune.errors import CandletuneError, InputError, UsageError
 from candletune.runs import RunFolder
-from candletune.stages.ray_cluster import SharedFile, at_hand, connected, piece
+from candletune.stages.ray_cluster import RETRIES, SharedFile, at_hand, connected, hosts, piece, places, told
 from candletune.stages.replay_rows import Answers, Ask, Shard, answers
 
-RETRIES: Final = 20
-"""Times that a shard is begun again when its worker is lost."""
 EACH: Final = 2
 """Shards that a worker has at a time: one under way, one that waits."""
 AHEAD: Final = 8
@@ -108,13 +106,6 @@ class Worker:
         return at_hand(file, read, self._job.config.base.cache.expanduser())
 
 
-def told(method: Any, *arguments: Any) -> Any:
-    """What another actor answers."""
-    import ray
-
-    return ray.get(method.remote(*arguments))
-
-
 @contextmanager
 def ray_workers(config: Config, run: RunFolder, pair: Sequence[Model], reporter: Reporter) -> Iterator[Ask]:
     """Workers on a Ray cluster, who are sent home at the end.
@@ -137,10 +128,10 @@ def ray_workers(config: Config, run: RunFolder, pair: Sequence[Model], reporter:
         )
         name = f"candletune-{uuid.uuid4().hex}"  # a handle among a worker's arguments would not outlive a restart
         desk = ray.remote(num_cpus=0, name=name, scheduling_strategy=here)(Desk).remote(job)
-        count, needs = _places(ray, job.config)
+        count, needs = places(ray, job.config.engine.threads)
         made = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **needs)(Worker)
         workers = [made.remote(name) for _ in range(count)]
-        reporter.say(f"replay: {count} workers on {len([node for node in ray.nodes() if node['Alive']])} hosts of Ray")
+        reporter.say(f"replay: {count} workers on {hosts(ray)} hosts of Ray")
         try:
             yield lambda shards: _in_order(ray, workers, shards)
         finally:
@@ -159,15 +150,6 @@ def _job(config: Config, run: RunFolder, pair: Sequence[Model]) -> Job:
         template=None if template is None else SharedFile.at(template),
         models={model.sha256: SharedFile.at(model.path) for model in pair if model.path and model.sha256},
     )
-
-
-def _places(ray: Any, config: Config) -> tuple[int, dict[str, int]]:
-    """How many workers there is room for, and what each takes: a GPU, or the cores of `engine.threads`."""
-    left: Mapping[str, float] = ray.available_resources()  # what others of the cluster do not use
-    if ray.cluster_resources().get("GPU", 0) >= 1:
-        return max(1, int(left.get("GPU", 0))), {"num_gpus": 1, "num_cpus": 0}
-    threads = config.engine.threads
-    return max(1, int(left.get("CPU", 0)) // threads), {"num_cpus": threads}
 
 
 def _in_order(ray: Any, workers: Sequence[Any], shards: Iterable[Shard]) -> Iterator[Answers]:

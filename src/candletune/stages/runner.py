@@ -86,7 +86,7 @@ def _result_settings(config: Config, settings: Mapping[str, JsonValue]) -> dict[
     The prompt's own text counts too, so that another packaged template is seen.
     """
     left_out = {key for key, field in leaves(Config) if holds(field, Path)} | {f"engine.{key}" for key in SERVER_KEYS}
-    left_out.add("replay.ray")  # the journal is the same, whoever works on it
+    left_out |= {"replay.ray", "walk.ray"}  # the files are the same, whoever works on them
     kept: dict[str, JsonValue] = {
         table: {name: item for name, item in value.items() if f"{table}.{name}" not in left_out}
         if isinstance(value, dict)

@@ -113,14 +113,20 @@ def _config_of(
     return config.model_copy(update=updates)
 
 
-def work_on(fold: Fold, part: Part, reporter: Reporter) -> None:
+def work_on(fold: Fold, part: Part, reporter: Reporter, *, patience: float = 0.0) -> None:
     """Do a part of a fold, in its run folder; what is up to date is left as it is.
+
+    Args:
+        fold: which.
+        part: what.
+        reporter: where to report to.
+        patience: seconds to wait for another process in its folder.
 
     Raises:
         CandletuneError: a stage was refused, another process works in the folder, or the export failed its certificate.
     """
     run = fold.run
-    with run.lock():
+    with run.lock(patience=patience):
         whole = fold.config.data.model_copy(update={"folder": fold.data})
         cut_candles(fold.config.model_copy(update={"data": whole}), fold.period.end, run)
         for item in fold.stages(part):

@@ -50,5 +50,7 @@ def _refuse(config: Config) -> None:
         )
     if config.walk.warm_start and config.walk.model == "boosting":
         raise UsageError("walk.warm_start: gradient boosting has no adapter to go on from; leave it out")
+    if config.walk.ray and config.replay.ray:
+        raise UsageError("replay.ray: walk.ray gives each worker a whole period already; set one of both")
     if config.replay.force:
         raise UsageError("replay.force: a walk replays nothing that a training saw; leave it out")

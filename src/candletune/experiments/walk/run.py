@@ -1,15 +1,15 @@
 """The walk: plan the periods, train before each, register, replay each, judge all of them at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from candletune.artifacts import EvaluateSummary, Walk
+from candletune.artifacts import EvaluateSummary
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.experiments.walk.folds import Fold, Part
+from candletune.experiments.walk.on_ray import spreading
+from candletune.experiments.walk.parts import do_part
 from candletune.experiments.walk.plan import make_plan
 from candletune.experiments.walk.record import keep_record, show_periods
 from candletune.experiments.walk.register import register_walk
-from candletune.experiments.walk.spread import FoldsFailed, Spread, one_by_one
 from candletune.experiments.walk.stages import evaluate_stage, report_stage
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import show
@@ -21,7 +21,6 @@ def walk(
     run: RunFolder,
     reporter: Reporter,
     *,
-    spread: Spread = one_by_one,
     before: Callable[[Config], None] = lambda config: None,
 ) -> EvaluateSummary:
     """Walk; whatever is up to date is left as it is, so a walk that was cut off goes on where it was.
@@ -33,7 +32,6 @@ def walk(
         config: with `data.folder` at the simulated candles, when those are asked for.
         run: the run folder; the caller holds its lock.
         reporter: where to report to.
-        spread: who works on the folds.
         before: called with the first period's configuration, before anything is written.
 
     Returns:
@@ -53,29 +51,12 @@ def walk(
             }
         )
         keep_record(folds, config, own, {})
-        _do(folds, "train", config, own, reporter, spread)
-        register_walk(folds, own_config, own, reporter)
-        _do(folds, "replay", config, own, reporter, spread)
+        with spreading(config, own, reporter) as spread:
+            do_part(folds, "train", config, own, reporter, spread)
+            register_walk(folds, own_config, own, reporter)
+            do_part(folds, "replay", config, own, reporter, spread)
         judged = run_stage(evaluate_stage(folds), own_config, own, reporter)
         show(judged, own, reporter)
         show_periods(keep_record(folds, config, own, {}, judged=True), reporter)
         show(run_stage(report_stage(), own_config, own, reporter), own, reporter)
     return judged.summary_as(EvaluateSummary)
-
-
-def _do(folds: Sequence[Fold], part: Part, config: Config, own: RunFolder, reporter: Reporter, spread: Spread) -> Walk:
-    """A part of every fold.
-
-    Raises:
-        FoldsFailed: of at least one it failed; `walk.json` says which.
-    """
-    names = {fold.period.number: fold.period.name for fold in folds}
-    failed = []
-    for ended in spread(folds, part, reporter):
-        if ended.problem:
-            failed.append((names[ended.number], ended))
-            reporter.warn(f"period {names[ended.number]} failed: {ended.problem}")
-    record = keep_record(folds, config, own, {ended.number: ended.problem for _, ended in failed})
-    if failed:
-        raise FoldsFailed(failed, len(folds) - len(failed))
-    return record

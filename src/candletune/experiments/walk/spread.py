@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from candletune.console import Reporter, Task
+from candletune.console import Reporter, Said, Task
 from candletune.errors import CandletuneError
 from candletune.experiments.walk.folds import Fold, Part, work_on
 from candletune.process import machine_says
@@ -24,7 +24,7 @@ class Ended:
     number: int
     problem: str = ""
     exit_code: int = 0
-    said: tuple[str, ...] = ()
+    said: tuple[Said, ...] = ()
 
 
 Spread = Callable[[Sequence[Fold], Part, Reporter], Iterator[Ended]]
@@ -37,11 +37,11 @@ def one_by_one(folds: Sequence[Fold], part: Part, reporter: Reporter) -> Iterato
         yield attempt(fold, part, PeriodReporter(reporter, fold.period.name))
 
 
-def attempt(fold: Fold, part: Part, reporter: Reporter) -> Ended:
+def attempt(fold: Fold, part: Part, reporter: Reporter, *, patience: float = 0.0) -> Ended:
     """A part of a fold; whatever goes wrong is said and ends this fold alone, but an interruption ends all."""
     number = fold.period.number
     try:
-        work_on(fold, part, reporter)
+        work_on(fold, part, reporter, patience=patience)
     except CandletuneError as error:
         return Ended(number, str(error), error.exit_code)
     except Exception as error:  # one period's trouble, whatever it is, leaves the others their hours of work
