@@ -4,12 +4,14 @@ Standard output belongs to results (`signal` answers JSON there), so nothing her
 """
 
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -212,10 +214,10 @@ class RichReporter:
         self._tasks = 0  # open now
 
     def say(self, message: str) -> None:
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(from_here(message), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self.console.print(f"[bold yellow]warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+        self.console.print(f"[bold yellow]warning:[/] {_escape(from_here(message))}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Task]:
@@ -281,6 +283,15 @@ class RichReporter:
         finally:
             ended.set()
             teller.join()
+
+
+def from_here(text: str) -> str:
+    """A text for a person in a terminal: paths inside the working folder are shown from there on."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return text
+    return text if here == here.parent else text.replace(f"{here}{os.sep}", "")
 
 
 def _escape(text: str) -> str:

@@ -272,6 +272,8 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from candletune.console import from_here
+
     console = console or Console(highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
     for column in ("stage", "finished (UTC)", "seconds", "result"):
@@ -283,11 +285,11 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
         elif stage is None:
             table.add_row(name, "[dim]not yet[/]", "", "")
         else:
-            table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(stage.headline))
-    console.print(f"[bold]{escape(status.run)}[/]")
+            table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(from_here(stage.headline)))
+    console.print(f"[bold]{escape(from_here(status.run))}[/]")
     console.print(table)
     for label, value in status_lines(status):
-        console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
+        console.print(f"[dim]{label:<13}[/] {escape(from_here(value))}", soft_wrap=True)
 
 
 def status_lines(status: RunStatus) -> list[tuple[str, str]]:

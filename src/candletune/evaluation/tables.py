@@ -69,12 +69,16 @@ def _width(text: str) -> int:
 
 
 def _criterion(item: VerdictCriterion) -> list[str]:
-    text = _count if item.unit == "count" else _percent
+    text = {"count": _count, "nats": _nats}.get(item.unit, _percent)
     bounds = "" if item.interval is None else " to ".join(map(text, item.interval))
     result = {True: "holds", False: "FAILS", None: "open"}[item.passed]
     if not item.decides:
         result = f"({result.lower()}, only shown)"
     return [item.name, text(item.value), bounds, f"{item.bound} {text(item.limit)}", result]
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _method(name: str, entry: SideMetrics | BaselineMetrics, interval: Interval, flips: str) -> list[str]:

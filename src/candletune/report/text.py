@@ -31,6 +31,11 @@ def points(value: Any, digits: int = 1) -> str:
     return percent(value, digits, signed=True).replace("%", "pp")
 
 
+def nats(value: Any) -> str:
+    """A difference of log probabilities: 0.0512 -> `0.051 nats`."""
+    return f"{number(value)}\N{NO-BREAK SPACE}nats" if is_number(value) else MISSING
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A plain number with a thousands separator; ints keep all their digits."""
     if not is_number(value):
