@@ -17,7 +17,7 @@ from candletune.evaluation.bounds import grid_of
 from candletune.evaluation.outcomes import score_rows
 from candletune.evaluation.statistics import Ratio
 from candletune.evaluation.times import SideTimes, Times, times_of
-from candletune.report import sections
+from candletune.report import sections, trading
 from candletune.report.figures import running_difference
 from candletune.report.methods import method_sentence, methods_of
 from candletune.report.needs import needs
@@ -318,3 +318,15 @@ def test_control_is_told_in_words() -> None:
     assert f"right 31.0{PERCENT} of the time" in text
     assert f"2.0{PERCENT} of the shifts do as well" in text
     assert sections.control_sentence(partly(Metrics, controls={"shadow": None})) == ""
+
+
+def test_buy_and_sell_apart_by_hand() -> None:
+    """Two BUY calls, one right, and a SELL that lost 3 %; HOLD and a pending outcome count nowhere."""
+    rows = scored(["HOLD"] * 5, ["BUY", "BUY", "SELL", "HOLD", "BUY"], [0.04, 0.0, 0.03, 0.05, None])
+    table = {(row.key, row.action): row for row in trading.directions(rows, 0.001)}
+    buy, sell, none = table["shadow", "BUY"], table["shadow", "SELL"], table["active", "SELL"]
+    assert (buy.calls, buy.right) == (2, 0.5)
+    assert buy.per_call == pytest.approx(0.02 - 0.002)
+    assert (sell.calls, sell.right) == (1, 0.0)
+    assert sell.per_call == pytest.approx(-0.03 - 0.002)
+    assert (none.calls, none.right, none.per_call) == (0, None, None)

@@ -31,9 +31,9 @@ INDICATORS = (
     ("change_24h", "24h change, %", -12.0, 12.0),
 )
 _BINS = 30
-_MONTHS = {"xaxis": {"type": "category"}, "bargap": 0.06}
-"""Months as names: on an axis of dates their bars would be as wide as February, with gaps after longer months."""
 Plotly = dict[str, Any]
+_MONTHS: Plotly = {"xaxis": {"type": "category"}, "bargap": 0.06}
+"""Months as names: on an axis of dates their bars would be as wide as February, with gaps after longer months."""
 """A part of a figure in Plotly's JSON, whose schema is Plotly's own."""
 _EXAMPLES_A_CLASS = 2
 
