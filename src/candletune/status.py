@@ -345,7 +345,8 @@ def _who(active: ActiveStatus | ActiveProblem) -> str:
 def _shadow(journal: JournalStatus | JournalProblem) -> str:
     if isinstance(journal, JournalProblem):
         return f"unreadable: {journal.problem}"
-    accuracy = ", ".join(f"{NAMES[side].lower()} {percent(rate)}" for side, rate in journal.accuracy.items())
+    known = {name.lower(): journal.accuracy[side] for side, name in NAMES.items() if side in journal.accuracy}
+    accuracy = ", ".join(f"{name} {percent(rate)}" for name, rate in known.items())
     left = f", about {number(journal.days_left, 1)} more days" if journal.days_left > 0 else ""
     return (
         f"{number(journal.rows)} cycles to {moment(journal.last)} UTC; right so far: {accuracy}; agreement "

@@ -5,11 +5,19 @@ import queue
 import re
 import threading
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from candletune.console import Pace, RichReporter, Ticks, duration
+
+
+def test_paths_are_shown_from_the_working_folder_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    RichReporter(Console(file=out, width=300)).say(f"report: {tmp_path / 'runs' / 'x.html'}, {tmp_path.parent / 'y'}")
+    assert out.getvalue() == f"report: {Path('runs', 'x.html')}, {tmp_path.parent / 'y'}\n"
 
 
 def test_a_log_file_hears_of_the_start_and_the_end() -> None:

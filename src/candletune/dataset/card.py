@@ -32,9 +32,9 @@ INDICATORS = (
 )
 _BINS = 30
 Plotly = dict[str, Any]
+"""A part of a figure in Plotly's JSON, whose schema is Plotly's own."""
 _MONTHS: Plotly = {"xaxis": {"type": "category"}, "bargap": 0.06}
 """Months as names: on an axis of dates their bars would be as wide as February, with gaps after longer months."""
-"""A part of a figure in Plotly's JSON, whose schema is Plotly's own."""
 _EXAMPLES_A_CLASS = 2
 
 

@@ -191,7 +191,8 @@ def shares(metrics: Metrics) -> Figure:
         for decision in DECISIONS
     ]
     axis = {"tickformat": ".0%", "range": [0, 1]}
-    return figure(data, barmode="stack", xaxis=axis, height=200, legend={"traceorder": "normal"})
+    down = {"autorange": "reversed"}  # the first name on top, as in every table
+    return figure(data, barmode="stack", xaxis=axis, yaxis=down, height=200, legend={"traceorder": "normal"})
 
 
 def monthly(months: Mapping[str, GroupMetrics], agreement: Mapping[str, float]) -> Figure:
