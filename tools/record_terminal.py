@@ -33,6 +33,8 @@ from draw_terminal import CAST, COLUMNS, LINES, PROMPT, draw
 IDLE = 1.0
 LIMIT = 120.0
 """Seconds: the longest pause that is kept, and how long a recording may be."""
+SLOW = 30.0
+"""Seconds that a command takes at least whose comment says so; what is quicker has lost pauses alone."""
 STEP = 0.125
 """Seconds between two looks at what a command prints: what came in between is one event."""
 MACHINE = re.compile(r"(?<![\w.:/])/(?:[\w.-]+/)+[\w.-]*|(?<![\w.:/])/(?:home|root|tmp|usr|opt|var)\b")
@@ -68,10 +70,11 @@ SCENES = (
 )
 
 
-CONTEXT = """{"ticker": "BTC", "price_usd": 97000, "rsi": 28.3, "macd_hist": -41.2,
- "ema_bullish": false, "ema_gap_pct": -0.62, "bb_position": "near lower band",
- "change_24h": -2.4, "fear_greed": 41, "fear_greed_class": "Fear",
- "timeframe_summary": "4h bearish RSI 35 (-1.2%) | 1d bearish RSI 44 (-3.0%)"}
+CONTEXT = """{"ticker": "BTC", "price_usd": 97000, "rsi": 88.4, "macd_hist": 61.3,
+"ema_bullish": true, "ema_gap_pct": 1.62, "bb_position": "near upper band",
+"change_24h": 6.8, "fear_greed": 50, "fear_greed_class": "Neutral",
+"timeframe_summary":
+"4h bullish RSI 95 (+1.8%) | 12h bullish RSI 96 (+4.9%) | 1d bullish RSI 84"}
 """
 """What a trader's program would send; no real moment."""
 
@@ -150,9 +153,13 @@ def _in_steps(pieces: Iterable[tuple[float, str]]) -> Iterator[tuple[float, str]
 def shortened(text: str) -> str:
     """The same text without lines that are erased in it before anybody sees them: a progress bar, drawn anew."""
     parts = text.split("\r\x1b[2K")
-    kept = [part for part in parts[:-1] if "\n" in part or "\x1b[?" in part or re.search(r"\x1b\[\d*A", part)]
-    erases = len(parts) > 1
-    return "\r\x1b[2K".join([*kept, "", parts[-1]] if erases and kept else ["", parts[-1]] if erases else parts)
+    last = len(parts) - 1
+    seen = [
+        place == last or "\n" in part or "\x1b[?" in part or bool(re.search(r"\x1b\[\d*A", part))
+        for place, part in enumerate(parts)
+    ]
+    kept = [part for place, part in enumerate(parts) if seen[place]]
+    return "\r\x1b[2K".join(kept if seen[0] else ["", *kept])
 
 
 def typed(text: str, now: float) -> Iterator[tuple[float, str]]:
@@ -188,7 +195,7 @@ def record(scenes: Sequence[Scene], folder: Path) -> list[tuple[float, str]]:
         pieces, faster = paced(output, scene.seconds)
         shown += [(now + at, text) for at, text in pieces]
         now = shown[-1][0] + 0.3
-        if faster >= 2:
+        if output.seconds > SLOW and faster >= 2:
             shown += typed(f"# {_duration(output.seconds)}, played {faster:.0f} times as fast", now)
             now = shown[-1][0]
         now += scene.read
@@ -207,7 +214,7 @@ def write_cast(shown: Sequence[tuple[float, str]], path: Path) -> None:
     Raises:
         SystemExit: it is longer than two minutes, or names a folder of this machine.
     """
-    text = "".join(part for _, part in shown)
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", " ", "".join(part for _, part in shown))
     if found := MACHINE.search(text):
         raise SystemExit(f"error: the recording names a folder of this machine: {found[0]}")
     if shown[-1][0] > LIMIT:

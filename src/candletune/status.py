@@ -272,7 +272,7 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from candletune.console import from_here
+    from candletune.console import from_here, in_lines
 
     console = console or Console(highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
@@ -286,10 +286,12 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
             table.add_row(name, "[dim]not yet[/]", "", "")
         else:
             table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(from_here(stage.headline)))
-    console.print(f"[bold]{escape(from_here(status.run))}[/]")
+    run = Path(status.run)
+    console.print(f"[bold]{escape(run.name if run == Path.cwd() else from_here(status.run))}[/]")
     console.print(table)
     for label, value in status_lines(status):
-        console.print(f"[dim]{label:<13}[/] {escape(from_here(value))}", soft_wrap=True)
+        text = in_lines(f"{label:<13} {from_here(value)}", console)
+        console.print(f"[dim]{escape(text[:13])}[/]{escape(text[13:])}", soft_wrap=True)
 
 
 def status_lines(status: RunStatus) -> list[tuple[str, str]]:

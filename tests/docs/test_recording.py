@@ -108,6 +108,7 @@ def test_a_line_that_nobody_saw_is_left_out() -> None:
     shortened = recorder().shortened
     bar = "\r\x1b[2K".join(["", "1/3", "2/3", "3/3"])
     assert shortened(bar) == "\r\x1b[2K3/3"
+    assert shortened("1/3\r\x1b[2Ka\r\x1b[1A\x1b[2Kb\r\x1b[2Kc") == "\r\x1b[2Ka\r\x1b[1A\x1b[2Kb\r\x1b[2Kc"
     hidden = f"\x1b[?25l{bar}\r\x1b[2K\x1b[?25h"
     for text in (f"a\r\nb{bar}", f"{bar}\r\nend", hidden, "plain", "x\r\x1b[2Ky\nz\r\x1b[2K"):
         whole, short = drawing.Screen(), drawing.Screen()

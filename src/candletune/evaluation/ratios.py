@@ -4,8 +4,9 @@ Sharpe, Sortino and Calmar are empyrical's (`empyrical-reloaded`, Quantopian's f
 weekend here), the profit factor QuantStats'. A test computes them with empyrical on the same returns.
 """
 
+import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -139,7 +140,7 @@ class Drawdown:
         lowest: of the deepest point.
         end: when the peak was reached again; None: not yet.
         depth: a fraction of the peak (of the stake, where not compounded).
-        days: from the peak to the end, or to the last row.
+        days: from the peak to the end, or to the last row; a day that has begun counts.
     """
 
     start: datetime
@@ -168,7 +169,8 @@ def worst_drawdowns(
     for first, after in edges.reshape(-1, 2):
         lowest = first + int(below[first:after].argmax())
         start, end = times[first - 1], times[after] if after < len(curve) else None
-        found.append(Drawdown(start, times[lowest], end, float(below[lowest]), ((end or times[-1]) - start).days))
+        days = math.ceil(((end or times[-1]) - start) / timedelta(days=1))
+        found.append(Drawdown(start, times[lowest], end, float(below[lowest]), days))
     return sorted(found, key=lambda fall: -fall.depth)[:count]
 
 

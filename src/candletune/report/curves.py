@@ -135,10 +135,10 @@ def _line(line: Curve, places: Sequence[tuple[float, float]]) -> Markup:
 
 
 def _scale(span: tuple[float, float], *, share: bool) -> tuple[tuple[float, float], list[float], int]:
-    """The axis from one round number to another around a span, the three to six round numbers on it, their decimals."""
+    """The axis from one round number to another, the round numbers on it (at most eight), their decimals."""
     low, high = span
     digits = -math.floor(math.log10((high - low) / 3))
-    step = 10.0**-digits * next(size for size in (1, 2, 5, 10) if size * 10.0**-digits * 4.5 >= high - low)
+    step = 10.0**-digits * next(size for size in (1, 2, 5, 10) if size * 10.0**-digits * 5.5 >= high - low)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = [round(k * step, 12) for k in range(first, last + 1)]
     if share:

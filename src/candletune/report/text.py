@@ -47,6 +47,11 @@ def number(value: Any, digits: int = 3) -> str:
     return text.replace("-", _MINUS)
 
 
+def chance(value: Any) -> str:
+    """A p-value with three decimals: `0.042`, and below the last of them `< 0.001`."""
+    return MISSING if not is_number(value) else "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
 def interval(bounds: Sequence[Any] | None, digits: int = 1, *, signed: bool = False) -> str:
     """Two shares as `41.0 to 47.2 %`."""
     if bounds is None or len(bounds) != 2 or not all(is_number(bound) for bound in bounds):
