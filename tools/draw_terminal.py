@@ -249,7 +249,7 @@ def framed(style: str, inside: str, about: str, after: str = "") -> str:
         f'style="max-width:100%;height:auto" role="img" aria-labelledby="t"><title id="t">{escape(about)}</title>'
         f"<style>{style}</style>"
         f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="9" fill="#0d1117" stroke="#4b5563"/>{dots}'
-        f'<clipPath id="c"><rect y="{BAR}" width="{WIDTH}" height="{LINES * HIGH + 4}"/></clipPath>'
+        f'<clipPath id="c"><rect y="{BAR + 4}" width="{WIDTH}" height="{LINES * HIGH}"/></clipPath>'
         f'<g clip-path="url(#c)">{inside}</g>{after}</svg>\n'
     )
 
