@@ -50,17 +50,24 @@ def market(config: Config, rows: int) -> pl.DataFrame:
     return join_outcomes(found.rename({"decision_time": "timestamp"}), config)
 
 
-def journal_rows(config: Config, rows: int, *, reasons: int = 12, reason: str | None = None) -> list[Row]:
-    """A candidate that is right most of the time against an incumbent that guesses."""
+def journal_rows(
+    config: Config, rows: int, *, reasons: int = 12, reason: str | None = None, skill: float = 0.75, sure: bool = False
+) -> list[Row]:
+    """A candidate that knows the outcome with a probability of `skill` against an incumbent that guesses.
+
+    With `sure` the candidate's confidence differs from call to call, and is higher where it knows.
+    """
     rng = np.random.default_rng(3)
+    moods = np.random.default_rng(4)
     made = []
     for index, row in enumerate(market(config, rows).iter_rows(named=True)):
         moved = row["forward_return"] or 0.0
         truth = 0 if moved > config.evaluate.move else 1 if moved < -config.evaluate.move else 2
         text = None if index >= reasons else reason or f"RSI at {row['rsi']:.1f} points to a move."
-        knows = truth if rng.random() < 0.75 else int(rng.integers(3))
+        known = rng.random() < skill
+        knows = truth if known else int(rng.integers(3))
         active = _side(int(rng.integers(3)), 0.4, text and f"The incumbent says: {text}", "a" * 64)
-        shadow = _side(knows, 0.7, text, "b" * 64)
+        shadow = _side(knows, 0.35 + 0.6 * moods.beta(5 if known else 2, 2) if sure else 0.7, text, "b" * 64)
         hashes: dict[str, Any] = {"prompt_sha256": row["prompt_sha256"], "template_sha256": "t", "base_sha256": "c"}
         time, price = row["timestamp"], row["close"]
         made.append(Row(time, row["ticker"], price, **hashes, active=active, shadow=shadow, mode="replay"))
@@ -74,7 +81,13 @@ def _side(choice: int, chance: float, reason: str | None, sha256: str) -> Side:
 
 
 def make_run(
-    folder: Path, *assignments: str, rows: int = 400, reason: str | None = None, reasons: int = 12
+    folder: Path,
+    *assignments: str,
+    rows: int = 400,
+    reason: str | None = None,
+    reasons: int = 12,
+    skill: float = 0.75,
+    sure: bool = False,
 ) -> tuple[Config, RunFolder]:
     """Dataset, journal and evaluation; the verdict is whatever it is."""
     config, reporter = config_of(folder, *assignments), SilentReporter()
@@ -83,7 +96,7 @@ def make_run(
         config = prepare(config, run, reporter)
         run_stage(DATASET, config, run, reporter)
         Journal(run.file("replay", "ab_test_log.jsonl")).append_many(
-            journal_rows(config, rows, reason=reason, reasons=reasons)
+            journal_rows(config, rows, reason=reason, reasons=reasons, skill=skill, sure=sure)
         )
         record_stage(
             run,

@@ -37,15 +37,15 @@ WIDTHS = (1440, 768, 390)
 SCHEMES = ("light", "dark")
 PAGES = {
     "runs": "/",
-    "run": "/run/one/",
+    "run": "/run/first/",
     "compare": "/compare",
     "ask": "/ask",
-    "report": "/run/one/report",
-    "card": "/run/one/card",
-    "start": "/run/one/start",
-    "review": "/run/one/review/1",
-    "result": "/run/one/results?anyway=1",
-    "live": "/run/one/live",
+    "report": "/run/first/report",
+    "card": "/run/first/card",
+    "start": "/run/first/start",
+    "review": "/run/first/review/1",
+    "result": "/run/first/results?anyway=1",
+    "live": "/run/first/live",
     "problem": "/run/nowhere/",
 }
 SHOW_ALL = """async () => {
@@ -61,8 +61,9 @@ SHOW_ALL = """async () => {
 def make_runs(folder: Path) -> tuple[Config, RunFolder]:
     """Two evaluated runs with a training log, the first with a shadow journal; returns the first."""
     made = []
-    for place, name in enumerate(("one", "two")):
-        config, run = make_run(folder, f"run.folder={folder / 'runs' / name}", f"seed={17 + place}", rows=900)
+    for place, (name, rate) in enumerate((("first", "2e-4"), ("second", "5e-4"))):
+        given = (f"run.folder={folder / 'runs' / name}", f"train.learning_rate={rate}")
+        config, run = make_run(folder, *given, rows=2400, skill=0.75 - 0.2 * place, sure=True)
         log_training(run, place)
         export(run, name, "2026-11-01")
         with run.lock():
@@ -77,10 +78,12 @@ def log_training(run: RunFolder, place: int = 0, steps: int = 300) -> None:
     run.train_metrics.parent.mkdir(exist_ok=True)
     lines: list[dict[str, float]] = []
     for step in range(1, steps + 1):
-        lines.append({"step": step, "loss": 2 / (step + 5) + 0.3 + 0.04 * math.sin(step * (place + 1))})
+        lines.append({"step": step, "loss": 2 / (step + 5) + 0.3 + 0.08 * place + 0.04 * math.sin(step * (place + 1))})
         if step % 50 == 0:
-            share = 0.38 + step / 1200
-            lines.append({"step": step, "eval_log_loss": 1.1 - step / 2000, "eval_accuracy": share + 0.02})
+            share = 0.38 + step / (1200 + 900 * place)
+            lines.append(
+                {"step": step, "eval_log_loss": 1.1 - step / (2000 + 900 * place), "eval_accuracy": share + 0.02}
+            )
             lines[-1]["eval_balanced_accuracy"] = share
     run.train_metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

@@ -117,7 +117,9 @@ def _say(text: str, code: int, output: Output) -> int:
 
         log_line("error", text.removeprefix("error: "))
     else:
-        click.echo(text, err=True)
+        from candletune.console import from_here
+
+        click.echo(from_here(text), err=True)
     if output.as_json and not output.state.get(SAID):
         say_error(text.removeprefix("error: "), code)
     return code

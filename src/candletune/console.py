@@ -4,12 +4,15 @@ Standard output belongs to results (`signal` answers JSON there), so nothing her
 """
 
 import json
+import os
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -237,10 +240,12 @@ class RichReporter:
         self._tasks = 0  # open now
 
     def say(self, message: str) -> None:
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        text = in_lines(from_here(message), self.console)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self.console.print(f"[bold yellow]warning:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+        text = _escape(in_lines(f"warning: {from_here(message)}", self.console).removeprefix("warning:"))
+        self.console.print(f"[bold yellow]warning:[/]{text}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: float | None = None) -> Iterator[Task]:
@@ -306,6 +311,28 @@ class RichReporter:
         finally:
             ended.set()
             teller.join()
+
+
+def from_here(text: str) -> str:
+    """A text for a person in a terminal: paths inside the working folder are shown from there on."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return text
+    return text if here == here.parent else text.replace(f"{here}{os.sep}", "")
+
+
+def in_lines(text: str, console: Console) -> str:
+    """On a terminal lines break between words, and a word longer than a line stays whole (a path is copied as one);
+    in a file a message is one line."""
+    if not console.is_terminal:
+        return text
+    return "\n".join(
+        textwrap.fill(line, console.width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
+        if len(line) > console.width
+        else line
+        for line in text.split("\n")
+    )
 
 
 def _escape(text: str) -> str:

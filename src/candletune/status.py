@@ -272,6 +272,8 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from candletune.console import from_here, in_lines
+
     console = console or Console(highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left")
     for column in ("stage", "finished (UTC)", "seconds", "result"):
@@ -283,11 +285,13 @@ def print_status(status: RunStatus, console: "Console | None" = None) -> None:
         elif stage is None:
             table.add_row(name, "[dim]not yet[/]", "", "")
         else:
-            table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(stage.headline))
-    console.print(f"[bold]{escape(status.run)}[/]")
+            table.add_row(name, moment(stage.finished), number(stage.seconds, 1), escape(from_here(stage.headline)))
+    run = Path(status.run)
+    console.print(f"[bold]{escape(run.name if run == Path.cwd() else from_here(status.run))}[/]")
     console.print(table)
     for label, value in status_lines(status):
-        console.print(f"[dim]{label:<13}[/] {escape(value)}", soft_wrap=True)
+        text = in_lines(f"{label:<13} {from_here(value)}", console)
+        console.print(f"[dim]{escape(text[:13])}[/]{escape(text[13:])}", soft_wrap=True)
 
 
 def status_lines(status: RunStatus) -> list[tuple[str, str]]:
@@ -343,7 +347,8 @@ def _who(active: ActiveStatus | ActiveProblem) -> str:
 def _shadow(journal: JournalStatus | JournalProblem) -> str:
     if isinstance(journal, JournalProblem):
         return f"unreadable: {journal.problem}"
-    accuracy = ", ".join(f"{NAMES[side].lower()} {percent(rate)}" for side, rate in journal.accuracy.items())
+    known = {name.lower(): journal.accuracy[side] for side, name in NAMES.items() if side in journal.accuracy}
+    accuracy = ", ".join(f"{name} {percent(rate)}" for name, rate in known.items())
     left = f", about {number(journal.days_left, 1)} more days" if journal.days_left > 0 else ""
     return (
         f"{number(journal.rows)} cycles to {moment(journal.last)} UTC; right so far: {accuracy}; agreement "

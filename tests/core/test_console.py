@@ -5,11 +5,33 @@ import queue
 import re
 import threading
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from candletune.console import Pace, RichReporter, Ticks, duration
+
+
+def test_paths_are_shown_from_the_working_folder_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    RichReporter(Console(file=out, width=300)).say(f"report: {tmp_path / 'runs' / 'x.html'}, {tmp_path.parent / 'y'}")
+    assert out.getvalue() == f"report: {Path('runs', 'x.html')}, {tmp_path.parent / 'y'}\n"
+
+
+def test_a_terminal_breaks_lines_between_words_and_no_path() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=40, force_terminal=True, color_system=None)
+    path = "runs/" + "long/" * 10 + "index.html"
+    RichReporter(console).say(f"a message that is longer than one line of this terminal: {path} (1.6 MB)")
+    lines = out.getvalue().splitlines()
+    assert lines == ["a message that is longer than one line", "of this terminal:", path, "(1.6 MB)"]
+    RichReporter(console).warn("  words and words and words [and words] in brackets")
+    assert out.getvalue().splitlines()[4:] == ["warning:   words and words and words", "[and words] in brackets"]
+    log = io.StringIO()
+    RichReporter(Console(file=log, width=40)).say("a message that is longer than one line of this terminal")
+    assert log.getvalue().count("\n") == 1
 
 
 def test_a_log_file_hears_of_the_start_and_the_end() -> None:

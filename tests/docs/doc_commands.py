@@ -48,7 +48,7 @@ def commands(page: Path) -> list[Typed]:
         for block in FENCE.finditer(text)
         if block["language"] in SHELLS
         for line in _lines(block["language"], block["body"])
-        for words in _split(line)
+        for words in programs_of(line)
     ]
     for span in SPAN.findall(FENCE.sub("", text)):
         words = tuple(_without_environment(span.split()))
@@ -109,7 +109,7 @@ def _lexer(line: str) -> "shlex.shlex":
     return lexer
 
 
-def _split(line: str) -> Iterator[tuple[str, ...]]:
+def programs_of(line: str) -> Iterator[tuple[str, ...]]:
     """The single programs of a line."""
     words: list[str] = []
     redirected = False

@@ -99,3 +99,8 @@ def test_questions_are_answered_within_two_clicks_of_the_readme() -> None:
     for question, words in QUESTIONS.items():
         ((target, anchor),) = LINK.findall(answers[question])
         assert words in section(DOCS / target, anchor), question
+
+
+def test_what_nobody_has_run_is_said_where_it_is_promised() -> None:
+    """The first page that speaks of a 10 GB card says that none was used."""
+    assert "Nobody has run it on a 10 GB card" in section(ROOT / "README.md", "ministral-8b-on-a-10-gb-gpu")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -94,3 +95,33 @@ def test_months_multiply_to_the_whole() -> None:
     mean = ratios.by_month(table, "shadow", 0.001, compounded=False)["2025-01"]
     assert mean == pytest.approx(portfolio_returns(table, "shadow", 0.001)["net"][:31].mean())
     assert None not in (whole.sharpe, whole.sortino, whole.calmar, whole.profit_factor)
+
+
+def test_worst_drawdowns_by_hand() -> None:
+    """Long throughout: 100, 80 and back, then 90 from 110 and not yet back."""
+    table = rows([100.0, 80.0, 100.0, 110.0, 99.0, 99.0], ["BUY"] * 6)
+    deepest, open_one = ratios.worst_drawdowns(table, "market", 0.0)
+    assert (deepest.start, deepest.lowest, deepest.end) == (START, START + timedelta(days=1), START + timedelta(days=2))
+    assert deepest.depth == pytest.approx(0.2)
+    assert deepest.days == 2
+    assert (open_one.start, open_one.end, open_one.days) == (START + timedelta(days=3), None, 2)
+    assert open_one.depth == pytest.approx(0.1)
+    assert ratios.worst_drawdowns(table, "market", 0.0, count=1) == [deepest]
+    assert ratios.worst_drawdowns(rows([], []), "shadow", 0.0) == []
+    assert ratios.worst_drawdowns(rows([1.0, 2.0, 3.0], ["BUY"] * 3), "shadow", 0.0) == []
+
+
+@pytest.mark.parametrize("compounded", [True, False])
+def test_the_deepest_is_the_maximum_drawdown(compounded: bool) -> None:
+    rng = np.random.default_rng(5)
+    prices = (100 * np.cumprod(1 + rng.normal(0, 0.03, 300))).tolist()
+    table = rows(prices, rng.choice(["BUY", "SELL", "HOLD"], 300).tolist(), hours=6)
+    for side in ("shadow", "market"):
+        found = ratios.ratios_of(table, side, 0.001, compounded=compounded)
+        falls = ratios.worst_drawdowns(table, side, 0.001, compounded=compounded, count=1000)
+        assert found is not None
+        assert falls[0].depth == pytest.approx(found.drawdown)
+        ordered = sorted(falls, key=lambda fall: fall.start)
+        for before, after in pairwise(ordered):
+            assert before.end is not None, "only the last one may be open"
+            assert before.end <= after.start

@@ -29,7 +29,7 @@ def criterion(name: str, **more: Any) -> VerdictCriterion:
     return VerdictCriterion(name=name, value=0.1, interval=(0.05, 0.15), limit=0.0, **given)
 
 
-def shown(width: int) -> list[str]:
+def shown(width: int, *more: VerdictCriterion) -> list[str]:
     side = partly(
         SideMetrics,
         accuracy_signals=0.512,
@@ -54,7 +54,7 @@ def shown(width: int) -> list[str]:
         Metrics, active=side, shadow=side, comparison=comparison, baselines={"logistic regression": baseline}
     )
     names = ("gain beyond chance", "drawdown", "effective samples", "beats gradient boosting")
-    verdict = partly(Verdict, criteria=tuple(map(criterion, names)), notes=())
+    verdict = partly(Verdict, criteria=(*map(criterion, names), *more), notes=())
     reporter = Lines()
     show_evaluation(verdict, metrics, reporter, width)
     return reporter.lines
@@ -68,6 +68,25 @@ def test_no_cell_is_broken(width: int) -> None:
     assert any("effective samples" in line and "at least 0.0%" in line for line in lines)
     assert any("drawdown" in line and "at most 0.0%" in line for line in lines)
     assert any("gain beyond chance" in line and "above 0.0%" in line for line in lines)
+
+
+UNITS = (criterion("accuracy gain", unit="points", decides=False), criterion("log score", unit="nats", decides=False))
+
+
+@pytest.mark.parametrize("width", [72, 80, 120])
+def test_what_decides_nothing_says_so_at_every_width(width: int) -> None:
+    lines = shown(width, *UNITS)
+    assert max(len(line) for line in lines if "│" in line) <= width
+    assert any("only shown" in line for line in lines)
+    assert any("accuracy gain" in line and "at least +0.0 pp" in line and "(holds" in line for line in lines)
+
+
+def test_points_and_nats_are_called_that() -> None:
+    lines = "\n".join(shown(120, *UNITS))
+    assert "+10.0 pp" in lines
+    assert "+5.0 to +15.0 pp" in lines
+    assert "at least +0.0 pp" in lines
+    assert "0.050 to 0.150" in lines
 
 
 def test_what_is_left_out_is_said() -> None:

@@ -1,8 +1,10 @@
 """The series and sentences of the report, on tables small enough to check by hand."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,12 @@ from candletune.evaluation.bounds import grid_of
 from candletune.evaluation.outcomes import score_rows
 from candletune.evaluation.statistics import Ratio
 from candletune.evaluation.times import SideTimes, Times, times_of
-from candletune.report import sections
+from candletune.report import sections, trading
+from candletune.report.curves import Curve, curves
 from candletune.report.figures import running_difference
 from candletune.report.methods import method_sentence, methods_of
 from candletune.report.needs import needs
-from candletune.report.text import interval, number, percent, points
+from candletune.report.text import chance, interval, number, percent, points
 from candletune.report.verdict import verdict_view
 from partly import partly
 
@@ -318,3 +321,36 @@ def test_control_is_told_in_words() -> None:
     assert f"right 31.0{PERCENT} of the time" in text
     assert f"2.0{PERCENT} of the shifts do as well" in text
     assert sections.control_sentence(partly(Metrics, controls={"shadow": None})) == ""
+
+
+def test_buy_and_sell_apart_by_hand() -> None:
+    """Two BUY calls, one right, and a SELL that lost 3 %; HOLD and a pending outcome count nowhere."""
+    rows = scored(["HOLD"] * 5, ["BUY", "BUY", "SELL", "HOLD", "BUY"], [0.04, 0.0, 0.03, 0.05, None])
+    table = {(row.key, row.action): row for row in trading.directions(rows, 0.001)}
+    buy, sell, none = table["shadow", "BUY"], table["shadow", "SELL"], table["active", "SELL"]
+    assert (buy.calls, buy.right) == (2, 0.5)
+    assert buy.per_call == pytest.approx(0.02 - 0.002)
+    assert (sell.calls, sell.right) == (1, 0.0)
+    assert sell.per_call == pytest.approx(-0.03 - 0.002)
+    assert (none.calls, none.right, none.per_call) == (0, None, None)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("span", [(0.95, 1.0), (0.267, 0.667), (0.42, 0.65), (0.0, 1.0), (0.5, 0.5004), (0.123, 0.987)])
+def test_axes_have_round_numbers(span: tuple[float, float], share: bool) -> None:
+    lines = [Curve(0, "a", [(1.0, span[0]), (2.0, span[1])])]
+    drawing = str(curves(lines, name="x", label="x", across="step", share=share))
+    low, high = map(float, re.findall(r'data-y="(\S+) (\S+)"', drawing)[0])
+    texts = re.findall(r'text-anchor="end">([\d.]+)%?</text>', drawing)[:-1]  # the last one is the step's
+    values = [float(text) / (100 if share else 1) for text in texts]
+    assert low <= span[0] and span[1] <= high
+    assert (low, high) == pytest.approx((values[0], values[-1]))
+    assert 3 <= len(values) <= 8
+    steps = [after - before for before, after in pairwise(values)]
+    assert steps == pytest.approx([steps[0]] * len(steps)), "what is written is where it stands"
+    assert f"{steps[0]:.0e}"[0] in "125"
+    assert not share or 0 <= low < high <= 1
+
+
+def test_p_values() -> None:
+    assert [chance(value) for value in (0.0421, 3e-7, 0.00051, None)] == ["0.042", "< 0.001", "0.001", "–"]

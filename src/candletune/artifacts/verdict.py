@@ -22,7 +22,7 @@ class VerdictCriterion(Record):
         limit: what it is held against.
         passed: None when it could not be asked, which blocks nothing.
         kind: `plan` (the plan's rule) or `evidence` (whether the numbers can be believed).
-        unit: how numbers are shown.
+        unit: how numbers are shown; `nats` are differences of natural logarithms of probabilities.
         decides: whether the verdict counts it; the plan's bare numbers are shown beside what stands in for them.
     """
 
@@ -33,7 +33,7 @@ class VerdictCriterion(Record):
     limit: float
     passed: bool | None
     kind: Literal["plan", "evidence"]
-    unit: Literal["points", "share", "count"]
+    unit: Literal["points", "share", "count", "nats"]
     decides: bool = True
 
     @property

@@ -29,9 +29,11 @@
     const title = given?.title && { ...given.title, font: { size: 13, color: "@soft" } };
     return { gridcolor: "@line", zerolinecolor: "@line", linecolor: "@line", automargin: true, ...given, title };
   };
-  const stamp = { xref: "paper", yref: "paper", x: 0.01, y: 0.99, xanchor: "left", yanchor: "top", text: "simulated", showarrow: false, font: { size: 12, color: "@wait" }, bgcolor: "@wait-bg", borderpad: 3 };
+  const stamp = { xref: "paper", yref: "paper", x: 1, y: 1, xanchor: "right", yanchor: "bottom", yshift: 3, text: "simulated", showarrow: false, font: { size: 12, color: "@wait" }, bgcolor: "@wait-bg", borderpad: 3 };
   const layout = (figure) => {
     const own = figure.layout;
+    // On a phone the legend has the whole width, so that it stands above the stamp.
+    const above = simulated && matchMedia("(max-width: 640px)").matches ? 24 / (figure.height - 100) : 0;
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -40,8 +42,8 @@
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       ...own,
       height: figure.height,
-      margin: { l: 48, r: 12, t: 8, b: 36, ...own.margin },
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal", ...own.legend },
+      margin: { l: 48, r: 12, t: simulated ? 28 : 8, b: 36, ...own.margin },
+      legend: { orientation: "h", x: 0, y: 1.02 + above, yanchor: "bottom", traceorder: "normal", ...own.legend },
       xaxis: axis(own.xaxis),
       yaxis: axis(own.yaxis),
       ...(own.yaxis2 ? { yaxis2: axis(own.yaxis2) } : {}),

@@ -3,6 +3,7 @@
 The same content stands in the report, which may be mailed without the card's file.
 """
 
+from calendar import monthrange
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,8 @@ INDICATORS = (
 _BINS = 30
 Plotly = dict[str, Any]
 """A part of a figure in Plotly's JSON, whose schema is Plotly's own."""
+_MONTHS: Plotly = {"xaxis": {"type": "category"}, "bargap": 0.06}
+"""Months as names: on an axis of dates their bars would be as wide as February, with gaps after longer months."""
 _EXAMPLES_A_CLASS = 2
 
 
@@ -152,10 +155,12 @@ def _natural_shares(manifest: DatasetManifest) -> Plotly:
         }
         for label in DECISIONS
     ]
-    layout: Plotly = {"barmode": "stack", "yaxis": {"tickformat": ".0%", "range": [0, 1]}, "bargap": 0}
-    if manifest.eval_boundary is not None:
-        month = f"{manifest.eval_boundary:%Y-%m}"
-        line = {"type": "line", "x0": month, "x1": month, "y0": 0, "y1": 1, "yref": "paper"}
+    layout: Plotly = {"barmode": "stack", "yaxis": {"tickformat": ".0%", "range": [0, 1]}, **_MONTHS}
+    boundary = manifest.eval_boundary
+    if boundary is not None and (month := f"{boundary:%Y-%m}") in months:
+        # A bar is a month, from its place less a half to its place and a half: the line stands on its day.
+        place = list(months).index(month) - 0.5 + (boundary.day - 1) / monthrange(boundary.year, boundary.month)[1]
+        line = {"type": "line", "x0": place, "x1": place, "y0": 0, "y1": 1, "yref": "paper"}
         layout["shapes"] = [line | {"line": {"dash": "dot", "width": 2, "color": "@ink"}}]
     return _figure(data, **layout)
 
@@ -207,7 +212,7 @@ def _examples_by_month(meta: pl.DataFrame) -> Plotly:
     for label in DECISIONS:
         rows = table.filter(label=label)
         data.append(_bars(label, rows["month"].to_list(), rows["len"].to_list()))
-    return _figure(data, barmode="stack", bargap=0, yaxis={"title": {"text": "examples"}})
+    return _figure(data, barmode="stack", yaxis={"title": {"text": "examples"}}, **_MONTHS)
 
 
 def _distribution(meta: pl.DataFrame, name: str, title: str, low: float, high: float) -> Plotly:

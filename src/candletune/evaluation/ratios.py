@@ -4,7 +4,9 @@ Sharpe, Sortino and Calmar are empyrical's (`empyrical-reloaded`, Quantopian's f
 weekend here), the profit factor QuantStats'. A test computes them with empyrical on the same returns.
 """
 
+import math
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -127,6 +129,49 @@ def exposure(scored: pl.DataFrame, side: str) -> float | None:
     )["held"]
     mean = held.mean()
     return None if mean is None else float(mean)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawdown:
+    """A time below a peak.
+
+    Attributes:
+        start: of the peak.
+        lowest: of the deepest point.
+        end: when the peak was reached again; None: not yet.
+        depth: a fraction of the peak (of the stake, where not compounded).
+        days: from the peak to the end, or to the last row; a day that has begun counts.
+    """
+
+    start: datetime
+    lowest: datetime
+    end: datetime | None
+    depth: float
+    days: int
+
+
+def worst_drawdowns(
+    scored: pl.DataFrame, side: str, fee: float, *, compounded: bool = True, count: int = 5
+) -> list[Drawdown]:
+    """The deepest times below a peak that do not overlap, deepest first; arguments as in `ratios_of`."""
+    holding = side == "market"
+    table = portfolio_returns(scored, "shadow" if holding else side, fee)
+    if table.is_empty():
+        return []
+    returns = table["market" if holding else "net"].to_numpy()
+    # What a row brings is there at the time of the next one; the last row's brings its fee alone.
+    times = [*table["timestamp"], table["timestamp"][-1]]
+    curve = np.concatenate([[1.0], np.cumprod(1 + returns) if compounded else 1 + np.cumsum(returns)])
+    peaks = np.maximum.accumulate(curve)
+    below = (peaks - curve) / (peaks if compounded else 1.0)
+    found = []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], below > 0, [False]])))
+    for first, after in edges.reshape(-1, 2):
+        lowest = first + int(below[first:after].argmax())
+        start, end = times[first - 1], times[after] if after < len(curve) else None
+        days = math.ceil(((end or times[-1]) - start) / timedelta(days=1))
+        found.append(Drawdown(start, times[lowest], end, float(below[lowest]), days))
+    return sorted(found, key=lambda fall: -fall.depth)[:count]
 
 
 def by_month(scored: pl.DataFrame, side: str, fee: float, *, compounded: bool = True) -> dict[str, float]:

@@ -302,8 +302,8 @@ def _drawdown(found: Mapping[str, float]) -> VerdictCriterion:
     limit = max(found["active"], found["holding"])
     return VerdictCriterion(
         name="drawdown",
-        description="maximum drawdown of the capital under the candidate; at most the deeper one of acting on the "
-        "incumbent and of holding",
+        description="maximum drawdown when each of the candidate's calls is held for the horizon; at most the deeper "
+        "one of the incumbent's calls and of holding",
         value=found["shadow"],
         interval=None,
         limit=limit,
@@ -366,6 +366,6 @@ def _log_score(score: Interval) -> VerdictCriterion:
         limit=0.0,
         passed=None if score.low is None else score.low > 0,
         kind="evidence",
-        unit="share",
+        unit="nats",
         decides=False,
     )

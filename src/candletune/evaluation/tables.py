@@ -44,7 +44,13 @@ def show_evaluation(verdict: Verdict, metrics: Metrics, reporter: Reporter, widt
     text = _table("criterion", ("value", "interval", "limit", ""), criteria)
     if _width(text) > wide:
         text = _table("criterion", ("value", "limit", ""), [[*row[:2], *row[3:]] for row in criteria])
+    in_brackets = _width(text) > wide
+    if in_brackets:
+        short = [[*row[:2], row[3], row[4].replace(", only shown", "")] for row in criteria]
+        text = _table("criterion", ("value", "limit", ""), short)
     reporter.say(text)
+    if in_brackets:
+        reporter.say("(what stands in brackets is only shown, and decides nothing)")
     for note in verdict.notes:
         reporter.say(note)
 
@@ -69,12 +75,20 @@ def _width(text: str) -> int:
 
 
 def _criterion(item: VerdictCriterion) -> list[str]:
-    text = _count if item.unit == "count" else _percent
-    bounds = "" if item.interval is None else " to ".join(map(text, item.interval))
+    text = {"count": _count, "nats": _nats, "points": _points}.get(item.unit, _percent)
+    bounds = "" if item.interval is None else " to ".join(map(text, item.interval)).replace(" pp to", " to")
     result = {True: "holds", False: "FAILS", None: "open"}[item.passed]
     if not item.decides:
         result = f"({result.lower()}, only shown)"
     return [item.name, text(item.value), bounds, f"{item.bound} {text(item.limit)}", result]
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{value * 100:+.1f} pp"
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _method(name: str, entry: SideMetrics | BaselineMetrics, interval: Interval, flips: str) -> list[str]:

@@ -12,7 +12,7 @@ from candletune.experiments.entrants import Entrant
 from candletune.report.curves import COLOURS, Curve, curves
 from candletune.report.page import render
 from candletune.report.svg import strip
-from candletune.report.text import interval, number, percent, points
+from candletune.report.text import chance, interval, number, percent, points
 
 _TONES = {"promote": "good", "keep": "bad"}
 
@@ -120,11 +120,11 @@ def _pair(place: int, name: str, pair: Paired) -> PairView:
         colour=place % COLOURS,
         name=name,
         gain=points(pair.gain.value),
-        ends=interval(pair.gain.bounds, signed=True),
+        ends=interval(pair.gain.bounds, signed=True).replace("%", "pp"),
         strip=strip(pair.gain.value, pair.gain.bounds, 0.0, points),
         log_score=number(pair.log_score.value, 3),
-        p_value=number(pair.p_value, 3),
-        adjusted=number(pair.adjusted, 3),
+        p_value=chance(pair.p_value),
+        adjusted=chance(pair.adjusted),
         rows=number(pair.rows),
         finding=pair.problem or pair.finding,
         tone={"better": "good", "worse": "bad"}.get(pair.finding, "wait"),

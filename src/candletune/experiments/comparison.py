@@ -34,6 +34,9 @@ class Compared:
             return "One run: there is nothing to compare it with."
         if not judged:
             return f"Nothing can be compared with {self.reference.name}: see the reasons below."
+        if not any(clear.values()) and len(judged) == 1:
+            (name,) = (name for name, pair in self.paired.items() if pair.adjusted is not None)
+            return f"{name} does not differ clearly from {self.reference.name} in BUY and SELL accuracy."
         if not any(clear.values()):
             return (
                 f"None of {len(judged)} differs clearly from {self.reference.name} in BUY and SELL accuracy; the best "
@@ -42,7 +45,7 @@ class Compared:
         told = [
             f"{', '.join(names)} clearly {word} than {self.reference.name}" for word, names in clear.items() if names
         ]
-        return f"{'; '.join(told)}, all {len(judged)} asked at once."
+        return f"{'; '.join(told)}{f', all {len(judged)} asked at once' if len(judged) > 1 else ''}."
 
 
 def compare(entrants: Sequence[Entrant], reference: Entrant) -> Compared:

@@ -177,7 +177,7 @@ def write_model(
         writer.write_ti_data_to_file()
         if factors is not None:
             writer.write_tensor_data(factors.numpy())
-        with reporter.task(f"write {target.name}", len(weights)) as task:
+        with reporter.task(f"write {name} as GGUF", len(weights)) as task:
             for mapped, (weight, tensor) in zip(names, _stream(weights), strict=True):
                 if adapter and weight.name in pairs:
                     tensor = _merge(tensor, pairs[weight.name], adapter)

@@ -79,7 +79,7 @@ def curves(
         return Markup("")
     if diagonal:
         every += [(0.0, 0.0), (1.0, 1.0)]
-    xs, ys = _span(x for x, _ in every), _span(y for _, y in every)
+    xs, (ys, ticks, digits) = _span(x for x, _ in every), _scale(_span(y for _, y in every), share=share)
 
     def at(point: tuple[float, float]) -> tuple[float, float]:
         across_share = (point[0] - xs[0]) / (xs[1] - xs[0])
@@ -90,7 +90,9 @@ def curves(
     if diagonal:
         ends = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at((0.0, 0.0)), at((1.0, 1.0))))
         marks.insert(0, Markup('<polyline class="rule" points="{}"/>').format(ends))
-    grid = Markup("").join([*_levels(ys, "{:.0%}".format if share else "{:.3g}".format), *_ends(xs, across)])
+    show = f"{{:.{max(0, digits - 2)}%}}" if share else f"{{:.{digits}f}}"
+    levels = [_level(value, at((xs[0], value))[1], show.format) for value in ticks]
+    grid = Markup("").join([*levels, *_ends(xs, across)])
     return _FRAME.format(
         name=name,
         label=label,
@@ -132,13 +134,21 @@ def _line(line: Curve, places: Sequence[tuple[float, float]]) -> Markup:
     return _LINE.format(colour=colour, run=line.run, points=points, dash=dash, name=line.name)
 
 
-def _levels(ys: tuple[float, float], show: Callable[[float], str]) -> list[Markup]:
-    found = []
-    for k in range(5):
-        y = HEIGHT - _BOTTOM - k / 4 * (HEIGHT - _TOP - _BOTTOM)
-        value = ys[0] + k / 4 * (ys[1] - ys[0])
-        found.append(_RULE.format(x1=_LEFT, x2=WIDTH - _RIGHT, y=y, x=_LEFT - 6, below=y + 4, text=show(value)))
-    return found
+def _scale(span: tuple[float, float], *, share: bool) -> tuple[tuple[float, float], list[float], int]:
+    """The axis from one round number to another, the round numbers on it (at most eight), their decimals."""
+    low, high = span
+    digits = -math.floor(math.log10((high - low) / 3))
+    step = 10.0**-digits * next(size for size in (1, 2, 5, 10) if size * 10.0**-digits * 5.5 >= high - low)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = [round(k * step, 12) for k in range(first, last + 1)]
+    if share:
+        ticks = [value for value in ticks if 0 <= value <= 1]  # a share has no other values
+    decimals = max(0, digits if step < 9.5 * 10.0**-digits else digits - 1)
+    return (ticks[0], ticks[-1]), ticks, decimals
+
+
+def _level(value: float, y: float, show: Callable[[float], str]) -> Markup:
+    return _RULE.format(x1=_LEFT, x2=WIDTH - _RIGHT, y=y, x=_LEFT - 6, below=y + 4, text=show(value))
 
 
 def _ends(xs: tuple[float, float], across: str) -> list[Markup]:

@@ -191,7 +191,8 @@ def shares(metrics: Metrics) -> Figure:
         for decision in DECISIONS
     ]
     axis = {"tickformat": ".0%", "range": [0, 1]}
-    return figure(data, barmode="stack", xaxis=axis, height=200, legend={"traceorder": "normal"})
+    down = {"autorange": "reversed"}  # the first name on top, as in every table
+    return figure(data, barmode="stack", xaxis=axis, yaxis=down, height=200, legend={"traceorder": "normal"})
 
 
 def monthly(months: Mapping[str, GroupMetrics], agreement: Mapping[str, float]) -> Figure:
@@ -249,8 +250,8 @@ def training(rows: Sequence[LoggedStep]) -> Figure | None:
     data[0]["line"] = {"color": "@soft", "width": 1.2}
     seen = [row for row in rows if row.eval_accuracy is not None]
     for figure_of, name, colour, symbol in (
-        (attrgetter("eval_accuracy"), "held-out decisions right", "shadow", "circle"),
-        (attrgetter("eval_balanced_accuracy"), "the same, classes weighing alike", "active", "square"),
+        (attrgetter("eval_accuracy"), "eval accuracy", "shadow", "circle"),
+        (attrgetter("eval_balanced_accuracy"), "eval balanced accuracy", "active", "square"),
     ):
         y = [figure_of(row) for row in seen]
         if any(value is not None for value in y):

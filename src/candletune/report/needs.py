@@ -4,19 +4,20 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from candletune.artifacts import Metrics, Verdict, VerdictCriterion
-from candletune.report.text import number, percent, points
+from candletune.report.text import nats, number, percent, points
 
 _SHOW: Final[Mapping[str, Callable[[float | None], str]]] = {
     "points": points,
     "share": percent,
     "count": lambda value: number(value, 0),
+    "nats": nats,
 }
 _CHANGES: Final = {
     "largest class": "the candidate must use its other decisions more: look at the balance of the training examples",
     "rarest class": "the candidate must use every decision at least now and then",
     "invalid answers": "the answers must parse: look at `candletune verify`",
     "tickers with signals": "the candidate must act on more tickers",
-    "drawdown": "the deepest fall has happened; more of the same data can't undo it",
+    "drawdown": "it has happened; more of the same data can't undo it",
     "coverage": "more rows must be answered by both models",
     "reviewed": "reviewers must find its reasons no worse than the incumbent's",
 }

@@ -180,7 +180,6 @@ _FAILURES: Final[tuple[tuple[str, Callable[[SideMetrics], str]], ...]] = (
     ("not asked", lambda entry: number(entry.status["skipped"])),
     ("errors", lambda entry: number(entry.status["error"])),
     ("decisions that change from one to the next", lambda entry: percent(entry.flip_rate)),
-    ("maximum drawdown", lambda entry: percent(entry.equity.max_drawdown)),
     ("positions turned over", lambda entry: f"{number(entry.equity.turnover, 0)} times"),
     ("mean time to decide", lambda entry: f"{number(entry.latency_ms, 0)} ms"),
 )

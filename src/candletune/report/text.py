@@ -31,6 +31,11 @@ def points(value: Any, digits: int = 1) -> str:
     return percent(value, digits, signed=True).replace("%", "pp")
 
 
+def nats(value: Any) -> str:
+    """A difference of log probabilities: 0.0512 -> `0.051 nats`."""
+    return f"{number(value)}\N{NO-BREAK SPACE}nats" if is_number(value) else MISSING
+
+
 def number(value: Any, digits: int = 3) -> str:
     """A plain number with a thousands separator; ints keep all their digits."""
     if not is_number(value):
@@ -40,6 +45,11 @@ def number(value: Any, digits: int = 3) -> str:
     size = abs(value)
     text = f"{value:,.{digits}f}" if digits == 0 or size >= 10.0 ** -(digits - 1) else f"{value:.{digits}g}"
     return text.replace("-", _MINUS)
+
+
+def chance(value: Any) -> str:
+    """A p-value with three decimals: `0.042`, and below the last of them `< 0.001`."""
+    return MISSING if not is_number(value) else "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def interval(bounds: Sequence[Any] | None, digits: int = 1, *, signed: bool = False) -> str:

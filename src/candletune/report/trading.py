@@ -12,11 +12,12 @@ import polars as pl
 from candletune.artifacts.metrics import Metrics
 from candletune.config import Config
 from candletune.evaluation import ratios
-from candletune.evaluation.ratios import Ratios
+from candletune.evaluation.ratios import Drawdown, Ratios
 from candletune.report.calls import CallsView, calls_view
 from candletune.report.text import NAMES
 
 ALL = NAMES | {"market": "Buy and hold"}
+WHAT = ("correct", "signed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,17 @@ class TradingRow:
     name: str
     key: str
     ratios: Ratios
+    per_call: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionRow:
+    """A model's BUY calls, or its SELL calls: how many, the share that was right, and what one brought after fees."""
+
+    key: str
+    action: str
+    calls: int
+    right: float | None
     per_call: float | None
 
 
@@ -49,9 +61,20 @@ class YearRow:
 
 @dataclass(frozen=True, slots=True)
 class TradingView:
-    """The money section's tables and every call; `calendar` is by name, `compounded` False in a simulated market."""
+    """The money section's tables and every call.
+
+    Attributes:
+        rows: ratios of both models and of holding.
+        directions: BUY and SELL calls apart.
+        drawdowns: the candidate's deepest.
+        calendar: months by name.
+        compounded: False in a simulated market.
+        calls: every call, for the chart and the list.
+    """
 
     rows: list[TradingRow]
+    directions: list[DirectionRow]
+    drawdowns: list[Drawdown]
     calendar: dict[str, list[YearRow]]
     compounded: bool
     calls: CallsView
@@ -68,7 +91,19 @@ def trading_view(config: Config, metrics: Metrics, scored: pl.DataFrame) -> Trad
     returns = {name: ratios.by_month(scored, key, fee, compounded=compounded) for key, name in ALL.items()}
     largest = max((abs(value) for months in returns.values() for value in months.values()), default=0.0)
     calendar = {name: _years(months, largest, compounded=compounded) for name, months in returns.items()}
-    return TradingView(rows, calendar, compounded, calls_view(config, scored))
+    drawdowns = ratios.worst_drawdowns(scored, "shadow", fee, compounded=compounded)
+    return TradingView(rows, directions(scored, fee), drawdowns, calendar, compounded, calls_view(config, scored))
+
+
+def directions(scored: pl.DataFrame, fee: float) -> list[DirectionRow]:
+    """BUY and SELL calls of both models apart: a model can live of one of them alone."""
+    found = []
+    for side in NAMES:
+        for action in ("BUY", "SELL"):
+            calls = scored.filter(pl.col(f"{side}_acts") & (pl.col(f"{side}_action") == action))
+            right, signed = (calls.select(pl.col(f"{side}_{name}").cast(pl.Float64).mean()).item() for name in WHAT)
+            found.append(DirectionRow(side, action, len(calls), right, None if signed is None else signed - 2 * fee))
+    return found
 
 
 def per_call(metrics: Metrics, key: str, fee: float) -> float | None:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from candletune.artifacts import Metrics, Verdict, VerdictCriterion
 from candletune.report.needs import needs
 from candletune.report.svg import strip
-from candletune.report.text import is_number, number, percent, points
+from candletune.report.text import is_number, nats, number, percent, points
 
 SENTENCES: Final = {
     "promote": ("Promote the candidate.", "good"),
@@ -94,4 +94,9 @@ def _count(value: float | None) -> str:
     return number(value, 0 if is_number(value) and abs(value or 0) >= 100 else 1)
 
 
-_FORMATS: Final[dict[str, Callable[[float | None], str]]] = {"points": points, "share": percent, "count": _count}
+_FORMATS: Final[dict[str, Callable[[float | None], str]]] = {
+    "points": points,
+    "share": percent,
+    "count": _count,
+    "nats": nats,
+}

@@ -59,7 +59,7 @@ class Watcher(TrainerCallback):
         self.engine, self.held_out, self.files, self.task, self.reporter = engine, held_out, files, task, reporter
         self.every, self.patience = config.eval_steps, config.patience
         self.objective = config.objective
-        self.loss = float("nan")
+        self.loss: float | None = None  # none is logged before the first step's end
         self.stop_asked = False
         self.evaluated = -1
         self.out_of_patience = False
@@ -89,7 +89,7 @@ class Watcher(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
         """Move the bar, evaluate when it is time, and save and stop when Ctrl-C was pressed."""
-        self.task.advance(note=f"loss {self.loss:.3f}")
+        self.task.advance(note="" if self.loss is None else f"loss {self.loss:.3f}")
         due = self.every and state.global_step % self.every == 0 and not self.out_of_patience
         if due and state.global_step < state.max_steps:
             self._keep_if_best(model, self.evaluate_now(state.global_step), state.global_step)

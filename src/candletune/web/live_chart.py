@@ -8,9 +8,9 @@ from candletune.evaluation.over_time import Running
 
 _LEFT: Final = 66.0
 _WIDTH: Final = 644.0
-_FLOOR: Final = 200.0
-_HEIGHT: Final = 180.0
-"""The plot lies in a box of 720 x 224; a share of 0 is at the floor, of 1 at the floor minus the height."""
+_FLOOR: Final = 236.0
+_HEIGHT: Final = 216.0
+"""The plot lies in a box of 720 x 260; a share of 0 is at the floor, of 1 at the floor minus the height."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def training_drawings(run: RunFolder) -> list[tuple[str, Markup, list[str]]]:
         InputError: a line of the log is broken.
     """
     steps = logged_steps(run.train_metrics)
-    held = {"right": "eval_accuracy", "right, classes weighing alike": "eval_balanced_accuracy"}
+    held = {"accuracy": "eval_accuracy", "balanced accuracy": "eval_balanced_accuracy"}
     wanted = (
         ("Training loss", "loss", {"training loss": "loss"}),
         ("Log loss on the eval rows", "eval-loss", {"log loss": "eval_log_loss"}),
