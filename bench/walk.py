@@ -15,6 +15,7 @@ workers on this machine do the walk, kills workers instead, and says how long wa
 import argparse
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -214,6 +215,7 @@ def kill_workers(folder: Path, count: int, workers: int, longest: float, more: l
 
     print(f"one process: {timed('calm'):.0f} s", flush=True)
     began = time.monotonic()
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )

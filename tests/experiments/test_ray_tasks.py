@@ -205,23 +205,27 @@ def test_a_period_is_not_spread_over_the_workers_that_periods_are_spread_over(tm
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interruption_ends_it_and_the_same_command_goes_on(
-    alone: dict[str, bytes], tmp_path: Path, number: signal.Signals
+    cluster: Any, alone: dict[str, bytes], tmp_path: Path, number: signal.Signals
 ) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    """On a cluster that runs on, to which the interrupted command was one of two."""
     file = settings(tmp_path / "walk")
-    command = [sys.executable, "-m", "candletune", "walk", "--ray", "local", "--config", str(file)]
+    address = cluster.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "candletune", "walk", "--ray", address, "--config", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
+        said.append(line)
         if "periods: train: started" in line:
             break
+    else:
+        pytest.fail("".join(said))
     time.sleep(0.5)
-    below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     rest = process.communicate(timeout=120)[1]
     if number != signal.SIGKILL:
         assert process.returncode == 130, rest
         assert "interrupted; run the same command again to resume" in rest
     assert walked(tmp_path / "walk") == alone  # whoever goes on
-    _, alive = psutil.wait_procs(below, timeout=30)
-    assert not [child for child in alive if works(child, "ray::")]
+    workers = psutil.Process().children(recursive=True)
+    assert not [worker for worker in workers if works(worker, "ray::candletune walk")]
