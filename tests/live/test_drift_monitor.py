@@ -30,7 +30,8 @@ from candletune.live.shadow import Due
 from candletune.market.candles import load_candles
 from candletune.notify import Event
 from candletune.runs import RunFolder
-from candletune.status import print_status, status_of
+from candletune.status import status_of
+from candletune.status_text import print_status
 from simulated_run import make_run
 
 pytestmark = pytest.mark.usefixtures("any_file_loads")

@@ -14,7 +14,8 @@ from candletune.console import Reporter, SilentReporter
 from candletune.runs import RunFolder
 from candletune.stages.progress import read_progress
 from candletune.stages.runner import Stage, run_stage
-from candletune.status import RunStatus, print_status, status_of
+from candletune.status import RunStatus, status_of
+from candletune.status_text import print_status
 
 
 def shown(status: RunStatus) -> str:

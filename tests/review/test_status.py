@@ -16,7 +16,8 @@ from candletune.gguf.catalogue import CatalogueEntry, record
 from candletune.hashes import sha256_path
 from candletune.journal import Journal
 from candletune.runs import RunFolder
-from candletune.status import JournalStatus, RunStatus, print_status, status_of
+from candletune.status import JournalStatus, RunStatus, status_of
+from candletune.status_text import print_status
 from simulated_run import live_row, make_run
 
 

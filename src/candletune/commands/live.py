@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BASE = (("run.folder", "base.gguf"),)
 """Of these a command that only asks a model needs one when there is no configuration file."""
+DIGITS = 12
+"""Of a hash, enough to compare by eye with what `status` shows."""
 
 
 def _load(config_path: Path, assignments: tuple[str, ...], needs: "Sequence[Sequence[str]]" = (RUN,)) -> "Config":
@@ -116,12 +118,11 @@ def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) 
     Wants a verdict of promote, under the full criteria, for this very file over the one that acts now.
     """
     from candletune.live import promotion
-    from candletune.report.text import short_hash
 
     config = _load(config_path, assignments)
     model = promotion.promote(config, force=force)
     _tell(config, "promotion", f"promoted: {model.name}", force or "the verdict is promote")
-    click.echo(f"active: {model.name} ({short_hash(model.sha256)}); `candletune rollback` goes back", err=True)
+    click.echo(f"active: {model.name} ({str(model.sha256)[:DIGITS]}); `candletune rollback` goes back", err=True)
     say_result(active=model.name, sha256=model.sha256)
 
 
@@ -132,11 +133,10 @@ def promote(config_path: Path, assignments: tuple[str, ...], force: str | None) 
 def rollback(config_path: Path, assignments: tuple[str, ...], reason: str) -> None:
     """Go back to the model that acted before the last promotion."""
     from candletune.live import promotion
-    from candletune.report.text import short_hash
 
     config = _load(config_path, assignments, (("live.state",),))
     model = promotion.rollback(config, reason=reason)
     _tell(config, "rollback", f"rolled back: {model.name} acts again", reason or "none given")
-    which = short_hash(model.sha256) if model.sha256 else "the base without an adapter"
+    which = model.sha256[:DIGITS] if model.sha256 else "the base without an adapter"
     click.echo(f"active: {model.name} ({which})", err=True)
     say_result(active=model.name, sha256=model.sha256)

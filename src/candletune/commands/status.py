@@ -14,7 +14,8 @@ def status(config_path: Path, assignments: tuple[str, ...], as_json: bool) -> No
     """Show the run's stages, its adapters and certificates, the verdict, and which adapter is active."""
     import json
 
-    from candletune.status import print_status, status_of
+    from candletune.status import status_of
+    from candletune.status_text import print_status
 
     session = open_session(config_path, assignments, needs=(RUN,))
     where = status_of(session.config, session.run)

@@ -8,7 +8,8 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from candletune.config import Config
 from candletune.runs import RunFolder
-from candletune.status import status_lines, status_of
+from candletune.status import status_of
+from candletune.status_text import status_lines
 from candletune.web.guard import Token
 from candletune.web.pages import base_of
 from candletune.web.review import ReviewApp, review_pages
