@@ -215,7 +215,7 @@ def kill_workers(folder: Path, count: int, workers: int, longest: float, more: l
 
     print(f"one process: {timed('calm'):.0f} s", flush=True)
     began = time.monotonic()
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )

@@ -24,7 +24,7 @@ from candletune.experiments.sweep import run_sweep
 from candletune.experiments.walk.run import walk
 from candletune.runs import RunFolder
 from candletune.stages.pipeline import prepare
-from candletune.stages.ray_cluster import connected
+from candletune.stages.ray_cluster import begin, connected
 from candletune.stages.ray_tasks import Lost, Site, ray_tasks
 
 SETTINGS = """
@@ -187,6 +187,32 @@ def test_a_worker_without_the_folder_or_with_another_version_refuses(tmp_path: P
         replace(site, mark=tmp_path / "gone" / ".ray").enter()
     with pytest.raises(UsageError, match=r"has candletune .*, 0\.0\.0 asks"):
         replace(site, version="0.0.0").enter()
+
+
+class SlowToStart:
+    """Stands in for the module `ray` where a cluster of this machine comes up at a later try."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.begun, self.ended = failures, 0, 0
+
+    def init(self, **_: object) -> None:
+        self.begun += 1
+        if self.begun <= self.failures:
+            raise Exception("The current node timed out during startup")
+
+    def shutdown(self) -> None:
+        self.ended += 1
+
+
+@pytest.mark.parametrize(("address", "failures", "begun"), [("auto", 1, 2), ("local", 2, 2), ("10.0.0.1:6379", 1, 1)])
+def test_a_cluster_of_this_machine_is_tried_twice(address: str, failures: int, begun: int) -> None:
+    ray = SlowToStart(failures)
+    if failures < begun:
+        begin(ray, address)
+    else:
+        with pytest.raises(Exception, match="timed out during startup"):
+            begin(ray, address)
+    assert (ray.begun, ray.ended) == (begun, begun - 1)
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def connected(address: str) -> Iterator[Any]:
         UsageError: Ray is not installed, or no cluster answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine unasked
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes longer than Ray's 30 s
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than Ray's 30 s
     try:
         import ray
     except ImportError:
@@ -43,10 +43,8 @@ def connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    found = None if address == "auto" else address
     try:
-        with _own_sigterm():
-            ray.init(address=found, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        begin(ray, address)
     except Exception as error:  # Ray raises a bare one where a node does not start in time
         reason = " ".join(str(error).split())[:160]
         raise UsageError(
@@ -56,6 +54,20 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def begin(ray: Any, address: str) -> None:
+    """Connect; a cluster of this machine in two tries, since on a busy one Ray gives parts of it too little time."""
+    found = None if address == "auto" else address
+    for tries_left in (1, 0) if address in ("auto", "local") else (0,):
+        try:
+            with _own_sigterm():
+                ray.init(address=found, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception:
+            if not tries_left:
+                raise
+            ray.shutdown()
 
 
 @contextmanager
