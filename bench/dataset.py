@@ -9,6 +9,7 @@ from them: time should grow with the candles, and memory hardly at all. `--pairs
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -74,7 +75,9 @@ def compare(data: Path, folder: Path, repeat: int, context: str) -> None:
     costs = [ours(data, folder / "ours", *settings) for _ in range(repeat)]
     seconds, processor = (median(values) for values in zip(*((c.seconds, c.processor) for c in costs), strict=True))
     mib = max(cost.mib for cost in costs)
-    peer = measure([sys.executable, str(PEER), str(data), str(folder / "peer.jsonl"), "--context", context])
+    kept_out = json.loads((folder / "ours" / "dataset" / "manifest.json").read_text(encoding="utf-8"))["test_start"]
+    options = ["--context", context, "--test-start", kept_out]
+    peer = measure([sys.executable, str(PEER), str(data), str(folder / "peer.jsonl"), *options])
     mine = (folder / "ours" / "dataset" / "lora_training.jsonl").read_text(encoding="utf-8").splitlines()
     theirs = (folder / "peer.jsonl").read_text(encoding="utf-8").splitlines()
     same = sum(one == two for one, two in zip(mine, theirs, strict=True))

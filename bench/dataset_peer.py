@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--context", choices=("all", "chosen"), default="all", help="rows whose context is looked up")
+    parser.add_argument("--test-start", type=pd.Timestamp, required=True, help="later decisions are kept out")
     arguments = parser.parse_args()
     fear = pd.read_csv(arguments.data / "fear_greed.csv", parse_dates=["date"])
     fear["date"] = fear["date"].dt.tz_localize("UTC")
@@ -213,6 +214,8 @@ def main() -> None:
         for record in records:
             add_context(record, frames[record["asset"]], fear, news)
     rows = pd.DataFrame(records).sort_values(["decision_time", "asset"], ignore_index=True)
+    # No outcome may reach into the test.
+    rows = rows[rows["decision_time"] < arguments.test_start - (HORIZON + EMBARGO) * HOUR].reset_index(drop=True)
     template = load_template()
     with arguments.target.open("w", encoding="utf-8") as file:
         for record in choose(rows).to_dict("records"):
