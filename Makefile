@@ -8,7 +8,7 @@ EXTRAS ?= dev,serve,tensorboard,exchange,notify,sweep,ray,mlflow
 # One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo demo-times test unit lint types fuzz soak docs screenshots llama-server wheel wheel-check clean
+.PHONY: help setup demo demo-times test unit long lint types fuzz soak docs screenshots llama-server wheel wheel-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test: lint types unit  ## everything CI checks
 unit: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=30 --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
 	$(BIN)/python tests/check_coverage.py .coverage.json
+
+long: $(READY)  ## variants of tests that would cost CI minutes
+	$(BIN)/python -m pytest -m long
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -41,12 +41,6 @@ def run_converter(script: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def convert_adapter(converters: Path, base: Path, adapter: Path, target: Path, number_format: str) -> None:
-    """Run convert_lora_to_gguf.py."""
-    arguments = ["--base", str(base), "--outfile", str(target), "--outtype", number_format.lower(), str(adapter)]
-    run_converter(converters / "convert_lora_to_gguf.py", *arguments)
-
-
 @dataclass(frozen=True)
 class Conversion:
     """What convert_hf_to_gguf.py is asked for (convert_lora_to_gguf.py with an adapter).

@@ -229,7 +229,15 @@ def test_a_period_is_not_spread_over_the_workers_that_periods_are_spread_over(tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+        signal.SIGKILL,
+    ],
+    ids=lambda number: number.name,
+)
 def test_an_interruption_ends_it_and_the_same_command_goes_on(
     cluster: Any, alone: dict[str, bytes], tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -15,9 +15,11 @@ from candletune.gguf.header import read_header
 from candletune.gguf.model import write_model
 from candletune.gguf.peft import read_adapter
 from candletune.model_shape import read_shape
-from converters import Conversion, assert_same_metadata, convert, convert_adapter, run_converter, tensors
+from converters import Conversion, assert_same_metadata, convert, run_converter, tensors
 
-pytestmark = pytest.mark.llamacpp
+# One worker has all of them: the converters' process, which converts everything, then runs once.
+pytestmark = [pytest.mark.llamacpp, pytest.mark.xdist_group("oracle")]
+FORMATS = ("F32", "F16", "BF16")
 
 CASES: dict[str, dict[str, Any]] = {
     "plan": {},
@@ -27,27 +29,47 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("number_format", ["F32", "F16", "BF16"])
+@pytest.fixture(scope="module")
+def adapters(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """PEFT folders by case."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return {case: make_adapter(random_base, folder / case, **CASES[case]) for case in CASES}
+
+
+@pytest.fixture(scope="module")
+def theirs(
+    random_base: Path, adapters: dict[str, Path], converters: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What the converters write: FORMAT.gguf of the base, CASE.FORMAT.gguf of adapters; all in one process."""
+    folder = tmp_path_factory.mktemp("theirs")
+    wanted = [Conversion(random_base, folder / f"{fmt}.gguf", fmt) for fmt in FORMATS]
+    wanted += [
+        Conversion(random_base, folder / f"{case}.{fmt}.gguf", fmt, adapter=adapter)
+        for case, adapter in adapters.items()
+        for fmt in FORMATS
+    ]
+    convert(converters, *wanted)
+    return folder
+
+
+@pytest.mark.parametrize("number_format", FORMATS)
 @pytest.mark.parametrize("case", CASES)
 def test_adapter_is_bit_equal(
-    case: str, number_format: str, random_base: Path, converters: Path, tmp_path: Path
+    case: str, number_format: str, random_base: Path, adapters: dict[str, Path], theirs: Path, tmp_path: Path
 ) -> None:
-    folder = make_adapter(random_base, tmp_path / "adapter", **CASES[case])
     shape = read_shape(random_base)
-    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
-    write_adapter(read_adapter(folder, shape), shape, ours, number_format=number_format, manifest={}, name="x")
-    convert_adapter(converters, random_base, folder, theirs, number_format)
-    assert tensors(ours) == tensors(theirs)
-    assert_same_metadata(ours, theirs)
+    ours, other = tmp_path / "ours.gguf", theirs / f"{case}.{number_format}.gguf"
+    write_adapter(read_adapter(adapters[case], shape), shape, ours, number_format=number_format, manifest={}, name="x")
+    assert tensors(ours) == tensors(other)
+    assert_same_metadata(ours, other)
 
 
-@pytest.mark.parametrize("number_format", ["F32", "F16", "BF16"])
-def test_base_is_bit_equal(number_format: str, random_base: Path, converters: Path, tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "ours.gguf", tmp_path / "theirs.gguf"
+@pytest.mark.parametrize("number_format", FORMATS)
+def test_base_is_bit_equal(number_format: str, random_base: Path, theirs: Path, tmp_path: Path) -> None:
+    ours, other = tmp_path / "ours.gguf", theirs / f"{number_format}.gguf"
     write_model(random_base, ours, number_format=number_format, name="x", manifest={}, reporter=SilentReporter())
-    convert(converters, Conversion(random_base, theirs, number_format))
-    assert tensors(ours) == tensors(theirs)
-    assert_same_metadata(ours, theirs)
+    assert tensors(ours) == tensors(other)
+    assert_same_metadata(ours, other)
 
 
 def test_merged_is_bit_equal(random_base: Path, converters: Path, tmp_path: Path) -> None:

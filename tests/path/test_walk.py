@@ -70,7 +70,7 @@ def _plain(context: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(context, default=str))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged"])
+@pytest.mark.parametrize("kind", ["adapter", pytest.param("merged", marks=pytest.mark.long)])
 def test_from_init_to_rollback(kind: str, shared_data: Path, candles: Path, tmp_path: Path) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     project.mkdir()
