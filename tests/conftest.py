@@ -1,5 +1,6 @@
 """Fixtures several areas share."""
 
+import gc
 import os
 import random
 import subprocess
@@ -11,6 +12,12 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+
+def pytest_collection_finish() -> None:
+    """Set aside what all tests share: stages with a model end with a full collection, which need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,13 @@ REMEDIES: Final = {
     "replay": "close other programs, set a lower engine.gpu_layers or engine.context, or base.gguf to a quantized file",
     "evaluate": "close other programs, or set a lower evaluate.resamples",
 }
+HOLD_MODELS: Final = frozenset({"base", "train", "export", "verify", "replay"})
+"""Stages at whose end there may be a model to give back; a full collection costs the others more than their work."""
 
 
 @contextmanager
 def stage_memory(stage: str) -> Iterator[None]:
-    """The block's "out of memory", from torch, llama.cpp or Python, becomes one line; what it held is given back.
+    """The block's "out of memory", from torch, llama.cpp or Python, becomes one line; models it held are given back.
 
     Raises:
         OutOfMemory: names the stage and the settings to change.
@@ -31,8 +33,9 @@ def stage_memory(stage: str) -> Iterator[None]:
         with memory_explained(stage, REMEDIES.get(stage, OTHERWISE)):
             yield
     finally:
-        _forget_modules()
-        release()
+        if stage in HOLD_MODELS:
+            _forget_modules()
+            release()
 
 
 def _forget_modules() -> None:
