@@ -32,6 +32,8 @@ REMOVED = {
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _NO_TOML = (ValueError, OverflowError, RecursionError)
 """What reading TOML raises: its own errors, integers of thousands of digits, dates no calendar has, endless nesting."""
+_Tables = dict[str, Any]
+"""What TOML holds, before it is checked."""
 _AT_LINE = re.compile(r"at line (\d+)")
 _BACKSLASH_IN_QUOTES = re.compile(r'"[^"]*\\[^"]*"?')
 
@@ -46,7 +48,7 @@ class Gathered:
         file: how an error names the file; none: there is no file.
     """
 
-    values: dict[str, Any]
+    values: _Tables
     sources: Mapping[str, str]
     file: Path | None
 
@@ -83,7 +85,7 @@ def gather(
     return Gathered(values, sources, path)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> _Tables:
     """A TOML file's content; a byte order mark, as Windows' editors write it, is accepted.
 
     Raises:
@@ -191,7 +193,7 @@ def _typed(value: Any, text: str, field: FieldInfo | None) -> Any:
     return text if textual and not isinstance(value, str | dict | list) else value
 
 
-def _put(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+def _put(values: _Tables, key: str, value: Any, source: str) -> None:
     table: Any = values
     *tables, last = key.split(".")
     for part in tables:
@@ -201,7 +203,7 @@ def _put(values: dict[str, Any], key: str, value: Any, source: str) -> None:
     table[last] = value
 
 
-def _resolve(values: dict[str, Any], fields: Mapping[str, FieldInfo], folder: Path, source: str) -> None:
+def _resolve(values: _Tables, fields: Mapping[str, FieldInfo], folder: Path, source: str) -> None:
     """Make the paths in `values` absolute in place, and add those at their default."""
     for key, field in fields.items():
         *tables, last = key.split(".")

@@ -5,6 +5,7 @@ Standard output belongs to results (`signal` answers JSON there), so nothing her
 
 import json
 import os
+import re
 import sys
 import textwrap
 import threading
@@ -314,12 +315,15 @@ class RichReporter:
 
 
 def from_here(text: str) -> str:
-    """A text for a person in a terminal: paths inside the working folder are shown from there on."""
+    """A text for a person in a terminal: paths inside the working folder are shown from there on.
+
+    A path that a quotation mark begins stays whole: it is to be pasted into a file that may lie elsewhere.
+    """
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed
         return text
-    return text if here == here.parent else text.replace(f"{here}{os.sep}", "")
+    return text if here == here.parent else re.sub(rf"(?<![\"'\w]){re.escape(f'{here}{os.sep}')}", "", text)
 
 
 def in_lines(text: str, console: Console) -> str:

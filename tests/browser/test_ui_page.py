@@ -20,7 +20,7 @@ def test_a_training_is_followed_and_the_place_is_kept(served: Any, served_ui: st
     box = page.locator("#curves-loss")
     box.focus()
     page.keyboard.press("End")
-    expect(page.locator("figure", has=box).locator(".readout")).to_have_text("step 60: 0.0333")
+    expect(page.locator("figure", has=box).locator(".readout")).to_have_text("step 60: 0.033")
     page.locator("#drawing-1 summary").click()
     box.focus()
     log_steps(served.run, 61, 120)
@@ -28,7 +28,7 @@ def test_a_training_is_followed_and_the_place_is_kept(served: Any, served_ui: st
     expect(page.locator("#drawing-1 .numbers tr").last).to_contain_text("step 120")
     assert page.evaluate("document.activeElement.id") == "curves-loss"
     page.keyboard.press("End")
-    expect(page.locator("figure", has=box).locator(".readout")).to_have_text("step 120: 0.0167")
+    expect(page.locator("figure", has=box).locator(".readout")).to_have_text("step 120: 0.017")
     assert watched.complaints == []
 
 

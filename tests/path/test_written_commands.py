@@ -75,7 +75,7 @@ RUN = (
     Run("candletune export", said="adapter GGUF"),
     Run("candletune verify", said="ok   loads"),
     Run("candletune evaluate --register", said="registered"),
-    Run("candletune replay", said="40 decisions"),
+    Run("candletune replay", said="80 decisions of 2 tickers"),
     Run("candletune evaluate --criteria plan", said="criterion"),
     Run("candletune evaluate --criteria plan --require-promote", (0, 4), said="criterion"),
     Run("candletune evaluate --require-promote", (0, 4), said="criterion"),
@@ -88,6 +88,7 @@ RUN = (
     Run("candletune journal check", said="nothing wrong"),
     Run("candletune journal repair", said="nothing to repair"),
     Run("candletune drift", said="nothing was promoted"),
+    Run("candletune dataset --set data.headlines=headlines.csv", said="headlines: "),
 )
 """In this order, in one folder."""
 CARD = "wants a card and weights that are not here"
@@ -113,6 +114,7 @@ NOT_RUN = {
         f"{MINUTES}; tests/experiments/test_sweep.py and tests/experiments/test_compare.py"
     ),
     r"candletune retrain .*": f"{MINUTES}; tests/pipeline/test_retrain.py",
+    r"candletune compare .* --mlflow .*": "an extra package, and a server; tests/experiments/test_tracking.py",
     r"candletune replay --ray .*|ray start .*": "a cluster; tests/evaluation/test_replay_ray.py has a local one",
     r"candletune replay --set replay.stride=1 .*": f"{MINUTES}: every hour of the kept out months",
     r"candletune fetch candles .*": "another host; tests/market/test_fetch_candles.py has a local one",
@@ -168,6 +170,8 @@ def test_as_written(tmp_path: Path) -> None:
         if step.line.startswith("candletune compare"):
             for name in ("rank8", "rank16", "rank32"):
                 shutil.copytree(tmp_path / "runs" / "default", tmp_path / "runs" / name)
+        if "headlines.csv" in step.line:
+            shutil.copy(tmp_path / "market" / "headlines.csv", tmp_path)
         line = [*user.program, *shlex.split(step.line)[1:]]
         done = subprocess.run(
             line,

@@ -1,23 +1,16 @@
-"""The stage's work: choose, complete, render, check, write.
-
-`dataset/lora_training.jsonl` holds the messages, `lora_training.meta.parquet` the facts behind them row for row,
-`natural_eval.parquet` eval rows at the base rates, `manifest.json` how it was made, `card.html` all of it
-for a person.
-"""
+"""The stage's work: choose, complete, render, check, write."""
 
 import polars as pl
 
 from candletune.config import Config
 from candletune.console import Reporter
-from candletune.dataset.card import write_card
 from candletune.dataset.coverage import describe_counts, describe_coverage, headline_coverage
-from candletune.dataset.files import CARD, JSONL, MANIFEST, META, NATURAL, Examples, write_examples
-from candletune.dataset.manifest import Made, describe
+from candletune.dataset.manifest import Made
 from candletune.dataset.period import find_test_period
 from candletune.dataset.render import drop_headlines, render_examples, warn_of_hidden_timeframe
-from candletune.dataset.rows import add_prompts, complete_rows
+from candletune.dataset.rows import complete_rows
 from candletune.dataset.sampling import draw_sample, survey
-from candletune.files import atomic_folder
+from candletune.dataset.writing import write_dataset
 from candletune.market.sentiment import load_sentiment
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
@@ -52,13 +45,7 @@ def build(config: Config, run: RunFolder, reporter: Reporter) -> None:
     warn_of_hidden_timeframe(config, template, meta, reporter)
     prompts, completions, names = render_examples(meta, template, config.seed)
     meta = meta.with_columns(reason_template=pl.Series(names, dtype=pl.String))
-    with atomic_folder(run.dataset) as folder:
-        jsonl_sha256 = write_examples(folder / JSONL, prompts, completions)
-        meta.write_parquet(folder / META)
-        add_prompts(natural, template).write_parquet(folder / NATURAL)
-        made = Made(template, period, counted, sample, meta, natural, prompts, jsonl_sha256, covered)
-        manifest = describe(config, made)
-        manifest.write(folder / MANIFEST)
-        write_card(folder / CARD, manifest, manifest.audit, Examples(prompts, completions, meta), config)
+    made = Made(template, period, counted, sample, meta, natural, prompts, completions, covered)
+    manifest = write_dataset(run.dataset, config, made)
     for problem in manifest.problems:
         reporter.warn(problem)

@@ -1,6 +1,6 @@
 """What is written down of a dataset: `dataset/manifest.json`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,7 +35,7 @@ class Made:
         meta: the sidecar.
         natural: the eval rows at the base rates.
         prompts: row for row of the sidecar.
-        jsonl_sha256: hash of the examples' file.
+        completions: their answers.
         headlines: how much of the time they cover; None without.
     """
 
@@ -45,13 +45,13 @@ class Made:
     sample: Sample
     meta: pl.DataFrame
     natural: pl.DataFrame
-    prompts: Sequence[str]
-    jsonl_sha256: str
+    prompts: list[str]
+    completions: list[str]
     headlines: HeadlineCoverage | None
 
 
-def describe(config: Config, made: Made) -> DatasetManifest:
-    """The manifest of a dataset."""
+def describe(config: Config, made: Made, jsonl_sha256: str) -> DatasetManifest:
+    """The manifest of a dataset, whose examples' file has this hash."""
     meta, cells = made.meta, made.sample.cells
     times = pl.concat([meta["decision_time"], made.natural["decision_time"]])
     last: datetime = times.max()  # type: ignore[assignment]
@@ -85,7 +85,7 @@ def describe(config: Config, made: Made) -> DatasetManifest:
             for (ticker,), rows in sorted(train.group_by(pl.col("asset").cast(pl.String)))
         },
         audit=describe_dataset(config, meta, made.prompts),
-        jsonl_sha256=made.jsonl_sha256,
+        jsonl_sha256=jsonl_sha256,
         headlines=made.headlines,
     )
 

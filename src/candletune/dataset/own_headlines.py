@@ -22,6 +22,9 @@ from candletune.market.headlines.moments import EARLIEST, LATEST, LONGEST, ZONES
 from candletune.market.headlines.repeats import address, story_key
 from candletune.market.headlines.text import clean_headline, from_html
 
+_Record = dict[str, Any]
+"""A headline as somebody else wrote it."""
+
 _ATOM = "{http://www.w3.org/2005/Atom}"
 _RSS_1 = re.compile(r"^\{http://(purl\.org/rss|my\.netscape|backend\.userland)[^}]*\}")
 _CHILDREN = {"title": "title", "pubDate": "pubdate", "link": "link", "source": "source"} | {
@@ -132,7 +135,7 @@ def _records(path: Path, format_: str) -> list[tuple[Layout, Mapping[str, Any]]]
     return [(layout, record) for record in lowered]
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path) -> Iterator[_Record]:
     text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", " ")
     yield from csv.DictReader(io.StringIO(text, newline=""))
 
@@ -145,7 +148,7 @@ def _documents(raw: bytes) -> list[Any]:
         return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def _flat(document: Any) -> Iterator[dict[str, Any]]:
+def _flat(document: Any) -> Iterator[_Record]:
     if isinstance(document, list):
         for entry in document:
             yield from _flat(entry)
@@ -154,12 +157,12 @@ def _flat(document: Any) -> Iterator[dict[str, Any]]:
         yield from [document] if inner is None else _flat(inner)
 
 
-def _items(raw: bytes) -> Iterator[dict[str, Any]]:
+def _items(raw: bytes) -> Iterator[_Record]:
     # The dataset's reader has refused every file that declares an entity.
     for element in ElementTree.fromstring(raw).iter():  # noqa: S314
         if element.tag.rsplit("}", 1)[-1] not in ("item", "entry"):
             continue
-        record: dict[str, Any] = {}
+        record: dict[str, str] = {}
         for child in element:
             name = _CHILDREN.get(_RSS_1.sub("", child.tag))
             name = "pubdate" if child.tag == "{http://purl.org/dc/elements/1.1/}date" else name

@@ -33,7 +33,7 @@ class _Reader:
     """Collects the direct children of each item."""
 
     def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
+        self.records: list[dict[str, str]] = []
         self.depth = 0
         self.item: int | None = None
         self.field: str | None = None
@@ -73,7 +73,7 @@ def _refuse_entity(*_: Any) -> None:
     raise NotAFeed("it declares an entity of its own, which a feed never needs; take the DOCTYPE out")
 
 
-def feed_records(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def feed_records(data: bytes) -> Iterator[tuple[str, dict[str, str]]]:
     """Each item with its place, in the file's order; `title`, `pubdate`, `published`, `updated`, `link`, `source`.
 
     Raises:
