@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from email.utils import mktime_tz, parsedate_tz
+from email.utils import parsedate_tz
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -192,6 +192,8 @@ def _moment(stamp: Any) -> datetime:
         zone = text.split()[-1].upper()
         if parsed is None or (zone.isalpha() and zone not in ZONES):
             raise ValueError(text)
-        return datetime.fromtimestamp(mktime_tz((*parsed[:9], parsed[9] or 0)), UTC)
-    at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r" (?=[+-]\d)", "", text)))
+        year, month, day, hour, minute, second, *_ = parsed
+        # Refuses 79 o'clock, which adding seconds up would take for days.
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC) - timedelta(seconds=parsed[9] or 0)
+    at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r"\s+(?=[+-]\d\d:?\d\d$)", "", text)))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
