@@ -220,6 +220,7 @@ BROKEN_FEEDS: dict[str, tuple[str | bytes, str]] = {
     "entities": (BOMB, "it declares an entity of its own, which a feed never needs; take the DOCTYPE out"),
     "a file outside": (OUTSIDE, "it declares an entity of its own"),
     "an unknown entity": (RSS.replace("&amp;amp;", "&nbsp;"), "not well-formed XML (undefined entity)"),
+    "a namespace": (RSS.replace("search.yahoo", "search.yaho}"), "'http://search.yaho}.com/mrss/' is no address"),
     "deep": (f"<rss>{'<a>' * 200_000}", "elements lie more than 100 deep in one another"),
     "NUL": (RSS.replace("Bridge", "Br\0idge"), "not well-formed XML (not well-formed (invalid token))"),
     "not UTF-8": (RSS.encode().replace(b"Bridge", b"Br\xffidge"), "line 6: not well-formed XML"),
@@ -230,6 +231,12 @@ BROKEN_FEEDS: dict[str, tuple[str | bytes, str]] = {
         "(a.dump: item 1 has no pubDate, published or updated; a headline without its time cannot be used)",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("stamp", ["Mon, 01 Jan 2024 079:00:00 +0000", "2024-01 -01 08:00:00"])
+def test_what_is_no_time_is_none_for_the_audit_either(tmp_path: Path, stamp: str) -> None:
+    found = read(written(tmp_path, "a", RSS.replace("Mon, 01 Jan 2024 09:00:00 +0000", stamp)))
+    assert found.counts.formats["feed"].skipped == 1
 
 
 @pytest.mark.parametrize("case", BROKEN_FEEDS)

@@ -73,6 +73,11 @@ def _refuse_entity(*_: Any) -> None:
     raise NotAFeed("it declares an entity of its own, which a feed never needs; take the DOCTYPE out")
 
 
+def _refuse_namespace(_: str | None, address: str | None) -> None:
+    if address and "}" in address:  # an address has none, and many readers of XML refuse it
+        raise NotAFeed(f"the namespace {address[:60]!r} is no address")
+
+
 def feed_records(data: bytes) -> Iterator[tuple[str, dict[str, str]]]:
     """Each item with its place, in the file's order; `title`, `pubdate`, `published`, `updated`, `link`, `source`.
 
@@ -86,6 +91,7 @@ def feed_records(data: bytes) -> Iterator[tuple[str, dict[str, str]]]:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.data
     parser.EntityDeclHandler = _refuse_entity
+    parser.StartNamespaceDeclHandler = _refuse_namespace
     try:
         parser.Parse(data, True)
     except NotAFeed as error:
