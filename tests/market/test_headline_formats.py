@@ -233,7 +233,9 @@ BROKEN_FEEDS: dict[str, tuple[str | bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stamp", ["Mon, 01 Jan 2024 079:00:00 +0000", "2024-01 -01 08:00:00"])
+@pytest.mark.parametrize(
+    "stamp", ["Mon, 01 Jan 2024 079:00:00 +0000", "Mon, 01 Jan 2024 09:00:00 +8000", "2024-01 -01 08:00:00"]
+)
 def test_what_is_no_time_is_none_for_the_audit_either(tmp_path: Path, stamp: str) -> None:
     found = read(written(tmp_path, "a", RSS.replace("Mon, 01 Jan 2024 09:00:00 +0000", stamp)))
     assert found.counts.formats["feed"].skipped == 1

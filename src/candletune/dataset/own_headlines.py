@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import parsedate_tz
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,8 @@ def _moment(stamp: Any) -> datetime:
         if parsed is None or (zone.isalpha() and zone not in ZONES):
             raise ValueError(text)
         year, month, day, hour, minute, second, *_ = parsed
-        # Refuses 79 o'clock, which adding seconds up would take for days.
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC) - timedelta(seconds=parsed[9] or 0)
+        # Refuses 79 o'clock and offsets of days, which adding seconds up would take for days.
+        zone_of = timezone(timedelta(seconds=parsed[9] or 0))
+        return datetime(year, month, day, hour, minute, second, tzinfo=zone_of).astimezone(UTC)
     at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r"\s+(?=[+-]\d\d:?\d\d$)", "", text)))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
