@@ -19,5 +19,6 @@ max_tokens = 8
 
 [replay]
 stride = 24
+limit = 30
 reasons = 4
 """

@@ -27,6 +27,7 @@ SECOND_END = datetime(2025, 6, 28, tzinfo=UTC)
 SMALL = (
     "train.device=cpu",
     "train.max_steps=6",
+    "train.effective_batch=8",
     "train.policy_steps=1",
     "train.learning_rate=5e-3",
     "train.eval_steps=3",

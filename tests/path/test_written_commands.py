@@ -30,6 +30,7 @@ model = "tiny"
 [train]
 device = "cpu"
 max_steps = 4
+effective_batch = 8
 policy_steps = 1
 learning_rate = 5e-3
 eval_steps = 2
