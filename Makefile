@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 
 DEMO ?=
 demo: $(DEMO_READY)  ## the whole pipeline on a simulated market and a tiny model (DEMO: more of its options)
-	OMP_NUM_THREADS=$$(nproc) $(BIN)/candletune demo $(DEMO)
+	env -u OMP_NUM_THREADS $(BIN)/candletune demo $(DEMO)
 
 demo-times:  ## how long make demo takes here, and a second demo with a new seed
 	@$(PYTHON) tools/demo_times.py
