@@ -130,7 +130,10 @@ class Watched:
                 document.querySelectorAll("details:has([data-plot])").forEach((part) => { part.open = true; });
                 for (const box of document.querySelectorAll("[data-plot]")) {
                     box.scrollIntoView({ behavior: "instant", block: "center" });
-                    await new Promise((done) => setTimeout(done, 30));
+                    // On a busy machine a frame takes long, and what no frame shows is not drawn.
+                    for (let tries = 0; !box.dataset.drawn && tries < 2000; tries += 1) {
+                        await new Promise((done) => setTimeout(done, 30));
+                    }
                 }
             }"""
         )
