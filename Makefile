@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
 EXTRAS ?= dev,serve,tensorboard,exchange,notify,sweep,ray,mlflow
-# One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight.
-export OMP_NUM_THREADS ?= 1
+# One thread a process: the tests run in parallel processes, and BLAS threads on top of them only fight. A demo has all
+# cores, or what the user says.
+unit long fuzz soak screenshots: export OMP_NUM_THREADS ?= 1
 
 .PHONY: help setup demo demo-times test unit long lint types fuzz soak docs screenshots llama-server wheel wheel-check clean
 
@@ -27,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 
 DEMO ?=
 demo: $(DEMO_READY)  ## the whole pipeline on a simulated market and a tiny model (DEMO: more of its options)
-	env -u OMP_NUM_THREADS $(BIN)/candletune demo $(DEMO)
+	$(BIN)/candletune demo $(DEMO)
 
 demo-times:  ## how long make demo takes here, and a second demo with a new seed
 	@$(PYTHON) tools/demo_times.py
@@ -73,7 +74,7 @@ docs: $(READY)  ## build the documentation site into site/
 	$(BIN)/mkdocs build --strict
 
 screenshots: $(READY)  ## pictures of every page at three widths, light and dark, into screenshots/
-	OMP_NUM_THREADS=1 $(BIN)/python tools/screenshots.py screenshots
+	$(BIN)/python tools/screenshots.py screenshots
 
 clean:  ## remove the environment and every cache (run folders stay)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist .coverage .coverage.json site

@@ -46,6 +46,7 @@ def residual_adapter(config: Config, gguf: Path, folder: Path) -> float:
     from safetensors.torch import load_file, save_file
 
     import gguf as library
+    from candletune.gguf.dequantize import dequantize
 
     base = resolve_source(config, SilentReporter()).path
     shape = read_shape(base)
@@ -58,9 +59,9 @@ def residual_adapter(config: Config, gguf: Path, folder: Path) -> float:
         module = name.removesuffix(".weight")
         if not module.endswith(tuple(config.train.target_modules)):
             continue
-        tensor = served[f"{str(gguf_name(name, shape)).removesuffix('.weight')}.weight"]
-        blocks = torch.from_numpy(library.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
-        residual = value.float() - in_transformers_order(module, blocks, shape)
+        tensor = served[str(gguf_name(name, shape))]
+        expanded = dequantize(torch.from_numpy(np.array(tensor.data)), tensor.tensor_type)
+        residual = value.float() - in_transformers_order(module, expanded, shape)
         left, sizes, right = torch.linalg.svd(residual, full_matrices=False)
         root = sizes[:rank].sqrt()
         found[f"base_model.model.{module}.lora_A.weight"] = (root[:, None] * right[:rank]).contiguous()
@@ -93,13 +94,13 @@ def one(folder: Path, kind: str, seed: int) -> dict[str, Any]:
                 config = config.model_copy(update={"train": begun})
             run_stage(stage("train"), config, run, SilentReporter())
         found = json.loads((run.path / "train" / "summary.json").read_text())["eval"]
-        row[beginning] = {key: found[key] for key in ("balanced_accuracy", "log_loss") if key in found}
+        row[beginning] = {key: found[key] for key in ("balanced_accuracy", "log_loss")}
     kept.write_text(json.dumps(row))
     return row
 
 
 def main() -> None:
-    """Every type and seed, and the means."""
+    """Every type and seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--types", nargs="+", default=["Q4_0", "Q2_K"])
     parser.add_argument("--seeds", type=int, default=3)

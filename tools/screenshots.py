@@ -52,7 +52,9 @@ SHOW_ALL = """async () => {
     document.querySelectorAll("details:has([data-plot])").forEach((part) => { part.open = true; });
     for (const box of document.querySelectorAll("[data-plot], #calls-chart")) {
         box.scrollIntoView({ behavior: "instant", block: "center" });
-        await new Promise((done) => setTimeout(done, 60));
+        // On a busy machine a frame takes long, and what no frame shows is not drawn.
+        const drawn = () => box.dataset.drawn || box.dataset.ready;
+        for (let tries = 0; !drawn() && tries < 300; tries += 1) await new Promise((done) => setTimeout(done, 30));
     }
     scrollTo(0, 0);
 }"""

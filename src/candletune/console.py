@@ -317,13 +317,15 @@ class RichReporter:
 def from_here(text: str) -> str:
     """A text for a person in a terminal: paths inside the working folder are shown from there on.
 
-    A path that a quotation mark begins stays whole: it is to be pasted into a file that may lie elsewhere.
+    Only where a path begins: not in a URL, not within another path, and not in quotation marks, since what stands there
+    is to be pasted into a file that may lie elsewhere.
     """
     try:
         here = Path.cwd()
     except FileNotFoundError:  # it was removed
         return text
-    return text if here == here.parent else re.sub(rf"(?<![\"'\w]){re.escape(f'{here}{os.sep}')}", "", text)
+    inside = re.escape(f"{here}{os.sep}")
+    return text if here == here.parent else re.sub(rf"(^|[\s(\[=,`]){inside}", r"\1", text)
 
 
 def in_lines(text: str, console: Console) -> str:

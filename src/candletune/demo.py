@@ -37,10 +37,10 @@ which costs a model this small more than it gains; copies wait for nothing. A lo
 (docs/demo.md), and takes minutes that nobody has who looks for the first time.
 """
 INCUMBENT_STAGES = tuple(STAGES)[: list(STAGES).index("export") + 1]
-INCUMBENT_PER_CLASS, INCUMBENT_STEPS, INCUMBENT_HASTE = 20, 50, 2
-"""A handful of examples whose labels mean nothing, learnt by heart at twice the candidate's rate: it decides with
-conviction, changes its mind at every turn, and knows nothing. (Many shuffled examples teach it to say the same thing
-always, and half-learnt ones a simple rule, which flips less often than anybody who sees the market turn.)"""
+INCUMBENT_PER_CLASS, INCUMBENT_STEPS, INCUMBENT_RATE = 20, 50, 2
+"""A handful of examples whose labels mean nothing, learnt by heart at twice the candidate's learning rate: it decides
+with conviction, changes its mind at every turn, and knows nothing. (Many shuffled examples teach it to say the same
+thing always, and half-learnt ones a simple rule, which flips less often than anybody who sees the market turn.)"""
 
 
 def demo_settings(folder: Path, *, signal: float, seed: int, assignments: Sequence[str] = ()) -> list[str]:
@@ -87,7 +87,7 @@ def incumbent_config(candidate: Config) -> Config:
             "train": candidate.train.model_copy(
                 update={
                     "max_steps": min(INCUMBENT_STEPS, candidate.train.max_steps),
-                    "learning_rate": INCUMBENT_HASTE * candidate.train.learning_rate,
+                    "learning_rate": INCUMBENT_RATE * candidate.train.learning_rate,
                     "eval_steps": 0,
                     "objective": "labels",
                     "policy_steps": 0,  # it acts as often as its labels say, which is often enough

@@ -1,6 +1,7 @@
 """Progress without a terminal: lines for a log file."""
 
 import io
+import os
 import queue
 import re
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from candletune.console import Pace, RichReporter, Ticks, duration
+from candletune.console import Pace, RichReporter, Ticks, duration, from_here
 
 
 def test_paths_are_shown_from_the_working_folder_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +19,26 @@ def test_paths_are_shown_from_the_working_folder_on(tmp_path: Path, monkeypatch:
     out = io.StringIO()
     RichReporter(Console(file=out, width=300)).say(f"report: {tmp_path / 'runs' / 'x.html'}, {tmp_path.parent / 'y'}")
     assert out.getvalue() == f"report: {Path('runs', 'x.html')}, {tmp_path.parent / 'y'}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{here}a.toml: no such file", "a.toml: no such file"),
+        ("read ({here}a, {here}b)", "read (a, b)"),
+        ("--set run.folder={here}runs", "--set run.folder=runs"),
+        ('set base.gguf to "{here}a.gguf"', 'set base.gguf to "{here}a.gguf"'),
+        ("see file://{here}a.html", "see file://{here}a.html"),
+        ("at sqlite:///{here}a.db", "at sqlite:///{here}a.db"),
+        ("in /srv-{here}a and /mnt{here}b", "in /srv-{here}a and /mnt{here}b"),
+    ],
+)
+def test_only_a_path_that_begins_there_is_shortened(
+    text: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = f"{tmp_path}{os.sep}"
+    assert from_here(text.replace("{here}", here)) == shown.replace("{here}", here)
 
 
 def test_a_terminal_breaks_lines_between_words_and_no_path() -> None:

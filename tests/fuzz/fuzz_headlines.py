@@ -77,4 +77,4 @@ def opened(folder: Path) -> Iterator[Check[bytes]]:
     yield check
 
 
-TARGET = Target(make=make, opened=opened, cases=5_000)
+TARGET = Target(make=make, opened=opened)

@@ -10,8 +10,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
-from email.utils import parsedate_tz
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -188,13 +188,10 @@ def _moment(stamp: Any) -> datetime:
     if re.fullmatch(r"[\d.]{9,}", text):
         return _moment(float(text))
     if not text[:4].isdigit():
-        parsed = parsedate_tz(text)
         zone = text.split()[-1].upper()
-        if parsed is None or (zone.isalpha() and zone not in ZONES):
+        if zone.isalpha() and zone not in ZONES:
             raise ValueError(text)
-        year, month, day, hour, minute, second, *_ = parsed
-        # Refuses 79 o'clock and offsets of days, which adding seconds up would take for days.
-        zone_of = timezone(timedelta(seconds=parsed[9] or 0))
-        return datetime(year, month, day, hour, minute, second, tzinfo=zone_of).astimezone(UTC)
-    at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r"\s+(?=[+-]\d\d:?\d\d$)", "", text)))
+        at = parsedate_to_datetime(text)
+    else:
+        at = datetime.fromisoformat(re.sub(r" ?(UTC|GMT)$", "", re.sub(r"\s+(?=[+-]\d\d:?\d\d$)", "", text)))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
