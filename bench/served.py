@@ -6,14 +6,16 @@ NF4). It trains on the datasets that `bench/recipes.py prepare` wrote, asks the 
 probabilities of held-out rows, exports the LoRA, and asks llama.cpp for the same over each base. A line of JSON for
 each pair of training and base is appended to OUT/served.jsonl; those found there are skipped. `table` prints means.
 With `--replay` the rows of a replay are asked for too, and `verdict` judges them (see `verdicts.py`): what is served
-over each base against that base without the adapter, both by llama.cpp. `types` trains one adapter and serves it over
-the same numbers in every type, beside PyTorch in bfloat16: what arithmetic alone changes.
+over each base against that base without the adapter, both by llama.cpp. `types` trains one adapter over the GGUF's own
+blocks and serves it over the same numbers in every type, and over types made from them, beside PyTorch in bfloat16:
+what arithmetic alone changes. There a row marked "token by token" reads the beginning of the answer as a plain
+`llama_cpp.Llama` writes it.
 
 It needs a CUDA GPU, bitsandbytes, and llama-cpp-python (built with CUDA, or it takes long).
 
 Usage: python bench/served.py bases FOLDER --base BASE.gguf
        python bench/served.py train FOLDER --data RECIPES --out OUT [--seeds 17,18,19] [--rows 1250] [--seconds 550]
-              [--markets "signal 1,signal 0"] [--rates 2e-4,1e-3] [--replay]
+              [--markets "signal 1,signal 0"] [--rates 2e-4,1e-3] [--over NF4,Q4_1] [--replay]
        python bench/served.py verdict FOLDER --data RECIPES --out OUT
        python bench/served.py types FOLDER --data RECIPES
        python bench/served.py table OUT/served.jsonl
@@ -34,7 +36,11 @@ import numpy as np
 from recipes import ATTENTION, examples, split
 
 BASES, RATES, MARKETS = ("Q4_1", "Q8_0", "Q4_K_M", "F16"), (2e-4, 1e-3), ("signal 1", "signal 0")
-TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_1")
+TYPES = ("F32", "F16", "BF16", "Q4_1")
+PLAIN = ("F16", "Q4_1")
+"""Types that are also asked token by token."""
+OTHER = ("Q8_0", "Q4_K_M")
+"""Types whose numbers are others, made from those in F16."""
 FLOAT = "float"
 
 
@@ -59,7 +65,9 @@ def write_bases(folder: Path, source: Path) -> None:
     model.half().save_pretrained(folder / FLOAT, safe_serialization=True)
 
 
-def score_served(base: Path, lora: Path | None, prompts: list[tuple[int, ...]]) -> np.ndarray[Any, Any]:
+def score_served(
+    base: Path, lora: Path | None, prompts: list[tuple[int, ...]], *, token_by_token: bool = False
+) -> np.ndarray[Any, Any]:
     """Decision probabilities (n, 3) by llama.cpp; a prompt is ids already, which are written out for the engine.
 
     Without a LoRA they are the bare base's.
@@ -67,32 +75,24 @@ def score_served(base: Path, lora: Path | None, prompts: list[tuple[int, ...]]) 
     from candletune.config import load_config
     from candletune.engines.llama_cpp import LlamaCppEngine
 
-    settings = load_config(None, ["engine.threads=4", "engine.context=1024"]).engine
+    one_by_one = ["engine.batch=1"] if token_by_token else []
+    settings = load_config(None, ["engine.threads=4", "engine.context=1024", *one_by_one]).engine
     with closing(LlamaCppEngine(base, settings)) as engine:
-        engine._asking.prompt_ids = lambda prompt: [int(word) for word in prompt.split()]  # type: ignore[method-assign]
+        asking = engine._asking
+        asking.prompt_ids = lambda prompt: [int(word) for word in prompt.split()]  # type: ignore[method-assign]
+        if token_by_token:
+            asking.parts = lambda prompt: [asking.prompt_ids(prompt), *([token] for token in asking.tokens.prefix)]  # type: ignore[method-assign]
         if lora is not None:
             engine.add_adapter("trained", lora)
             engine.use("trained")
         return np.asarray(engine.score([" ".join(map(str, prompt)) for prompt in prompts]))
 
 
-def train(
-    base: Path, storage: str, market: Any, recipe: tuple[float, int], target: Path, wanted: argparse.Namespace
-) -> tuple[Any, int]:
-    """Train one adapter, save it, and score the held-out rows as trained, in `asked_in`: (n, 3), and the steps."""
-    import torch
-
-    from candletune.base.chat import DecisionTokens
+def settings_of(storage: str, rate: float, wanted: argparse.Namespace) -> Any:
+    """The `train` table of every training here."""
     from candletune.config import TrainConfig
-    from candletune.console import SilentReporter
-    from candletune.training.engine import EngineSetup
-    from candletune.training.engines import load_model, open_engine
-    from candletune.training.evaluation import EvalSet
-    from candletune.training.recipe import train_adapter
-    from candletune.training.watch import TrainingFiles, Watcher
 
-    rate, seed = recipe
-    config = TrainConfig(
+    return TrainConfig(
         target_modules=ATTENTION,
         learning_rate=rate,
         epochs=1,
@@ -102,26 +102,58 @@ def train(
         quantization=storage,
         optimizer="adamw_torch",
     )
-    rows = examples(market, 20.0)
-    tokens = DecisionTokens(tuple(market["prefix"].tolist()), tuple(market["decision_ids"].tolist()))
+
+
+def tokens_of(market: Any) -> Any:
+    """Where the decision is read, and its three ids."""
+    from candletune.base.chat import DecisionTokens
+
+    return DecisionTokens(tuple(market["prefix"].tolist()), tuple(market["decision_ids"].tolist()))
+
+
+def train(
+    base: Path, storage: str, market: Any, recipe: tuple[float, int], target: Path, wanted: argparse.Namespace
+) -> tuple[dict[str, Any], int]:
+    """Train one adapter and save it; its weights by name, and the steps."""
+    from candletune.console import SilentReporter
+    from candletune.training.engine import EngineSetup
+    from candletune.training.engines import load_model, open_engine
+    from candletune.training.evaluation import EvalSet
+    from candletune.training.recipe import train_adapter
+    from candletune.training.watch import TrainingFiles, Watcher
+
+    rate, seed = recipe
+    config, rows = settings_of(storage, rate, wanted), examples(market, 20.0)
     model = load_model(base, config, wanted.device, seed)
     with closing(open_engine(model, EngineSetup(config, rows, 0, print))) as engine:
         with tempfile.TemporaryDirectory() as scratch, SilentReporter().task("training", 1) as task:
             files = TrainingFiles(Path(scratch) / "metrics.jsonl", Path(scratch) / "checkpoints")
-            nothing, quiet = EvalSet([], [], tokens), SilentReporter()
+            nothing, quiet = EvalSet([], [], tokens_of(market)), SilentReporter()
             watcher = Watcher(engine, nothing, config, files=files, task=task, reporter=quiet)
             result = train_adapter(model, rows, config, watcher=watcher, resume=None, seed=seed)
         model.save_pretrained(target, safe_serialization=True)
-    trained = {name: weight.detach().float() for name, weight in model.named_parameters() if weight.requires_grad}
-    config = config.model_copy(update={"bf16": wanted.asked_in == "bfloat16"})
-    asked = load_model(base, config, wanted.device, seed).eval()
+    weights = {name: weight.detach().float() for name, weight in model.named_parameters() if weight.requires_grad}
+    return weights, result.steps
+
+
+def ask_trained(
+    base: Path, storage: str, weights: dict[str, Any], market: Any, asked_in: str, wanted: argparse.Namespace
+) -> np.ndarray[Any, Any]:
+    """The held-out rows' decision probabilities by the training engine, in `asked_in` (bfloat16, float32): (n, 3)."""
+    import torch
+
+    from candletune.training.engine import EngineSetup
+    from candletune.training.engines import load_model, open_engine
+
+    config = settings_of(storage, 1e-3, wanted).model_copy(update={"bf16": asked_in == "bfloat16"})
+    model = load_model(base, config, wanted.device, 0).eval()
     with torch.no_grad():
-        for name, weight in asked.named_parameters():
-            if name in trained:
-                weight.copy_(trained[name])
+        for name, weight in model.named_parameters():
+            if name in weights:
+                weight.copy_(weights[name])
     natural = split(market["natural"], market["natural_lengths"])[: wanted.rows]
-    with closing(open_engine(asked, EngineSetup(config, rows, 0, print))) as engine:
-        return engine.decision_probabilities(natural, tokens).numpy(), result.steps
+    with closing(open_engine(model, EngineSetup(config, examples(market, 20.0), 0, print))) as engine:
+        return np.asarray(engine.decision_probabilities(natural, tokens_of(market)))
 
 
 def balanced(probabilities: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
@@ -143,7 +175,7 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
     shape = header_shape(read_header(folder / "F16.gguf"))
-    for seed, rate, market, over in product(wanted.seeds, wanted.rates[::-1], wanted.markets, ("NF4", *BASES)):
+    for seed, rate, market, over in product(wanted.seeds, wanted.rates[::-1], wanted.markets, wanted.over):
         bases = BASES if over == "NF4" else (over,)
         asked = [served for served in bases if (market, over, served, rate, seed) not in done]
         if not asked or time.monotonic() - began > wanted.seconds:
@@ -155,7 +187,8 @@ def run(folder: Path, wanted: argparse.Namespace) -> None:
         base, storage = (folder / FLOAT, "nf4") if over == "NF4" else (folder / f"{over}.gguf", "gguf")
         with tempfile.TemporaryDirectory() as scratch:
             started = time.monotonic()
-            trained, steps = train(base, storage, data, (rate, seed), Path(scratch) / "adapter", wanted)
+            weights, steps = train(base, storage, data, (rate, seed), Path(scratch) / "adapter", wanted)
+            trained = ask_trained(base, storage, weights, data, wanted.asked_in, wanted)
             lora = Path(scratch) / "lora.gguf"
             write_adapter(
                 read_adapter(Path(scratch) / "adapter", shape), shape, lora, number_format="F32", manifest={}, name="x"
@@ -229,21 +262,33 @@ def types(folder: Path, wanted: argparse.Namespace) -> None:
     from candletune.gguf.shape import header_shape
 
     data = dict(np.load(wanted.data / "signal_1.npz"))
-    prompts = split(data["natural"], data["natural_lengths"])[: wanted.rows]
+    asked = [split(data[name], data[f"{name}_lengths"]) for name in ("natural", "replay")]
+    prompts = [*asked[0], *asked[1]][: wanted.rows]
+    data["natural"], data["natural_lengths"] = np.concatenate(prompts), np.array([len(ids) for ids in prompts])
     shape = header_shape(read_header(folder / "F16.gguf"))
+    base = folder / "Q4_1.gguf"
     with tempfile.TemporaryDirectory() as scratch:
-        base, recipe, adapter = folder / "Q4_1.gguf", (1e-3, 17), Path(scratch) / "adapter"
-        exact, _ = train(base, "gguf", data, recipe, adapter, wanted)
-        wanted.asked_in = "bfloat16"
-        found = {"PyTorch, bfloat16": train(base, "gguf", data, recipe, Path(scratch) / "again", wanted)[0]}
-        lora = Path(scratch) / "lora.gguf"
+        adapter, lora = Path(scratch) / "adapter", Path(scratch) / "lora.gguf"
+        weights, _ = train(base, "gguf", data, (1e-3, 17), adapter, wanted)
         write_adapter(read_adapter(adapter, shape), shape, lora, number_format="F32", manifest={}, name="x")
+        print("| computed by | same decisions | mean difference | largest |\n| --- | --- | --- | --- |")
+        exact = ask_trained(base, "gguf", weights, data, "float32", wanted)
+        print(compared("PyTorch, bfloat16", ask_trained(base, "gguf", weights, data, "bfloat16", wanted), exact))
         for kind in TYPES:
-            found[f"llama.cpp, {kind}"] = score_served(folder / f"{kind}.gguf", lora, prompts)
-    print("| computed by | same decisions | mean difference | largest |\n| --- | --- | --- | --- |")
-    for name, theirs in found.items():
-        same, gap = (theirs.argmax(1) == exact.argmax(1)).mean(), np.abs(theirs - exact)
-        print(f"| {name} | {same:.4f} | {gap.mean():.4f} | {gap.max():.4f} |")
+            print(compared(f"llama.cpp, {kind}", score_served(folder / f"{kind}.gguf", lora, prompts), exact))
+        for kind in PLAIN:
+            theirs = score_served(folder / f"{kind}.gguf", lora, prompts, token_by_token=True)
+            print(compared(f"llama.cpp, {kind}, token by token", theirs, exact))
+        for kind in OTHER:
+            exact = ask_trained(folder / f"{kind}.gguf", "gguf", weights, data, "float32", wanted)
+            theirs = score_served(folder / f"{kind}.gguf", lora, prompts)
+            print(compared(f"llama.cpp, {kind}, against PyTorch over the same", theirs, exact))
+
+
+def compared(name: str, theirs: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> str:
+    """A line of the table."""
+    same, gap = (theirs.argmax(1) == exact.argmax(1)).mean(), np.abs(theirs - exact)
+    return f"| {name} | {same:.4f} | {gap.mean():.4f} | {gap.max():.4f} |"
 
 
 def table(path: Path) -> str:
@@ -279,6 +324,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[17, 18, 19])
     parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")], default=list(RATES))
     parser.add_argument("--rows", type=int, default=1250)
+    parser.add_argument("--over", type=lambda text: text.split(","), default=["NF4", *BASES], help="what to train over")
     parser.add_argument("--replay", action="store_true", help="ask for the replay's rows too, to be judged")
     parser.add_argument("--steps", type=int, default=0, help="fewer than an epoch, to try it out")
     parser.add_argument("--device", default="cuda")

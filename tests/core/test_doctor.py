@@ -45,7 +45,7 @@ def test_llama_cpp_without_cuda_beside_a_card(monkeypatch: pytest.MonkeyPatch) -
     finding = next(iter(machine.llama_cpp(config)))
     assert finding.level == "warning"
     assert "runs on the CPU alone" in finding.text
-    assert "CMAKE_ARGS=-DGGML_CUDA=on" in finding.text
+    assert "CMAKE_ARGS='-DGGML_CUDA=on -DGGML_CUDA_FORCE_CUBLAS=on'" in finding.text
     monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: True)
     assert "built for the GPU" in next(iter(machine.llama_cpp(config))).text
 

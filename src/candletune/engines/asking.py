@@ -19,6 +19,10 @@ from candletune.errors import InputError
 from candletune.gguf.header import Header
 from candletune.gguf.llama_vocabulary import LlamaVocabulary
 
+FLOAT_ROWS = 32
+"""Rows of a matrix product from which llama.cpp hands it to BLAS, where it was built with one (cuBLAS: from nine).
+Fewer, and all without BLAS, it computes over quantized weights with activations rounded to eight bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -54,6 +58,8 @@ class Asking:
     Attributes:
         tokens: where and by which ids the decisions differ.
         chat: the chat format.
+        outputs: tokens that are to go through every layer together, the last one and the output too: `FLOAT_ROWS` over
+            quantized weights.
 
     Raises:
         InputError: the base's chat or tokenizer can't be used.
@@ -64,6 +70,7 @@ class Asking:
     ) -> None:
         self.base, self.vocabulary, self.config, self._text = base, vocabulary, config, beginning
         self.tokens = decision_tokens(vocabulary.encode)
+        self.outputs = FLOAT_ROWS if base.is_quantized else 1
         chat_format, self._chat_known = gguf_chat(base, vocabulary, chat)
         self._ask_in(chat_format)
 
@@ -116,8 +123,10 @@ class Asking:
         return [*self.prompt_ids(prompt), *self.tokens.prefix]
 
     def shared(self, ids: list[int]) -> int:
-        """How many of a prompt's ids are the template's constant beginning."""
-        return common_prefix([self._beginning, ids])
+        """How many of a prompt's ids are the template's constant beginning; none where that or the rest is few."""
+        shared = common_prefix([self._beginning, ids])
+        rest = len(ids) - shared - len(self.tokens.prefix)
+        return shared if min(shared, rest) >= self.outputs else 0
 
     def answer(self, prompt: str, action: Decision | None) -> Answer:
         """How an answer to a prompt begins; with `action` the decision is given."""

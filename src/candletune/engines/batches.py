@@ -88,7 +88,7 @@ class Batches:
         self._held: list[int] | None = None  # what sequence 0 holds; None: nothing of this adapter
         self._set: tuple[Any, Any] | None = None  # context and the adapter it uses
         self._callback: Any = None
-        self._batch = RowBatch(TOKENS, size + 1)
+        self._batch = RowBatch(TOKENS, size + 1, asking.outputs)
 
     def use(self, adapter: Any) -> None:
         """Take an adapter's handle; None: the bare base."""
@@ -242,9 +242,12 @@ class RowBatch:
     Args:
         room: tokens at most.
         sequences: how many there are.
+        outputs: how many tokens of a pass are asked for their logits at least, where it has so many: llama.cpp takes
+            only those through the last layer and the output.
     """
 
-    def __init__(self, room: int, sequences: int) -> None:
+    def __init__(self, room: int, sequences: int, outputs: int = 1) -> None:
+        self._outputs = outputs
         self._token, self._place = np.zeros(room, np.int32), np.zeros(room, np.int32)
         self._one, self._wanted = np.ones(room, np.int32), np.zeros(room, np.int8)
         self._numbers = np.arange(sequences, dtype=np.int32)
@@ -260,15 +263,16 @@ class RowBatch:
 
     def fill(self, rows: Sequence[tuple[list[int], int, int]], width: int, filler: int) -> tuple[Any, list[int]]:
         """The batch of rows (ids, first position, sequence), each filled up to a width; logits for their last ids."""
-        indices = []
+        indices, outputs = [], -(-self._outputs // len(rows))
         for number, (ids, place, sequence) in enumerate(rows):
             span = slice(number * width, (number + 1) * width)
             self._token[span] = [*ids, *[filler] * (width - len(ids))]
             self._place[span] = np.arange(place, place + width)
             self._pointers[span] = self._numbers.ctypes.data + sequence * self._numbers.itemsize
+            last = number * width + len(ids) - 1
             self._wanted[span] = 0
-            indices.append(number * width + len(ids) - 1)
-        self._wanted[indices] = 1
+            self._wanted[max(span.start, last + 1 - outputs) : last + 1] = 1
+            indices.append(last)
         self._batch.n_tokens = len(rows) * width
         return self._batch, indices
 

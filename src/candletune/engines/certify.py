@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from candletune.engines.llama_cpp import LlamaCppEngine
 
 CANDIDATE = "candidate"
-PLAIN_TYPES = (0, 1, 32)
-"""`general.file_type` of F32, F16 and BF16 models; anything else is quantized."""
 WEIGHT_SETTINGS = ("quantization", "double_quant", "bf16")
 """Of `train`: what shapes the numbers under an adapter."""
 AT_ONCE = 10
@@ -133,13 +131,12 @@ def ask_export(
             engine.use(CANDIDATE)
         again = _score(engine, chosen, reporter, "verify: asked again")
         repeatable = bool(np.array_equal(again, probabilities[list(asked)]))
-        quantized = engine.base.fields.get("general.file_type") not in PLAIN_TYPES
         ids = [engine.prompt_ids(prompt) for prompt in prompts]
         chat = engine.chat.texts
     if bare is None:
         with _llama_cpp(base, config) as plain:
             bare = _score(plain, chosen, reporter, "verify: the bare base")
-    return ExportAnswers(template, probabilities, asked, bare, texts, repeatable, ids, quantized, chat)
+    return ExportAnswers(template, probabilities, asked, bare, texts, repeatable, ids, engine.base.is_quantized, chat)
 
 
 def _template_of(exported: Path) -> str:

@@ -14,7 +14,7 @@ from candletune.base.chat import ChatFormat
 from candletune.config import Config, EngineConfig
 from candletune.decisions import DECISIONS, Decision
 from candletune.engines import EngineKind, Generation, beginning_of
-from candletune.engines.asking import Answer, Asking, decision_probabilities
+from candletune.engines.asking import FLOAT_ROWS, Answer, Asking, decision_probabilities
 from candletune.engines.batches import Batches, RowBatch, decode, set_adapter
 from candletune.engines.loading import first_loads, load_adapter, load_model
 from candletune.engines.placement import PASS_TOKENS, CardLayers, CardRoom, card_layers, context_fits, key_width
@@ -77,10 +77,10 @@ class LlamaCppEngine:
         self._stop: Callable[[], bool] | None = None
         self._abort = llama_cpp.ggml_abort_callback(lambda _: self._stop is not None and self._stop())
         self._load(base, vram_gib)
-        self._batch = RowBatch(llama_cpp.llama_n_batch(self._context), SLOTS)
         self.vocabulary = LlamaVocabulary(llama_cpp.llama_model_get_vocab(self._model))
         try:
             self._asking = Asking(self.base, self.vocabulary, config, chat, beginning)
+            self._batch = RowBatch(llama_cpp.llama_n_batch(self._context), SLOTS, self._asking.outputs)
             self._batches = self._open_batches()
         except InputError:
             self.close()
@@ -147,7 +147,7 @@ class LlamaCppEngine:
         parameters.n_ctx = sequences * tokens
         parameters.n_batch = max(tokens, at_once)
         parameters.n_ubatch = at_once
-        parameters.n_seq_max = parameters.n_outputs_max = sequences
+        parameters.n_seq_max, parameters.n_outputs_max = sequences, sequences + FLOAT_ROWS
         # Each sequence in cells of its own: attention reads no other's, and where they lie depends on nothing else.
         parameters.kv_unified = False
         parameters.no_perf = True
@@ -287,8 +287,12 @@ class LlamaCppEngine:
             Stopped: `stop_when` said so.
             InputError: llama.cpp failed.
         """
-        batch, _ = self._batch.fill([(ids, place, self._slots[self._active])], len(ids), 0)
-        decode(self._context, batch, self._stop, self._clear)
+        # Cut evenly: llama.cpp itself would leave a last pass of few tokens (see `FLOAT_ROWS`).
+        size = -(-len(ids) // -(-len(ids) // PASS_TOKENS))
+        for first in range(0, len(ids), size):
+            piece = ids[first : first + size]
+            batch, _ = self._batch.fill([(piece, place + first, self._slots[self._active])], len(piece), 0)
+            decode(self._context, batch, self._stop, self._clear)
 
     def _clear(self) -> None:
         """Forget every sequence, their numbers too."""

@@ -10,6 +10,7 @@ from candletune.config import EngineConfig
 from candletune.engines.amx import broken_amx
 from candletune.engines.first_load import FirstLoads
 from candletune.engines.placement import CardLayers
+from candletune.engines.rounding import has_blas
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import Header
 from candletune.gguf.log import captured
@@ -36,7 +37,8 @@ def load_model(base: Path, card: CardLayers, config: EngineConfig) -> Any:
     """
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = card.told
-    parameters.use_extra_bufts = broken_build() is None
+    # In weights in another order (AMX, repacked) llama.cpp's own kernels compute, and round: see `rounding`.
+    parameters.use_extra_bufts = broken_build() is None and not has_blas()
     with captured() as log:
         model = llama_cpp.llama_model_load_from_file(str(base).encode(), parameters)
         if model:

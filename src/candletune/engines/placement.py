@@ -4,8 +4,10 @@ llama.cpp itself takes the number it is told and ends with "out of memory". What
 own sizes, keys and values in float16, the buffers of one pass, and a reserve for what CUDA itself takes.
 """
 
+import math
 from dataclasses import dataclass
 
+from candletune.engines.rounding import expands_on_card
 from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import Header
 
@@ -163,12 +165,13 @@ def key_width(header: Header) -> int:
 
 
 def _pass_bytes(header: Header, tokens: int) -> float:
-    """Buffers of one pass: its logits and its widest activations, and a layer's matrix that is brought for it."""
+    """Buffers of one pass: logits, the widest activations, a layer brought for it, a matrix expanded for it."""
     name = header.fields.get("general.architecture")
     largest = max((entry.nbytes for entry in header.tensors if entry.name.startswith("blk.")), default=0)
     vocabulary = max((entry.sizes[-1] for entry in header.tensors if entry.name == "token_embd.weight"), default=0)
     wide = header.fields.get(f"{name}.feed_forward_length", 0)
     hidden = header.fields.get(f"{name}.embedding_length", 0)
     widths = sum(value for value in (3 * wide, 8 * hidden) if isinstance(value, int))
+    expanded = max((math.prod(entry.sizes) for entry in header.tensors), default=0) if expands_on_card() else 0
     # Logits are kept of the last tokens only.
-    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest
+    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest + 2.0 * expanded

@@ -26,6 +26,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_backend_dev_count": (ctypes.c_size_t, []),
     "ggml_backend_dev_get": (ctypes.c_void_p, [ctypes.c_size_t]),
     "ggml_backend_dev_type": (ctypes.c_int, [ctypes.c_void_p]),
+    "ggml_backend_dev_name": (ctypes.c_char_p, [ctypes.c_void_p]),
     "ggml_backend_dev_memory": (
         None,
         [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)],
@@ -57,6 +58,15 @@ def quantize_rows(numbers: NDArray[Any], blocks: NDArray[Any], kind: int) -> boo
     rows, columns = numbers.shape
     _function("ggml_quantize_chunk")(kind, source, blocks.ctypes.data, 0, rows, columns, None)
     return bool(_function("ggml_validate_row_data")(kind, blocks.ctypes.data, blocks.nbytes))
+
+
+def device_names() -> tuple[str, ...]:
+    """What llama.cpp computes on, by ggml's names: `CPU`, `BLAS`, `CUDA0` and the like."""
+    import llama_cpp
+
+    llama_cpp.llama_backend_init()
+    devices = map(_function("ggml_backend_dev_get"), range(_function("ggml_backend_dev_count")()))
+    return tuple(_function("ggml_backend_dev_name")(device).decode() for device in devices)
 
 
 def free_on_cards() -> int | None:

@@ -16,6 +16,7 @@ from typing import Any
 from candletune.artifacts import ModelManifest
 from candletune.errors import InputError
 from candletune.gguf.manifest import KEY, read_manifest
+from candletune.gguf.metadata import PLAIN_TYPES
 from candletune.gguf.reader import MAX_NAME, Reader
 from candletune.gguf.schema import check_adapter_file, check_key, check_vocabulary, check_whole_model
 
@@ -82,6 +83,11 @@ class Header:
     def is_adapter(self) -> bool:
         """Whether it is a LoRA."""
         return self.fields.get("general.type") == "adapter"
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether most of its weights are stored in less than 16 bits."""
+        return self.fields.get("general.file_type") not in PLAIN_TYPES.values()
 
 
 def read_header(path: Path) -> Header:

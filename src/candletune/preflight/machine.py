@@ -9,15 +9,24 @@ from pathlib import Path
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
 
+from candletune.base.find import served_gguf
 from candletune.base.tiny import PACKAGED, built_tiny
 from candletune.config import Config
 from candletune.files import try_to_write
+from candletune.gguf.header import read_header
+from candletune.gguf.metadata import PLAIN_TYPES
+from candletune.gguf.quantize import type_name
 from candletune.preflight.findings import Finding, check
 from candletune.stages.needs import GIB, NEEDS, known_base
 
 CUDA_LLAMA = (
-    "build it for the card: set CMAKE_ARGS=-DGGML_CUDA=on, then "
-    "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
+    "build it for the card: set CMAKE_ARGS='-DGGML_CUDA=on -DGGML_CUDA_FORCE_CUBLAS=on', then "
+    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
+BLAS_LLAMA = (
+    "build it with a BLAS: install OpenBLAS (libopenblas-dev), set CMAKE_ARGS='-DGGML_BLAS=on "
+    "-DGGML_BLAS_VENDOR=OpenBLAS', then "
+    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 )
 
 AMX_LLAMA = (
@@ -126,6 +135,7 @@ def llama_cpp(config: Config) -> Iterator[Finding]:
     import torch
 
     from candletune.engines.loading import broken_build
+    from candletune.engines.rounding import rounds_activations
 
     have = f"llama-cpp-python {version('llama-cpp-python')}"
     if compiler := broken_build():
@@ -134,13 +144,29 @@ def llama_cpp(config: Config) -> Iterator[Finding]:
             f"a trader's own llama_cpp.Llama ends; {AMX_LLAMA}"
         )
         yield Finding("warning", "llama.cpp", text)
-    if library.llama_supports_gpu_offload():
+    on_card = library.llama_supports_gpu_offload()
+    if rounds_activations() and (kind := _quantized_type(config)):
+        text = (
+            f"{have} rounds activations to eight bits over {kind} weights, which turns decisions near a tie; serve F16 "
+            f"(base.serve_type), or {CUDA_LLAMA if on_card else BLAS_LLAMA}"
+        )
+        yield Finding("warning", "llama.cpp", text)
+    if on_card:
         yield Finding("ok", "llama.cpp", f"{have}, built for the GPU")
     elif config.engine.gpu_layers > 0 or torch.cuda.is_available():
         text = f"{have} runs on the CPU alone, so answers are slow"
         yield Finding("warning", "llama.cpp", f"{text}; {CUDA_LLAMA}")
     else:
         yield Finding("ok", "llama.cpp", f"{have}, on the CPU")
+
+
+def _quantized_type(config: Config) -> str:
+    """llama.cpp's type of the base that is served, where that is quantized; else nothing."""
+    path = served_gguf(config)
+    if path is None:
+        return "" if config.base.written_type in PLAIN_TYPES else config.base.written_type
+    header = read_header(path)
+    return (type_name(header.fields.get("general.file_type")) or "quantized") if header.is_quantized else ""
 
 
 @check("memory", "base", "train", "export", "verify", "replay")

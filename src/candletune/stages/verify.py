@@ -303,7 +303,8 @@ def remedy_of(config: Config, criteria: Sequence[CertificateCriterion], base: st
     if failed <= OTHER_WEIGHTS and storage is not None:
         return (
             "export again; if that changes nothing, it is llama.cpp, which rounds activations to eight bits over "
-            "quantized weights and so turns near ties: serve 16 bits (base.serve_type=F16), or train more steps"
+            "quantized weights and so turns near ties: serve 16 bits (base.serve_type=F16), build it so that it does "
+            "not (docs/gpu.md), or train more steps"
         )
     if failed == {TURNED}:
         return (

@@ -1,0 +1,173 @@
+"""Over quantized weights enough tokens go through every layer together, and a build that rounds is told apart.
+
+The float32 base is the reference: what llama.cpp's rounding moves is what these tests leave room for, and no more.
+"""
+
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from candletune.config import EngineConfig, load_config
+from candletune.console import SilentReporter
+from candletune.engines import llama_cpp as engine_module
+from candletune.engines import loading, placement, rounding
+from candletune.engines.asking import FLOAT_ROWS
+from candletune.engines.batches import RowBatch, decode
+from candletune.engines.llama_cpp import LlamaCppEngine
+from candletune.engines.placement import GIB
+from candletune.gguf.ggml import device_names
+from candletune.gguf.model import write_model
+from candletune.preflight import machine
+from header_8b import CELLS, header_of_8b
+
+SETTINGS = EngineConfig(threads=1, max_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def bases(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One base, quantized and not."""
+    folder = tmp_path_factory.mktemp("bases")
+    found = {kind: folder / f"{kind}.gguf" for kind in ("F32", "Q8_0")}
+    for kind, path in found.items():
+        write_model(random_base, path, number_format=kind, name="x", manifest={}, reporter=SilentReporter())
+    return found
+
+
+def wanted_of(batch: Any) -> list[int]:
+    """Which tokens of a batch are asked for their logits."""
+    return [place for place in range(batch.n_tokens) if batch.logits[place]]
+
+
+def test_a_pass_asks_for_its_last_tokens_and_no_other_prompts() -> None:
+    rows = RowBatch(64, 4, outputs=6)
+    batch, last = rows.fill([([1, 2, 3, 4, 5, 6, 7], 0, 1), ([8], 0, 2), ([9, 9, 9], 0, 3)], 8, 0)
+    assert last == [6, 8, 18]
+    assert wanted_of(batch) == [5, 6, 8, 17, 18], "two of each, one of the prompt that has no more"
+    batch, last = rows.fill([([1, 2, 3], 0, 1)], 3, 0)
+    assert (wanted_of(batch), last) == ([0, 1, 2], [2])
+    batch, last = RowBatch(64, 4, outputs=1).fill([([1, 2, 3], 0, 1), ([4, 5, 6], 0, 2)], 3, 0)
+    assert (wanted_of(batch), last) == ([2, 5], [2, 5])
+
+
+@pytest.mark.llamacpp
+def test_only_quantized_weights_need_it(bases: dict[str, Path], texts: tuple[list[str], list[str]]) -> None:
+    """And what is asked beside the last token changes nothing of what the last one says."""
+    prompts, said = texts[0][:3], {}
+    for kind, outputs in (("F32", 1), ("Q8_0", FLOAT_ROWS)):
+        with closing(LlamaCppEngine(bases[kind], SETTINGS)) as engine:
+            assert engine._asking.outputs == outputs
+            said[kind] = engine.score(prompts)
+    assert np.abs(said["F32"] - said["Q8_0"]).max() < 0.02
+    assert len({tuple(row) for row in said["Q8_0"].round(4)}) == 3, "each prompt its own answer"
+
+
+@pytest.mark.llamacpp
+def test_a_part_of_more_than_a_pass_is_cut_evenly(bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(context: Any, batch: Any, stop: Any, clear: Any) -> None:
+        read.append(batch.n_tokens)
+        decode(context, batch, stop, clear)
+
+    monkeypatch.setattr(engine_module, "decode", counted)
+    with closing(LlamaCppEngine(bases["Q8_0"], SETTINGS)) as engine:
+        ids = [5 + number % 50 for number in range(placement.PASS_TOKENS + 10)]
+        engine._read([ids])
+        assert read == [261, 261], "not 512 and 10, which would be computed as ten rows"
+        cut = np.array([llama_cpp.llama_get_logits_ith(engine._context, -1)[token] for token in range(20)])
+        engine._clear()
+        monkeypatch.setattr(engine_module, "PASS_TOKENS", 10_000)
+        engine._read([ids])
+        whole = np.array([llama_cpp.llama_get_logits_ith(engine._context, -1)[token] for token in range(20)])
+    assert np.abs(cut - whole).max() < 0.05 * np.abs(whole).max()
+
+
+@pytest.mark.llamacpp
+def test_a_beginning_or_a_rest_of_few_tokens_is_read_with_the_other(
+    bases: dict[str, Path], texts: tuple[list[str], list[str]]
+) -> None:
+    prompt = texts[0][0]
+    with closing(LlamaCppEngine(bases["Q8_0"], SETTINGS)) as engine:
+        length = len(engine._asking.scored_ids(prompt))
+    lengths = {}
+    for characters in (3, len(prompt) // 2, len(prompt) - 3):
+        with closing(LlamaCppEngine(bases["Q8_0"], SETTINGS, beginning=prompt[:characters])) as engine:
+            lengths[characters] = [len(part) for part in engine._asking.parts(prompt)]
+            assert len(engine._asking.answer(prompt, None).parts[-1]) >= FLOAT_ROWS
+    few, half, most = lengths.values()
+    assert few == most == [length]
+    assert len(half) == 2 and min(half) >= FLOAT_ROWS and sum(half) == length
+
+
+@pytest.mark.parametrize(
+    ("names", "gpu", "told", "rounds"),
+    [
+        (("CPU",), False, b"CPU : AVX2 = 1 | ", True),
+        (("BLAS", "CPU"), False, b"CPU : AVX2 = 1 | ", False),
+        (("CUDA0", "CPU"), True, b"CUDA : ARCHS = 900 | USE_GRAPHS = 1 | ", True),
+        (("CUDA0", "BLAS", "CPU"), True, b"CUDA : ARCHS = 900 | USE_GRAPHS = 1 | ", True),
+        (("CUDA0", "CPU"), True, b"CUDA : ARCHS = 900 | FORCE_CUBLAS = 1 | ", False),
+        (("Metal", "BLAS", "CPU"), True, b"Metal : EMBED_LIBRARY = 1 | ", False),
+    ],
+)
+def test_which_builds_round(
+    names: tuple[str, ...], gpu: bool, told: bytes, rounds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "device_names", lambda: names)
+    monkeypatch.setattr(llama_cpp, "llama_supports_gpu_offload", lambda: gpu)
+    monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: told)
+    assert rounding.rounds_activations.__wrapped__() is rounds
+
+
+@pytest.mark.llamacpp
+def test_this_build_names_what_it_computes_on() -> None:
+    assert "CPU" in device_names()
+
+
+@pytest.mark.parametrize("blas", [False, True])
+def test_with_a_blas_no_weights_are_put_in_another_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blas: bool
+) -> None:
+    """Repacked Q4_K weights were computed by llama.cpp's own kernels, and rounded, though it had OpenBLAS."""
+    asked: list[bool] = []
+
+    def load(_path: bytes, parameters: Any) -> object:
+        asked.append(parameters.use_extra_bufts)
+        return object()
+
+    monkeypatch.setattr(loading, "broken_build", lambda: None)
+    monkeypatch.setattr(loading, "has_blas", lambda: blas)
+    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", load)
+    loading.load_model(tmp_path / "base.gguf", SimpleNamespace(told=0), SETTINGS)  # type: ignore[arg-type]
+    assert asked == [not blas]
+
+
+def test_a_matrix_that_is_expanded_takes_room_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = header_of_8b()
+    monkeypatch.setattr(placement, "expands_on_card", lambda: False)
+    without = placement.layers_that_fit(header, CELLS, 4 * GIB).told
+    monkeypatch.setattr(placement, "expands_on_card", lambda: True)
+    told = placement.layers_that_fit(header, CELLS, 4 * GIB).told
+    assert told == placement.layers_that_fit(header, CELLS, 4 * GIB).told < without
+    monkeypatch.setattr(placement, "expands_on_card", lambda: False)
+    assert placement.layers_that_fit(header, CELLS, 3 * GIB).told == told, "131,072 rows of 4,096 numbers are 1 GiB"
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_doctor_says_when_decisions_are_rounded(rounds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "rounds_activations", lambda: rounds)
+    quantized = load_config(None, ["base.model='somebody/a-model'", "base.serve_type=Q5_K_M"])
+    found = [finding for finding in machine.llama_cpp(quantized) if "rounds activations" in finding.text]
+    assert bool(found) is rounds
+    if rounds:
+        assert found[0].level == "warning"
+        assert "over Q5_K_M weights" in found[0].text and "-DGGML_BLAS=on" in found[0].text
+        monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: True)
+        assert "-DGGML_CUDA_FORCE_CUBLAS=on" in next(iter(machine.llama_cpp(quantized))).text
+    floats = load_config(None, ["base.model='somebody/a-model'", "base.serve_type=F16"])
+    assert not [finding for finding in machine.llama_cpp(floats) if "rounds activations" in finding.text]
