@@ -7,8 +7,9 @@ For every quarter of the candles a dataset is built that ends there, boosting is
 log-odds are shifted until it calls on the wanted share of the held-out rows before the quarter, as `train.call_share`
 is taught to an adapter. Then it is asked about every hour of the following quarter and year. Prints the shares of calls
 there, also with the shift fitted on the hours of the year before, of two years, and of everything before; and what 500
-held-out rows in place of all leave to chance. Boosting stands in for a model because it is trained in a second; what it
-reads and how its share is fitted are the same.
+held-out rows in place of all leave to chance. `--set labels.method=volatility` asks the same of labels that move with
+the market. Boosting stands in for a model because it is trained in a second; what it reads and how its share is fitted
+are the same.
 """
 
 import argparse
@@ -94,12 +95,13 @@ def main() -> None:
     parser.add_argument("--pairs", default="BTC/USDT:USDT,ETH/USDT:USDT")
     parser.add_argument("--share", type=float, default=0.25, help="wanted share of calls")
     parser.add_argument("--first", default="2022-01-01", help="first quarter")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="labels.method=volatility, say")
     given = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         sets = [f"data.folder={given.data.resolve()}", f"data.pairs={json.dumps(given.pairs.split(','))}"]
         sets += [f"run.folder={scratch}/run", "dataset.per_class=1000", f"dataset.natural_eval={HELD_OUT}"]
-        config = load_config(None, [*sets, f"train.call_share={given.share}"])
+        config = load_config(None, [*sets, f"train.call_share={given.share}", *given.set])
         run = RunFolder(config.run.folder)
         run.path.mkdir(parents=True)
         names = ("held-out rows", *FITTED)

@@ -19,19 +19,15 @@ from candletune.gguf.quantize import type_name
 from candletune.preflight.findings import Finding, check
 from candletune.stages.needs import GIB, NEEDS, known_base
 
-CUDA_LLAMA = (
-    "build it for the card: set CMAKE_ARGS='-DGGML_CUDA=on -DGGML_CUDA_FORCE_CUBLAS=on', then "
-    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
-)
+AGAIN = "then pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+"""Without `--no-cache-dir` pip takes the wheel that it built before, whatever CMAKE_ARGS says now."""
+CUDA_LLAMA = f"build it for the card: set CMAKE_ARGS='-DGGML_CUDA=on -DGGML_CUDA_FORCE_CUBLAS=on', {AGAIN}"
 BLAS_LLAMA = (
-    "build it with a BLAS: install OpenBLAS (libopenblas-dev), set CMAKE_ARGS='-DGGML_BLAS=on "
-    "-DGGML_BLAS_VENDOR=OpenBLAS', then "
-    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+    "build it with a BLAS: install OpenBLAS (libopenblas-dev), set "
+    f"CMAKE_ARGS='-DGGML_BLAS=on -DGGML_BLAS_VENDOR=OpenBLAS', {AGAIN}"
 )
-
 AMX_LLAMA = (
-    "build it without: set CMAKE_ARGS='-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__', then "
-    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+    "build it without: set CMAKE_ARGS='-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__', " + AGAIN
 )
 
 CPU_WEIGHTS = 200e6
