@@ -51,7 +51,7 @@ NOT_WALKED = {
     "pip install candletune": "said to find nothing",
     "pip wheel --no-deps -w dist .": "tests/wheel/test_wheel.py builds one",
     'pip install "dist/candletune-0.1.0-py3-none-any.whl[gpu,serve]"': "tests/wheel/check_wheel.py installs one",
-    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python": "compiles for minutes",
+    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python": "takes minutes",
     "candletune train --set train.gpus=2": "two cards; tests/pipeline/test_train_processes.py has processes on a CPU",
     "torchrun --nproc-per-node 2 -m candletune train": "the same; tests/pipeline/test_train_processes.py",
     "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint 10.0.0.1:29400 -m candletune train": (
