@@ -3,6 +3,7 @@
 The float32 base is the reference: what llama.cpp's rounding moves is what these tests leave room for, and no more.
 """
 
+import os
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from candletune.engines.batches import RowBatch, decode
 from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.engines.placement import GIB
 from candletune.gguf.ggml import device_names
+from candletune.gguf.header import read_header
 from candletune.gguf.model import write_model
 from candletune.preflight import machine
 from header_8b import CELLS, header_of_8b
@@ -171,3 +173,29 @@ def test_doctor_says_when_decisions_are_rounded(rounds: bool, monkeypatch: pytes
         assert "-DGGML_CUDA_FORCE_CUBLAS=on" in next(iter(machine.llama_cpp(quantized))).text
     floats = load_config(None, ["base.model='somebody/a-model'", "base.serve_type=F16"])
     assert not [finding for finding in machine.llama_cpp(floats) if "rounds activations" in finding.text]
+
+
+@pytest.mark.parametrize(("given", "small", "large"), [(None, "F32", None), ("BF16", "BF16", "BF16")])
+def test_a_small_model_is_multiplied_in_float32_unless_the_user_says_otherwise(
+    given: str | None, small: str, large: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(rounding.COMPUTE_TYPE, given or "")
+    if given is None:
+        monkeypatch.delenv(rounding.COMPUTE_TYPE)
+    rounding._set_by_user.cache_clear()
+    found = []
+    for weights in (135e6, 8e9, 135e6):
+        rounding.multiply_small_in_float32(weights)
+        found.append(os.environ.get(rounding.COMPUTE_TYPE))
+    rounding._set_by_user.cache_clear()
+    assert found == [small, large, small]
+
+
+@pytest.mark.llamacpp
+def test_the_engine_says_so_before_it_loads(bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(engine_module, "multiply_small_in_float32", asked.append)
+    with closing(LlamaCppEngine(bases["Q8_0"], SETTINGS)):
+        pass
+    assert asked == [float(read_header(bases["F32"]).weights)]
+    assert 1e6 < asked[0] < 5e6

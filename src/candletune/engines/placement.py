@@ -7,6 +7,7 @@ own sizes, keys and values in float16, the buffers of one pass, and a reserve fo
 import math
 from dataclasses import dataclass
 
+from candletune.base.load import SMALL
 from candletune.engines.rounding import expands_on_card
 from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import Header
@@ -173,5 +174,6 @@ def _pass_bytes(header: Header, tokens: int) -> float:
     hidden = header.fields.get(f"{name}.embedding_length", 0)
     widths = sum(value for value in (3 * wide, 8 * hidden) if isinstance(value, int))
     expanded = max((math.prod(entry.sizes) for entry in header.tensors), default=0) if expands_on_card() else 0
+    number = 4.0 if header.weights <= SMALL else 2.0  # see `multiply_small_in_float32`
     # Logits are kept of the last tokens only.
-    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest + 2.0 * expanded
+    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest + number * expanded

@@ -6,11 +6,16 @@ activations stay as they are: on a CPU when it was built with one (OpenBLAS, Acc
 built to always take cuBLAS. Figures: docs/smollm2.md.
 """
 
+import os
 from functools import cache
 
 import llama_cpp
 
+from candletune.base.load import SMALL
 from candletune.gguf.ggml import device_names
+
+COMPUTE_TYPE = "GGML_CUDA_CUBLAS_COMPUTE_TYPE"
+"""llama.cpp's own variable, read at every product: which numbers cuBLAS multiplies; unset, mostly 16 bits."""
 
 
 @cache
@@ -29,3 +34,22 @@ def has_blas() -> bool:
 def expands_on_card() -> bool:
     """Whether cuBLAS gets every product of many rows, for which a matrix is expanded to 16 bits on the card."""
     return b"FORCE_CUBLAS = 1" in llama_cpp.llama_print_system_info()
+
+
+def multiply_small_in_float32(weights: float) -> None:
+    """Have cuBLAS multiply the numbers of a model of up to `SMALL` weights in float32, as PyTorch is asked too.
+
+    Where the user set the variable, that stays.
+    """
+    if _set_by_user() is not None:
+        return
+    if weights <= SMALL:
+        os.environ[COMPUTE_TYPE] = "F32"
+    else:
+        os.environ.pop(COMPUTE_TYPE, None)
+
+
+@cache
+def _set_by_user() -> str | None:
+    """What the variable was before anything here set it."""
+    return os.environ.get(COMPUTE_TYPE)

@@ -85,6 +85,11 @@ class Header:
         return self.fields.get("general.type") == "adapter"
 
     @property
+    def weights(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(math.prod(entry.sizes) for entry in self.tensors)
+
+    @property
     def is_quantized(self) -> bool:
         """Whether most of its weights are stored in less than 16 bits."""
         return self.fields.get("general.file_type") not in PLAIN_TYPES.values()
