@@ -11,6 +11,7 @@ from candletune.config import Config, EngineConfig
 from candletune.engines import loading
 from candletune.engines.amx import broken_amx
 from candletune.preflight.machine import llama_cpp as llama_cpp_check
+from header_8b import header_of_8b
 
 WITH_AMX = b"CPU : AVX512 = 1 | AMX_INT8 = 1 | OPENMP = 1 | "
 DEBIAN_12 = b"\0GCC: (Debian 12.2.0-14+deb12u1) 12.2.0\0.symtab\0"
@@ -42,9 +43,7 @@ def test_every_backend_of_the_cpu_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [None, "(Debian 12.2.0-14) 12.2.0"])
-def test_a_broken_build_loads_no_weights_in_amx_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str | None
-) -> None:
+def test_a_broken_build_loads_no_weights_in_amx_order(monkeypatch: pytest.MonkeyPatch, broken: str | None) -> None:
     asked: list[bool] = []
 
     def load(_path: bytes, parameters: Any) -> object:
@@ -53,7 +52,7 @@ def test_a_broken_build_loads_no_weights_in_amx_order(
 
     monkeypatch.setattr(loading, "broken_build", lambda: broken)
     monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", load)
-    loading.load_model(tmp_path / "base.gguf", SimpleNamespace(told=0), EngineConfig())  # type: ignore[arg-type]
+    loading.load_model(header_of_8b(), SimpleNamespace(told=0), EngineConfig())  # type: ignore[arg-type]
     assert asked == [broken is None]
 
 

@@ -132,9 +132,7 @@ def test_this_build_names_what_it_computes_on() -> None:
 
 
 @pytest.mark.parametrize("blas", [False, True])
-def test_with_a_blas_no_weights_are_put_in_another_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blas: bool
-) -> None:
+def test_with_a_blas_no_weights_are_put_in_another_order(monkeypatch: pytest.MonkeyPatch, blas: bool) -> None:
     """Repacked Q4_K weights were computed by llama.cpp's own kernels, and rounded, though it had OpenBLAS."""
     asked: list[bool] = []
 
@@ -145,7 +143,7 @@ def test_with_a_blas_no_weights_are_put_in_another_order(
     monkeypatch.setattr(loading, "broken_build", lambda: None)
     monkeypatch.setattr(loading, "has_blas", lambda: blas)
     monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", load)
-    loading.load_model(tmp_path / "base.gguf", SimpleNamespace(told=0), SETTINGS)  # type: ignore[arg-type]
+    loading.load_model(header_of_8b(), SimpleNamespace(told=0), SETTINGS)  # type: ignore[arg-type]
     assert asked == [not blas]
 
 
@@ -194,7 +192,7 @@ def test_a_small_model_is_multiplied_in_float32_unless_the_user_says_otherwise(
 @pytest.mark.llamacpp
 def test_the_engine_says_so_before_it_loads(bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(engine_module, "multiply_small_in_float32", asked.append)
+    monkeypatch.setattr(loading, "multiply_small_in_float32", asked.append)
     with closing(LlamaCppEngine(bases["Q8_0"], SETTINGS)):
         pass
     assert asked == [float(read_header(bases["F32"]).weights)]

@@ -18,7 +18,6 @@ from candletune.engines.asking import FLOAT_ROWS, Answer, Asking, decision_proba
 from candletune.engines.batches import Batches, RowBatch, decode, set_adapter
 from candletune.engines.loading import first_loads, load_adapter, load_model
 from candletune.engines.placement import PASS_TOKENS, CardLayers, CardRoom, card_layers, context_fits, key_width
-from candletune.engines.rounding import multiply_small_in_float32
 from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
@@ -94,7 +93,6 @@ class LlamaCppEngine:
 
     def _load(self, base: Path, vram_gib: float | None) -> None:
         llama_cpp.llama_backend_init()
-        multiply_small_in_float32(self.base.weights)
         self._room = CardRoom(vram_gib)
         self.card = card_layers(self.base, self.config.gpu_layers, self._longest * SLOTS, self._room.left)
         while True:
@@ -120,7 +118,7 @@ class LlamaCppEngine:
         return Batches(self._new_context, size, self._asking)
 
     def _load_with(self, base: Path, card: CardLayers) -> None:
-        self._model = load_model(base, card, self.config)
+        self._model = load_model(self.base, card, self.config)
         self._context = self._new_context(SLOTS, self._longest, min(self._longest, PASS_TOKENS))
         if not self._context:
             self.close()

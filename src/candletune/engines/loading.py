@@ -10,7 +10,7 @@ from candletune.config import EngineConfig
 from candletune.engines.amx import broken_amx
 from candletune.engines.first_load import FirstLoads
 from candletune.engines.placement import CardLayers
-from candletune.engines.rounding import has_blas
+from candletune.engines.rounding import has_blas, multiply_small_in_float32
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import Header
 from candletune.gguf.log import captured
@@ -28,29 +28,30 @@ def broken_build() -> str | None:
     return broken_amx(Path(llama_cpp.__file__).parent / "lib", llama_cpp.llama_print_system_info())
 
 
-def load_model(base: Path, card: CardLayers, config: EngineConfig) -> Any:
+def load_model(base: Header, card: CardLayers, config: EngineConfig) -> Any:
     """A whole model's handle.
 
     Raises:
         OutOfMemory: card or memory don't hold it.
         InputError: llama.cpp can't load it.
     """
+    multiply_small_in_float32(base.weights)
     parameters = llama_cpp.llama_model_default_params()
     parameters.n_gpu_layers = card.told
     # In weights in another order (AMX, repacked) llama.cpp's own kernels compute, and round: see `rounding`.
     parameters.use_extra_bufts = broken_build() is None and not has_blas()
     with captured() as log:
-        model = llama_cpp.llama_model_load_from_file(str(base).encode(), parameters)
+        model = llama_cpp.llama_model_load_from_file(str(base.path).encode(), parameters)
         if model:
             return model
         if log.allocation_failed():
-            size = base.stat().st_size / 2**30
+            size = base.path.stat().st_size / 2**30
             raise OutOfMemory(
-                f"{base}: no memory for a model of {size:.1f} GiB with {card.text} ({log.last_error()}); lower "
+                f"{base.path}: no memory for a model of {size:.1f} GiB with {card.text} ({log.last_error()}); lower "
                 f"engine.gpu_layers (now {config.gpu_layers}; -1: as many as fit), or set base.gguf to a "
                 "quantized file"
             )
-        raise InputError(f"{base}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
+        raise InputError(f"{base.path}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
 
 
 def load_adapter(model: Any, path: Path, trials: FirstLoads | None) -> Any:
