@@ -51,6 +51,7 @@ def test_a_broken_build_loads_no_weights_in_amx_order(monkeypatch: pytest.Monkey
         return object()
 
     monkeypatch.setattr(loading, "broken_build", lambda: broken)
+    monkeypatch.setattr(loading, "has_blas", lambda: False)
     monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", load)
     loading.load_model(header_of_8b(), SimpleNamespace(told=0), EngineConfig())  # type: ignore[arg-type]
     assert asked == [broken is None]

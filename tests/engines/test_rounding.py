@@ -22,7 +22,7 @@ from candletune.engines.batches import RowBatch, decode
 from candletune.engines.llama_cpp import LlamaCppEngine
 from candletune.engines.placement import GIB
 from candletune.gguf.ggml import device_names
-from candletune.gguf.header import read_header
+from candletune.gguf.header import Header, read_header
 from candletune.gguf.model import write_model
 from candletune.preflight import machine
 from header_8b import CELLS, header_of_8b
@@ -149,13 +149,12 @@ def test_with_a_blas_no_weights_are_put_in_another_order(monkeypatch: pytest.Mon
 
 def test_a_matrix_that_is_expanded_takes_room_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     header = header_of_8b()
-    monkeypatch.setattr(placement, "expands_on_card", lambda: False)
-    without = placement.layers_that_fit(header, CELLS, 4 * GIB).told
-    monkeypatch.setattr(placement, "expands_on_card", lambda: True)
-    told = placement.layers_that_fit(header, CELLS, 4 * GIB).told
-    assert told == placement.layers_that_fit(header, CELLS, 4 * GIB).told < without
-    monkeypatch.setattr(placement, "expands_on_card", lambda: False)
-    assert placement.layers_that_fit(header, CELLS, 3 * GIB).told == told, "131,072 rows of 4,096 numbers are 1 GiB"
+    monkeypatch.setattr(rounding, "expands_on_card", lambda: False)
+    without = {gib: placement.layers_that_fit(header, CELLS, gib * GIB).told for gib in (3, 4)}
+    monkeypatch.setattr(rounding, "expands_on_card", lambda: True)
+    assert placement.layers_that_fit(header, CELLS, 4 * GIB).told == without[3] < without[4], "131,072 x 4,096 in 1 GiB"
+    few = Header(header.path, header.fields, header.tensors[3:5], 0)
+    assert rounding.expanded_bytes(few) == 4 * 4096 * 4096, "a small model's numbers are multiplied in float32"
 
 
 @pytest.mark.parametrize("rounds", [False, True])
@@ -168,7 +167,9 @@ def test_doctor_says_when_decisions_are_rounded(rounds: bool, monkeypatch: pytes
         assert found[0].level == "warning"
         assert "over Q5_K_M weights" in found[0].text and "-DGGML_BLAS=on" in found[0].text
         monkeypatch.setattr("llama_cpp.llama_supports_gpu_offload", lambda: True)
-        assert "-DGGML_CUDA_FORCE_CUBLAS=on" in next(iter(machine.llama_cpp(quantized))).text
+        assert "-DGGML_CUDA_FORCE_CUBLAS=on" in list(machine.llama_cpp(quantized))[-1].text
+    missing = machine.llama_cpp(load_config(None, ["base.gguf=/nowhere/base.gguf"]))
+    assert next(missing).subject == "llama.cpp", "what is said of llama.cpp is said before the file is read"
     floats = load_config(None, ["base.model='somebody/a-model'", "base.serve_type=F16"])
     assert not [finding for finding in machine.llama_cpp(floats) if "rounds activations" in finding.text]
 

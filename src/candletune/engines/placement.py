@@ -4,11 +4,9 @@ llama.cpp itself takes the number it is told and ends with "out of memory". What
 own sizes, keys and values in float16, the buffers of one pass, and a reserve for what CUDA itself takes.
 """
 
-import math
 from dataclasses import dataclass
 
-from candletune.base.load import SMALL
-from candletune.engines.rounding import expands_on_card
+from candletune.engines.rounding import expanded_bytes
 from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import Header
 
@@ -173,7 +171,5 @@ def _pass_bytes(header: Header, tokens: int) -> float:
     wide = header.fields.get(f"{name}.feed_forward_length", 0)
     hidden = header.fields.get(f"{name}.embedding_length", 0)
     widths = sum(value for value in (3 * wide, 8 * hidden) if isinstance(value, int))
-    expanded = max((math.prod(entry.sizes) for entry in header.tensors), default=0) if expands_on_card() else 0
-    number = 4.0 if header.weights <= SMALL else 2.0  # see `multiply_small_in_float32`
     # Logits are kept of the last tokens only.
-    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest + number * expanded
+    return 4.0 * (min(tokens, PASS_TOKENS) * vocabulary + tokens * widths) + largest + expanded_bytes(header)

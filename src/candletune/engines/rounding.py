@@ -6,6 +6,7 @@ activations stay as they are: on a CPU when it was built with one (OpenBLAS, Acc
 built to always take cuBLAS. Figures: docs/smollm2.md.
 """
 
+import math
 import os
 from functools import cache
 
@@ -13,6 +14,7 @@ import llama_cpp
 
 from candletune.base.load import SMALL
 from candletune.gguf.ggml import device_names
+from candletune.gguf.header import Header
 
 COMPUTE_TYPE = "GGML_CUDA_CUBLAS_COMPUTE_TYPE"
 """llama.cpp's own variable, read at every product: which numbers cuBLAS multiplies; unset, mostly 16 bits."""
@@ -32,8 +34,16 @@ def has_blas() -> bool:
 
 
 def expands_on_card() -> bool:
-    """Whether cuBLAS gets every product of many rows, for which a matrix is expanded to 16 bits on the card."""
+    """Whether cuBLAS gets every product of many rows, for which a matrix is expanded on the card."""
     return b"FORCE_CUBLAS = 1" in llama_cpp.llama_print_system_info()
+
+
+def expanded_bytes(header: Header) -> int:
+    """What a model's largest matrix takes on the card while cuBLAS multiplies it; 0 where no matrix is expanded."""
+    if not expands_on_card():
+        return 0
+    number = 4 if header.weights <= SMALL else 2  # bytes: see `multiply_small_in_float32`
+    return number * max((math.prod(entry.sizes) for entry in header.tensors), default=0)
 
 
 def multiply_small_in_float32(weights: float) -> None:

@@ -13,9 +13,8 @@ from candletune.base.find import served_gguf
 from candletune.base.tiny import PACKAGED, built_tiny
 from candletune.config import Config
 from candletune.files import try_to_write
-from candletune.gguf.header import read_header
 from candletune.gguf.metadata import PLAIN_TYPES
-from candletune.gguf.quantize import type_name
+from candletune.gguf.whole_models import type_of
 from candletune.preflight.findings import Finding, check
 from candletune.stages.needs import GIB, NEEDS, known_base
 
@@ -27,7 +26,7 @@ BLAS_LLAMA = (
     f"CMAKE_ARGS='-DGGML_BLAS=on -DGGML_BLAS_VENDOR=OpenBLAS', {AGAIN}"
 )
 AMX_LLAMA = (
-    "build it without: set CMAKE_ARGS='-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__', " + AGAIN
+    f"build it without: set CMAKE_ARGS='-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__', {AGAIN}"
 )
 
 CPU_WEIGHTS = 200e6
@@ -141,12 +140,6 @@ def llama_cpp(config: Config) -> Iterator[Finding]:
         )
         yield Finding("warning", "llama.cpp", text)
     on_card = library.llama_supports_gpu_offload()
-    if rounds_activations() and (kind := _quantized_type(config)):
-        text = (
-            f"{have} rounds activations to eight bits over {kind} weights, which turns decisions near a tie; serve F16 "
-            f"(base.serve_type), or {CUDA_LLAMA if on_card else BLAS_LLAMA}"
-        )
-        yield Finding("warning", "llama.cpp", text)
     if on_card:
         yield Finding("ok", "llama.cpp", f"{have}, built for the GPU")
     elif config.engine.gpu_layers > 0 or torch.cuda.is_available():
@@ -154,15 +147,19 @@ def llama_cpp(config: Config) -> Iterator[Finding]:
         yield Finding("warning", "llama.cpp", f"{text}; {CUDA_LLAMA}")
     else:
         yield Finding("ok", "llama.cpp", f"{have}, on the CPU")
+    if rounds_activations() and (kind := _quantized_type(config)):
+        text = (
+            f"{have} rounds activations to eight bits over {kind} weights, which turns decisions near a tie; serve F16 "
+            f"(base.serve_type), or {CUDA_LLAMA if on_card else BLAS_LLAMA}"
+        )
+        yield Finding("warning", "llama.cpp", text)
 
 
 def _quantized_type(config: Config) -> str:
     """llama.cpp's type of the base that is served, where that is quantized; else nothing."""
     path = served_gguf(config)
-    if path is None:
-        return "" if config.base.written_type in PLAIN_TYPES else config.base.written_type
-    header = read_header(path)
-    return (type_name(header.fields.get("general.file_type")) or "quantized") if header.is_quantized else ""
+    kind = config.base.written_type if path is None else type_of(path)
+    return "" if kind in PLAIN_TYPES else kind or "quantized"
 
 
 @check("memory", "base", "train", "export", "verify", "replay")
