@@ -112,10 +112,10 @@ def by_torch(wanted: argparse.Namespace, prompts: list[str]) -> Figures:
         for path in wanted.adapters:
             if path is not None:
                 scorer.add_adapter(str(path), path)
-        scorer.prepare(prompts)
         names = [path and str(path) for path in wanted.adapters]
 
         def replay(rows: list[str]) -> NDArray[np.float64]:
+            scorer.prepare(rows)  # tokenizes them, as the others' scoring does
             parts = []
             for offset in range(0, len(rows), ROWS):
                 found = scorer.score({name: rows[offset : offset + ROWS] for name in names})

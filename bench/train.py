@@ -6,8 +6,11 @@ runs in a process of its own. Unsloth first sees every batch once, to compile fo
 seconds a step (median), peak GiB and the ratio to Unsloth's fastest step within the same memory; writes bench.json.
 
 Rows `ours-gguf-*` train over a GGUF's blocks: the base's own file, or one of random blocks (bench/random_blocks.py).
+For these rows alone BASE may be that file too: of it only the tokenizer is read. `--tokens` leaves out so many tokens
+of every prompt that examples have that length on average.
 
-Usage: python bench/train.py BASE DATASET.jsonl [--gguf FILE] [--rows plan,unsloth-32,...] [--steps 8] [--out FOLDER]
+Usage: python bench/train.py BASE DATASET.jsonl [--gguf FILE] [--rows plan,unsloth-32,...] [--steps 8] [--tokens 306]
+                             [--out FOLDER]
 """
 
 import argparse
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +69,29 @@ def read_examples(base: Path, dataset: Path) -> list[Any]:
     )[0]
 
 
-def cached_examples(base: Path, dataset: Path, cache: Path) -> list[Any]:
+def shortened(rows: list[Any], tokens: float) -> list[Any]:
+    """The examples without so many tokens in the middle of each prompt that they have `tokens` on average."""
+    less = max(0, round(statistics.mean(len(row.ids) for row in rows) - tokens))
+    return [
+        replace(
+            row,
+            ids=row.ids[: row.prompt_length // 2] + row.ids[row.prompt_length // 2 + less :],
+            prompt_length=row.prompt_length - less,
+            decision_index=row.decision_index - less,
+        )
+        for row in rows
+    ]
+
+
+def cached_examples(wanted: argparse.Namespace) -> list[Any]:
     """The examples, tokenized once for all rows."""
     from candletune.training.examples import TokenizedExample
 
+    cache = wanted.out / "examples.json"
     if not cache.exists():
-        cache.write_text(json.dumps([asdict(example) for example in read_examples(base, dataset)]))
+        rows = read_examples(wanted.base, wanted.dataset)
+        rows = shortened(rows, wanted.tokens) if wanted.tokens else rows
+        cache.write_text(json.dumps([asdict(example) for example in rows]))
     return [
         TokenizedExample(tuple(e["ids"]), e["prompt_length"], e["decision_index"], tuple(e["weights"]))
         for e in json.loads(cache.read_text())
@@ -195,7 +215,7 @@ def measure(row: str, wanted: argparse.Namespace) -> dict[str, Any]:
     import bitsandbytes
     import torch
 
-    examples = cached_examples(wanted.base, wanted.dataset, wanted.out / "examples.json")
+    examples = cached_examples(wanted)
     began = time.perf_counter()
     model, step = prepare(row, wanted, examples)
     torch.cuda.synchronize()
@@ -236,7 +256,7 @@ def run_rows(wanted: argparse.Namespace) -> list[dict[str, Any]]:
     (wanted.out / "examples.json").unlink(missing_ok=True)
     for row in wanted.rows.split(","):
         command = [sys.executable, __file__, str(wanted.base), str(wanted.dataset), "--one", row]
-        command += ["--steps", str(wanted.steps), "--out", str(wanted.out)]
+        command += ["--steps", str(wanted.steps), "--tokens", str(wanted.tokens), "--out", str(wanted.out)]
         command += ["--gguf", str(wanted.gguf)] if wanted.gguf else []
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
@@ -276,6 +296,7 @@ def main() -> None:
     parser.add_argument("--gguf", type=Path, help="file of the rows ours-gguf-*; without it they are left out")
     parser.add_argument("--rows", help="all, without it")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=0, help="mean length of the examples; 0: as they are")
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--one", choices=list(ROWS), help=argparse.SUPPRESS)
     wanted = parser.parse_args()

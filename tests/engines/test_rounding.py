@@ -13,7 +13,8 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from candletune.config import EngineConfig, load_config
+from candletune.base import load
+from candletune.config import EngineConfig, TrainConfig, load_config
 from candletune.console import SilentReporter
 from candletune.engines import llama_cpp as engine_module
 from candletune.engines import loading, placement, rounding
@@ -34,7 +35,7 @@ SETTINGS = EngineConfig(threads=1, max_tokens=8)
 def bases(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One base, quantized and not."""
     folder = tmp_path_factory.mktemp("bases")
-    found = {kind: folder / f"{kind}.gguf" for kind in ("F32", "Q8_0")}
+    found = {kind: folder / f"{kind}.gguf" for kind in ("F32", "F16", "Q8_0")}
     for kind, path in found.items():
         write_model(random_base, path, number_format=kind, name="x", manifest={}, reporter=SilentReporter())
     return found
@@ -57,13 +58,14 @@ def test_a_pass_asks_for_its_last_tokens_and_no_other_prompts() -> None:
 
 
 @pytest.mark.llamacpp
-def test_only_quantized_weights_need_it(bases: dict[str, Path], texts: tuple[list[str], list[str]]) -> None:
+def test_all_but_float32_weights_need_it(bases: dict[str, Path], texts: tuple[list[str], list[str]]) -> None:
     """And what is asked beside the last token changes nothing of what the last one says."""
     prompts, said = texts[0][:3], {}
-    for kind, outputs in (("F32", 1), ("Q8_0", FLOAT_ROWS)):
+    for kind, outputs in (("F32", 1), ("F16", FLOAT_ROWS), ("Q8_0", FLOAT_ROWS)):
         with closing(LlamaCppEngine(bases[kind], SETTINGS)) as engine:
             assert engine._asking.outputs == outputs
             said[kind] = engine.score(prompts)
+    assert np.abs(said["F32"] - said["F16"]).max() < 0.002
     assert np.abs(said["F32"] - said["Q8_0"]).max() < 0.02
     assert len({tuple(row) for row in said["Q8_0"].round(4)}) == 3, "each prompt its own answer"
 
@@ -188,6 +190,57 @@ def test_a_small_model_is_multiplied_in_float32_unless_the_user_says_otherwise(
         found.append(os.environ.get(rounding.COMPUTE_TYPE))
     rounding._set_by_user.cache_clear()
     assert found == [small, large, small]
+
+
+@pytest.mark.parametrize(("given", "small", "large"), [(None, "0", None), ("1", "1", "1")])
+def test_nobody_cuts_a_small_models_numbers_to_tf32(
+    given: str | None, small: str, large: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "_set_by_user", lambda: "F32")
+    for weights, expected in ((8e9, large), (135e6, small)):
+        monkeypatch.setenv(load.TF32, given or "")
+        if given is None:
+            monkeypatch.delenv(load.TF32)
+        rounding.multiply_small_in_float32(weights)
+        assert os.environ.get(load.TF32) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_that_is_said_before_pytorch_multiplies_on_a_card(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS reads it once: after a training in the same process llama.cpp's products still were TF32."""
+    said: list[str | None] = []
+    monkeypatch.delenv(load.TF32, raising=False)
+    monkeypatch.setattr(load, "_load_gguf", lambda *_: said.append(os.environ.get(load.TF32)))
+    load.load_base(Path(__file__), TrainConfig(quantization="gguf"), device)
+    assert said == [{"cpu": None, "cuda": "0"}[device]]
+    monkeypatch.delenv(load.TF32, raising=False)
+
+
+def test_keys_values_and_attention_are_float32_where_nothing_else_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = header_of_8b()
+    small = Header(large.path, large.fields, large.tensors[3:5], 0)
+    for rounds, header, exact in ((True, small, False), (False, large, False), (False, small, True)):
+        monkeypatch.setattr(rounding, "rounds_activations", lambda rounds=rounds: rounds)
+        asked = loading.context_parameters(header)
+        kinds = {asked.type_k, asked.type_v}
+        assert kinds == ({llama_cpp.GGML_TYPE_F32} if exact else {llama_cpp.GGML_TYPE_F16})
+        assert (asked.flash_attn_type == llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED) is exact
+        assert placement.cache_bytes(header, 10) == (2 if exact else 1) * 2 * 2 * 10 * 1024
+
+
+@pytest.mark.llamacpp
+def test_exact_attention_decides_as_the_usual_one(
+    bases: dict[str, Path], texts: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keys in float32, several prompts a pass too."""
+    said = {}
+    for exact in (False, True):
+        monkeypatch.setattr(loading, "attends_in_float32", lambda _, exact=exact: exact)
+        for batch in (1, 3):
+            with closing(LlamaCppEngine(bases["F32"], SETTINGS.model_copy(update={"batch": batch}))) as engine:
+                said[exact, batch] = engine.score(texts[0][:3])
+    assert np.abs(said[True, 1] - said[True, 3]).max() < 1e-5
+    assert 0 < np.abs(said[True, 1] - said[False, 1]).max() < 2e-3
 
 
 @pytest.mark.llamacpp

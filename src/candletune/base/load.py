@@ -29,6 +29,18 @@ def pick_device(wanted: str) -> str:
     return "cuda"
 
 
+TF32 = "NVIDIA_TF32_OVERRIDE"
+"""NVIDIA's variable; at 0 cuBLAS multiplies float32 numbers as they are, whoever asks it for TF32 (llama.cpp does)."""
+
+
+def without_tf32() -> None:
+    """Have this process multiply float32 numbers as they are, not cut to TF32's 10 bits.
+
+    cuBLAS reads the variable when it is first used in a process, and never again. What the user set stays.
+    """
+    os.environ.setdefault(TF32, "0")
+
+
 def compute_type(config: TrainConfig, device: str) -> Any:
     """The type that is computed in: bfloat16 on a card where that is configured, else float32."""
     import torch
@@ -76,6 +88,8 @@ def load_base(path: Path, config: TrainConfig, device: str, placement: Placement
     Raises:
         InputError: the folder or file does not hold a loadable causal model.
     """
+    if device == "cuda":
+        without_tf32()  # a small base is asked by llama.cpp too, in this process, when it is too late
     storage = storage_of(config.quantization, path)
     if path.is_file():
         return _load_gguf(path, storage, device, compute_type(config, device))

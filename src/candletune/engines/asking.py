@@ -20,8 +20,9 @@ from candletune.gguf.header import Header
 from candletune.gguf.llama_vocabulary import LlamaVocabulary
 
 FLOAT_ROWS = 32
-"""Rows of a matrix product from which llama.cpp hands it to BLAS, where it was built with one (cuBLAS: from nine).
-Fewer, and all without BLAS, it computes over quantized weights with activations rounded to eight bits."""
+"""Rows of a matrix product from which llama.cpp hands it to BLAS, where it was built with one (cuBLAS: from nine, over
+16-bit weights from seventeen). Fewer, and all without BLAS, its own kernels compute: over quantized weights with
+activations rounded to eight bits, over 16-bit weights with activations or sums in 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class Asking:
     Attributes:
         tokens: where and by which ids the decisions differ.
         chat: the chat format.
-        outputs: tokens that are to go through every layer together, the last one and the output too: `FLOAT_ROWS` over
-            quantized weights.
+        outputs: tokens that are to go through every layer together, the last one and the output too: `FLOAT_ROWS`, but
+            1 over float32 weights.
 
     Raises:
         InputError: the base's chat or tokenizer can't be used.
@@ -70,7 +71,7 @@ class Asking:
     ) -> None:
         self.base, self.vocabulary, self.config, self._text = base, vocabulary, config, beginning
         self.tokens = decision_tokens(vocabulary.encode)
-        self.outputs = FLOAT_ROWS if base.is_quantized else 1
+        self.outputs = 1 if base.is_float32 else FLOAT_ROWS
         chat_format, self._chat_known = gguf_chat(base, vocabulary, chat)
         self._ask_in(chat_format)
 

@@ -16,8 +16,8 @@ from candletune.decisions import DECISIONS, Decision
 from candletune.engines import EngineKind, Generation, beginning_of
 from candletune.engines.asking import FLOAT_ROWS, Answer, Asking, decision_probabilities
 from candletune.engines.batches import Batches, RowBatch, decode, set_adapter
-from candletune.engines.loading import first_loads, load_adapter, load_model
-from candletune.engines.placement import PASS_TOKENS, CardLayers, CardRoom, card_layers, context_fits, key_width
+from candletune.engines.loading import context_parameters, first_loads, load_adapter, load_model
+from candletune.engines.placement import PASS_TOKENS, CardLayers, CardRoom, cache_bytes, card_layers, context_fits
 from candletune.engines.sampling import Sampler
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import read_header
@@ -128,7 +128,7 @@ class LlamaCppEngine:
             )
 
     def _room_for_context(self, tokens: int, at_once: int) -> bool:
-        """Whether main memory and card hold the keys and values of their layers, in float16.
+        """Whether main memory and card hold the keys and values of their layers.
 
         Linux promises memory that it does not have, and ends the process that then uses it. A number of layers that is
         set is taken as it is.
@@ -136,14 +136,14 @@ class LlamaCppEngine:
         if self.config.gpu_layers < 0 and not context_fits(self.base, self.card, tokens, at_once, self._room.left):
             return False
         layers = max(0, self.card.total - 1 - self.card.told)
-        needed = 2 * 2 * layers * key_width(self.base) * tokens
+        needed = layers * cache_bytes(self.base, tokens)
         return bool(needed < psutil.virtual_memory().available)
 
     def _new_context(self, sequences: int, tokens: int, at_once: int) -> Any:
         """For so many sequences of so many tokens, and passes of that many; None when there is no memory."""
         if not self._room_for_context(sequences * tokens, at_once):
             return None
-        parameters = llama_cpp.llama_context_default_params()
+        parameters = context_parameters(self.base)
         parameters.n_ctx = sequences * tokens
         parameters.n_batch = max(tokens, at_once)
         parameters.n_ubatch = at_once

@@ -10,7 +10,7 @@ from candletune.config import EngineConfig
 from candletune.engines.amx import broken_amx
 from candletune.engines.first_load import FirstLoads
 from candletune.engines.placement import CardLayers
-from candletune.engines.rounding import has_blas, multiply_small_in_float32
+from candletune.engines.rounding import attends_in_float32, has_blas, multiply_small_in_float32
 from candletune.errors import InputError, OutOfMemory
 from candletune.gguf.header import Header
 from candletune.gguf.log import captured
@@ -52,6 +52,15 @@ def load_model(base: Header, card: CardLayers, config: EngineConfig) -> Any:
                 "quantized file"
             )
         raise InputError(f"{base.path}: llama.cpp cannot load it ({log.last_error()}); export or download it again")
+
+
+def context_parameters(base: Header) -> Any:
+    """What llama.cpp proposes for a context, in float32 where nothing else of this base is rounded."""
+    parameters = llama_cpp.llama_context_default_params()
+    if attends_in_float32(base):
+        parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32
+        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it takes keys and queries in float16
+    return parameters
 
 
 def load_adapter(model: Any, path: Path, trials: FirstLoads | None) -> Any:

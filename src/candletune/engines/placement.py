@@ -1,12 +1,12 @@
 """How many layers llama.cpp gets on a card: as many as fit beside their keys and values.
 
 llama.cpp itself takes the number it is told and ends with "out of memory". What is counted here: tensors by the file's
-own sizes, keys and values in float16, the buffers of one pass, and a reserve for what CUDA itself takes.
+own sizes, keys and values, the buffers of one pass, and a reserve for what CUDA itself takes.
 """
 
 from dataclasses import dataclass
 
-from candletune.engines.rounding import expanded_bytes
+from candletune.engines.rounding import expanded_bytes, key_bytes
 from candletune.gguf.ggml import free_on_cards
 from candletune.gguf.header import Header
 
@@ -95,7 +95,7 @@ def context_fits(header: Header, card: CardLayers, cells: int, at_once: int, lef
         left: bytes that may be used on the card; None: there is none.
     """
     layers = min(card.told, card.total - 1)
-    return left is None or not layers or layers * _cache_bytes(header, cells) + _pass_bytes(header, at_once) <= left
+    return left is None or not layers or layers * cache_bytes(header, cells) + _pass_bytes(header, at_once) <= left
 
 
 def layers_that_fit(header: Header, cells: int, free: float) -> CardLayers:
@@ -137,12 +137,12 @@ def _layer_bytes(header: Header, cells: int) -> tuple[list[float], float]:
             embedding = entry.nbytes  # stays in main memory, unless it is the output too
     if not any(entry.name == "output.weight" for entry in header.tensors):
         output += embedding
-    return [sizes[number] + _cache_bytes(header, cells) for number in sorted(sizes)], output
+    return [sizes[number] + cache_bytes(header, cells) for number in sorted(sizes)], output
 
 
-def _cache_bytes(header: Header, cells: int) -> float:
-    """Of a layer's keys and values, in float16."""
-    return 2.0 * 2 * cells * key_width(header)
+def cache_bytes(header: Header, cells: int) -> float:
+    """Of a layer's keys and values."""
+    return 2.0 * key_bytes(header) * cells * _key_width(header)
 
 
 def layer_count(header: Header) -> int:
@@ -151,7 +151,7 @@ def layer_count(header: Header) -> int:
     return (blocks if isinstance(blocks, int) else 0) + 1
 
 
-def key_width(header: Header) -> int:
+def _key_width(header: Header) -> int:
     """Numbers of a layer's keys for one token; as many are its values."""
     name = header.fields.get("general.architecture")
 

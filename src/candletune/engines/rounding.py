@@ -1,9 +1,10 @@
-"""Whether this build of llama.cpp rounds activations where weights are quantized.
+"""Which numbers this build of llama.cpp computes with, and how a small model gets exact ones.
 
-Its own kernels take both operands of a matrix product in eight bits, 32 activations to a scale (256 over K-quants on a
-CPU); where one activation is large, the others keep few bits. Handed to a BLAS, the weights are expanded and the
-activations stay as they are: on a CPU when it was built with one (OpenBLAS, Accelerate), on a CUDA card when it was
-built to always take cuBLAS. Figures: docs/smollm2.md.
+llama.cpp's own kernels take both operands of a matrix product in eight bits, 32 activations to a scale (256 over
+K-quants on a CPU); where one activation is large, the others keep few bits. Handed to a BLAS, the weights are expanded
+and the activations stay as they are: on a CPU when it was built with one (OpenBLAS, Accelerate), on a CUDA card when it
+was built to always take cuBLAS. Where such a build multiplies float32, three things still have 10 or 11 bits: cuBLAS's
+products (in TF32), keys and values, and what flash attention takes of them. Figures: docs/smollm2.md.
 """
 
 import math
@@ -12,7 +13,7 @@ from functools import cache
 
 import llama_cpp
 
-from candletune.base.load import SMALL
+from candletune.base.load import SMALL, without_tf32
 from candletune.gguf.ggml import device_names
 from candletune.gguf.header import Header
 
@@ -51,12 +52,24 @@ def multiply_small_in_float32(weights: float) -> None:
 
     Where the user set the variable, that stays.
     """
+    if weights <= SMALL:
+        without_tf32()
     if _set_by_user() is not None:
         return
     if weights <= SMALL:
         os.environ[COMPUTE_TYPE] = "F32"
     else:
         os.environ.pop(COMPUTE_TYPE, None)
+
+
+def attends_in_float32(header: Header) -> bool:
+    """Whether a base's keys, values and attention are to be computed in float32 too: nothing else of it is rounded."""
+    return header.weights <= SMALL and not rounds_activations()
+
+
+def key_bytes(header: Header) -> int:
+    """Bytes of a number among the keys and values."""
+    return 4 if attends_in_float32(header) else 2
 
 
 @cache

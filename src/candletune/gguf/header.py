@@ -90,6 +90,11 @@ class Header:
         return sum(math.prod(entry.sizes) for entry in self.tensors)
 
     @property
+    def is_float32(self) -> bool:
+        """Whether all its weights are stored in 32 bits."""
+        return self.fields.get("general.file_type") == PLAIN_TYPES["F32"]
+
+    @property
     def is_quantized(self) -> bool:
         """Whether most of its weights are stored in less than 16 bits."""
         return self.fields.get("general.file_type") not in PLAIN_TYPES.values()

@@ -139,11 +139,18 @@ def linear_forward(
     *,
     start: int = 0,
     residual: Tensor | None = None,
+    in_place: bool = False,
 ) -> Tensor:
-    """x W^T, bias, the LoRA pairs' parts and a residual, shape (rows, outputs); `start` numbers the first row."""
+    """x W^T, bias, the LoRA pairs' parts and a residual, shape (rows, outputs); `start` numbers the first row.
+
+    With `in_place` the residual itself becomes that.
+    """
     weight = stack.weight
     added = [part for part in (residual, stack.bias) if part is not None]
-    out = torch.addmm(sum(added[1:], added[0]), inputs, weight.t()) if added else inputs @ weight.t()
+    if residual is not None and in_place:
+        out = (residual if stack.bias is None else residual.add_(stack.bias)).addmm_(inputs, weight.t())
+    else:
+        out = torch.addmm(sum(added[1:], added[0]), inputs, weight.t()) if added else inputs @ weight.t()
     for pair in stack.loras:
         lora_a = saved.lora_a.get(pair.number) if start == 0 else None
         if lora_a is None:
@@ -204,7 +211,7 @@ def forward_layer(
     saved = SavedActivations(hidden)
     mid = _attention_half(step, hidden, saved, keep=keep)
     inner = batch.ops.rms_norm(mid, step.layer.norms[1], eps)
-    out = torch.empty_like(mid)
+    out = torch.empty_like(mid) if keep else mid
     for number, (start, stop) in enumerate(step.chunks):
         gate_up = linear_forward(inner[start:stop], step.stacks["gate_up"], batch, saved, start=start)
         activated = batch.ops.swiglu(gate_up)
@@ -213,9 +220,11 @@ def forward_layer(
         elif offload is not None and number < batch.offloaded:
             offload(number, gate_up)
         del gate_up
-        out[start:stop] = linear_forward(
-            activated, step.stacks["down"], batch, saved, start=start, residual=mid[start:stop]
+        part = linear_forward(
+            activated, step.stacks["down"], batch, saved, start=start, residual=mid[start:stop], in_place=not keep
         )
+        if keep:  # backward reads `mid`
+            out[start:stop] = part
     return out, saved if keep else SavedActivations(hidden, saved.lora_a)
 
 

@@ -7,7 +7,7 @@ Symbols: see the package.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -123,11 +123,11 @@ def pack(rows: Sequence[Sequence[int]], targets: Sequence[int], device: torch.de
     target_index = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, targets, strict=True)])
     return PackedBatch(
         ids=torch.from_numpy(ids),
-        positions=torch.from_numpy(positions).to(device),
+        positions=_sent(positions, device),
         prefix=prefix,
         segments=_segments(own, own, prefix, device, lead=prefix > 0),
         last_segments=_segments(own, targets, prefix, device, lead=False),
-        target_index=torch.from_numpy(target_index).to(device),
+        target_index=_sent(target_index, device),
     )
 
 
@@ -146,11 +146,11 @@ def pack_behind(rows: Sequence[Sequence[int]], beginning: int, device: torch.dev
     positions = np.concatenate([np.arange(beginning, len(row)) for row in rows])
     return PackedBatch(
         ids=torch.from_numpy(ids),
-        positions=torch.from_numpy(positions).to(device),
+        positions=_sent(positions, device),
         prefix=0,
         segments=_segments(own, own, beginning, device, lead=False),
         last_segments=_segments(own, [1] * len(own), beginning, device, lead=False),
-        target_index=torch.from_numpy(np.cumsum(own) - 1).to(device),
+        target_index=_sent(np.cumsum(own) - 1, device),
     )
 
 
@@ -188,14 +188,22 @@ def loss_terms(examples: Sequence[TokenizedExample], device: torch.device | None
     )
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """On its way to the device: a card that is still busy with the batch before is not waited for."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _sent(values: NDArray[Any], device: torch.device) -> Tensor:
+    return send(torch.from_numpy(values), device)
+
+
 def _segments(own: Sequence[int], targets: Sequence[int], prefix: int, device: torch.device, *, lead: bool) -> Segments:
     """Segments of all rows; `lead` puts the prefix itself in front as a segment of its own."""
     queries = [*([prefix] if lead else []), *targets]
     keys = [*([prefix] if lead else []), *(prefix + count for count in own)]
     key_starts = np.cumsum([0, *keys])
-
-    def index(values: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(values).to(device)
 
     key_index = own_index = prefix_index = None
     if prefix:
@@ -203,11 +211,10 @@ def _segments(own: Sequence[int], targets: Sequence[int], prefix: int, device: t
         parts = [np.arange(prefix)] if lead else []
         for start, count in zip(starts, own, strict=False):
             parts += [np.arange(prefix), np.arange(start, start + count)]
-        key_index = index(np.concatenate(parts))
+        key_index = _sent(np.concatenate(parts), device)
         first = key_starts[1:-1] if lead else key_starts[:-1]
-        own_index = index(
-            np.concatenate([np.arange(s + prefix, s + prefix + n) for s, n in zip(first, own, strict=True)])
-        )
-        prefix_index = index(key_starts[:-1, None] + np.arange(prefix)[None])
-    cumulated = [index(np.cumsum([0, *counts]).astype(np.int64)).to(torch.int32) for counts in (queries, keys)]
+        places = np.concatenate([np.arange(s + prefix, s + prefix + n) for s, n in zip(first, own, strict=True)])
+        own_index = _sent(places, device)
+        prefix_index = _sent(key_starts[:-1, None] + np.arange(prefix)[None], device)
+    cumulated = [_sent(np.cumsum([0, *counts]).astype(np.int32), device) for counts in (queries, keys)]
     return Segments(tuple(queries), tuple(keys), cumulated[0], cumulated[1], key_index, own_index, prefix_index)

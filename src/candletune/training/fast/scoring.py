@@ -130,7 +130,8 @@ class DecisionPasses:
         Raises:
             OutOfMemory: not even one row fits.
         """
-        parts: list[list[Tensor]] = [[] for _ in questions]
+        none = torch.zeros(0, len(self.decisions), dtype=torch.float64, device=self.device)
+        parts: list[list[Tensor]] = [[none] for _ in questions]
         start = 0
         while any(start < len(question.rows) for question in questions):
             rows = self.rows
@@ -140,10 +141,10 @@ class DecisionPasses:
             except torch.OutOfMemoryError:
                 self._halve()
                 continue
-            for known, more in zip(parts, found, strict=True):
-                known.append(more)
+            for place, more in found.items():
+                parts[place].append(more)
             start += rows
-        return [torch.cat(known) if known else torch.zeros(0, len(self.decisions)).double() for known in parts]
+        return [torch.cat(known).cpu() for known in parts]  # waits for the card, which was never idle until now
 
     def _halve(self) -> None:
         self.weights.release()
@@ -154,9 +155,10 @@ class DecisionPasses:
         self.weights.resident = False
         self.say(f"out of GPU memory: going on with {self.rows} prompts of a model a pass")
 
-    def _pass(self, questions: Sequence[Question], beginning: tuple[int, ...]) -> list[Tensor]:
-        """All questions' rows through all layers."""
-        asked = [question for question in questions if question.rows]
+    def _pass(self, questions: Sequence[Question], beginning: tuple[int, ...]) -> dict[int, Tensor]:
+        """All questions' rows through all layers; by number those that have rows."""
+        numbers = [number for number, question in enumerate(questions) if question.rows]
+        asked = [questions[number] for number in numbers]
         before = [self._beginning(question.adapter, beginning) for question in asked]
         packed = [pack_behind(question.rows, len(beginning), self.device) for question in asked]
         batches = [self._batch(one) for one in packed]
@@ -170,9 +172,7 @@ class DecisionPasses:
                 if beginning:
                     step = replace(step, before=before[place][number])
                 hidden[place], _ = forward_layer(step, hidden[place])
-        found = iter([self._decided(states) for states in hidden])
-        none = torch.zeros(0, len(self.decisions)).double()
-        return [next(found) if question.rows else none for question in questions]
+        return {number: self._decided(states) for number, states in zip(numbers, hidden, strict=True)}
 
     def _beginning(self, adapter: str | None, ids: tuple[int, ...]) -> Beginning:
         """Keys and values of the beginning under an adapter, computed when it is first asked for."""
@@ -212,7 +212,7 @@ class DecisionPasses:
     def _decided(self, hidden: Tensor) -> Tensor:
         norm = self.decoder.norm
         states = self.ops.rms_norm(hidden, norm.weight, norm.variance_epsilon)
-        return (states @ head_rows(self.head, self.decisions, self.dtype).t()).double().cpu()
+        return (states @ head_rows(self.head, self.decisions, self.dtype).t()).double()
 
 
 def rows_that_fit(shape: ModelShape, file_bytes: float, item: int, *, tokens: int, budget: float, most: int) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from candletune.base.packed import PackedEmbedding, PackedLinear, block_kernels, expand_into, expanded
 from candletune.training.fast.head_norm import HeadNorms
+from candletune.training.fast.packing import send
 
 STACKS = {
     "qkv": ("q_proj", "k_proj", "v_proj"),
@@ -262,7 +263,7 @@ def embed(embedding: Any, ids: Tensor, device: torch.device) -> Tensor:
     """
     table: Tensor = embedding.weight
     if table.device == device:
-        return _numbers(embedding, table[ids.to(device)])
+        return _numbers(embedding, table[send(ids, device)])
     different, places = torch.unique(ids, return_inverse=True)
     return _numbers(embedding, table[different].to(device))[places.to(device)]
 
