@@ -289,10 +289,11 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path, help="SmolLM2's GGUF")
     parser.add_argument("--llama3", type=Path, help="Llama 3's tokenizer.model (tiktoken)")
     parser.add_argument("--qwen", type=Path, help="qwen.tiktoken")
+    parser.add_argument("--keep", type=Path, help="folder the small bases stay in, ministral/base.gguf and others")
     given = parser.parse_args()
     texts = prompts(given.prompts)
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
+        place = given.keep or Path(scratch)
         made: dict[str, Callable[[], Base]] = {"Ministral (Tekken)": lambda: ministral(place / "ministral")}
         if given.smollm2:
             made["SmolLM2"] = lambda: smollm2(given.smollm2)
