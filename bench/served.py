@@ -23,6 +23,7 @@ Usage: python bench/served.py bases FOLDER --base BASE.gguf
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -76,7 +77,8 @@ def score_served(
     from candletune.engines.llama_cpp import LlamaCppEngine
 
     one_by_one = ["engine.batch=1"] if token_by_token else []
-    settings = load_config(None, ["engine.threads=4", "engine.context=1024", *one_by_one]).engine
+    threads = min(4, os.cpu_count() or 1)
+    settings = load_config(None, [f"engine.threads={threads}", "engine.context=1024", *one_by_one]).engine
     with closing(LlamaCppEngine(base, settings)) as engine:
         asking = engine._asking
         asking.prompt_ids = lambda prompt: [int(word) for word in prompt.split()]  # type: ignore[method-assign]

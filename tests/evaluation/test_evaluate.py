@@ -478,7 +478,7 @@ def test_every_verdict_on_the_same_candles_spends_of_one_budget(tmp_path: Path) 
     verdict = Verdict.read(second.shadow_verdict)
     assert verdict.spent is not None
     assert verdict.spent.number == 2
-    assert verdict.spent.level == pytest.approx(0.05 / 6)
+    assert verdict.spent.level == pytest.approx(0.0075)
     assert any("This is try 2 on these candles." in note for note in verdict.notes)
     after = Metrics.read(second.shadow_metrics).comparison
     assert after.accuracy_signals == before.accuracy_signals

@@ -24,8 +24,11 @@ from candletune.evaluation.tries import CLOSES, closes_of
 
 def test_however_many_tries_come_their_levels_stay_within_the_budget() -> None:
     assert alpha_for(1, 0.05) == 0.025
-    assert alpha_for(2, 0.05) == pytest.approx(0.05 / 6)
-    assert sum(alpha_for(k, 0.05) for k in range(1, 10_000)) < 0.05
+    assert alpha_for(2, 0.05) == pytest.approx(0.05 * 0.15)
+    assert 0.0399 < sum(alpha_for(k, 0.05) for k in range(1, 10_000)) < 0.04
+    for count in range(1, 30):  # tries on record from when the k-th had budget / (k (k + 1))
+        earlier = sum(0.05 / (k * (k + 1)) for k in range(1, count + 1))
+        assert earlier + sum(alpha_for(k, 0.05) for k in range(count + 1, 10_000)) < 0.05
     for number, budget in ((0, 0.05), (1, 0.0), (1, 1.0)):
         with pytest.raises(ValueError, match="budget"):
             alpha_for(number, budget)
@@ -63,7 +66,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_every_further_candidate_gets_a_smaller_part(ledger: Ledger) -> None:
     numbers = [ledger.look(attempt(name)) for name in "abcd"]
     assert [spent.number for spent in numbers] == [1, 2, 3, 4]
-    assert [spent.level for spent in numbers] == pytest.approx([0.05 / k for k in (2, 6, 12, 20)])
+    assert [spent.level for spent in numbers] == pytest.approx([0.025, 0.0075, 0.0025, 0.00125])
 
 
 def test_the_same_look_again_is_no_new_try_and_writes_nothing(ledger: Ledger) -> None:
