@@ -10,7 +10,9 @@ language model's place, through the same loss; it needs neither candles nor llam
 What is earned: the returns of the calls over their horizon, each decision time with an equal part of the capital, after
 fees on every change of the position (as the verdict counts it, `evaluation.times.net_returns`, without funding). The
 optimum knows the market's law: the exact forward filter says what each hour's return is expected to be, and it calls
-where that is above the fee. `threshold` cases move HOLD's odds to where the held-out rows earn the most.
+where that is above the fee. `threshold` cases move HOLD's odds to where the held-out rows earn the most; `utility`
+calls as often as `candletune train` teaches it to (`calibration.share_that_pays`), `own share` as often as the loss
+alone left it.
 
 Usage: python bench/utility.py prepare FOLDER [--seeds 1 2 ..] [--noise 11 12] [--base BASE.gguf]
                                               [--candles FOLDER --pairs BTC/USDT:USDT,ETH/USDT:USDT]
@@ -58,6 +60,7 @@ class Period:
         labels: class by the labels' rule, (n,).
         place: decision time (counted) and ticker of each, (n, 2).
         optimum: what the filter calls (0 BUY, 1 SELL, 2 HOLD), (n,); None: nobody knows.
+        gains: what BUY, SELL and HOLD earned, in volatilities, (n, 3), and the day of each row, (n,); of held-out rows.
     """
 
     features: Floats
@@ -66,6 +69,7 @@ class Period:
     labels: Ints
     place: Ints
     optimum: Ints | None = None
+    gains: tuple[Floats, Ints] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def prepared(kind: str, seed: int, settings: list[str], wanted: argparse.Namespa
             seed=seed,
             train=period(data.meta.filter(train), asking, prompts=False),
             examples=asked,
-            held_out=held_out(run, asking),
+            held_out=held_out(config, run, asking),
             test=following(config, manifest, asking, wanted.stride, simulated=kind != "real"),
             rates=in_order(manifest.natural_prior),
             shares=in_order(manifest.class_prior),
@@ -212,11 +216,17 @@ def period(rows: Any, asking: Asking, *, prompts: bool = True) -> Period:
     )
 
 
-def held_out(run: Any, asking: Asking) -> Period:
+def held_out(config: Any, run: Any, asking: Asking) -> Period:
     """The eval rows at the base rates."""
     import polars as pl
 
-    return period(pl.read_parquet(run.natural_eval), asking)
+    from candletune.dataset import example_volatility
+    from candletune.training.targets import action_gains
+
+    rows = pl.read_parquet(run.natural_eval)
+    gains = action_gains(rows["forward_return"].to_numpy(), example_volatility(config, rows), config.train)
+    days = rows["decision_time"].dt.epoch("d").cast(pl.Int64).to_numpy()
+    return replace(period(rows, asking), gains=(gains, days))
 
 
 def following(config: Any, manifest: Any, asking: Asking, stride: int, *, simulated: bool) -> Period:
@@ -276,12 +286,14 @@ def train_market(path: Path, wanted: argparse.Namespace) -> list[dict[str, Any]]
     fit = network if wanted.base is None else language_model
     for objective in wanted.objectives:
         held, asked = fit(market, objective, wanted)
-        natural = offsets_to(market.shares, market.rates)
+        natural, own = offsets_to(market.shares, market.rates), asked.argmax(axis=1)
         if objective in ("utility", "preference"):
             natural = np.zeros(3)
-            rows.append(judged(market, objective, asked.argmax(axis=1)))
+            rows.append(judged(market, objective, as_taught(held, asked, market) if objective == "utility" else own))
         else:
             rows.append(judged(market, objective, shifted(asked, natural + as_often(held, natural, market.rates))))
+        if objective == "utility":
+            rows.append(judged(market, "utility, own share", own))
         best = best_shift(held, market.held_out, natural)
         rows.append(judged(market, f"{objective}, threshold", shifted(asked, best)))
     return rows
@@ -305,6 +317,18 @@ def as_often(held: Floats, natural: Floats, rates: Any) -> Floats:
     margins = np.sort(logs[:, HOLD] - logs[:, :HOLD].max(axis=1))
     shift = margins[min(len(margins) - 1, round((1 - rates[HOLD]) * len(margins)))]
     return np.array([shift, shift, 0.0])
+
+
+def as_taught(held: Floats, asked: Floats, market: Market) -> Ints:
+    """As `candletune train` leaves a model of the utility: its own share of calls, another that paid more, or none."""
+    from candletune.calibration import PAYS, call_offset, share_that_pays
+
+    assert market.held_out.gains is not None
+    share, errors = share_that_pays(held, *market.held_out.gains)
+    if errors < PAYS:
+        return np.full(len(asked), HOLD)
+    shift = call_offset(held, share)
+    return shifted(asked, np.array([shift, shift, 0.0]))
 
 
 def best_shift(held: Floats, rows: Period, natural: Any) -> Floats:

@@ -27,6 +27,7 @@ FOLDER_OR_NAME = "base.model"
 REMOVED = {
     "live.prior_correction": "is gone: the decision is what the adapter says first; how often it acts is taught by "
     "train.call_share",
+    "train.utility_entropy": "is gone: train.utility_temperature keeps the answers from running to 0 and 1",
 }
 """What became of a key, by its name."""
 _CONTROL = re.compile(r"[\x00-\x1f]")

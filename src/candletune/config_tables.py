@@ -212,7 +212,8 @@ class TrainConfig(Table):
         None,
         gt=0,
         lt=1,
-        description="share of the hours at which the adapter is to call BUY or SELL; none: as often as the labels do",
+        description="share of the hours at which the adapter is to call BUY or SELL; none: as often as the labels do, "
+        "or, with objective = utility, as often as it paid on held-out rows",
     )
     policy_steps: int = Field(
         20,
@@ -235,8 +236,11 @@ class TrainConfig(Table):
     utility_fee: float = Field(0.001, ge=0, lt=1, description="fees and slippage of a call, in and out (0.001 = 0.1 %)")
     utility_cap: float = Field(3.0, gt=0, description="what a call earns at most, in volatilities of the horizon")
     utility_risk: float = Field(0.0, ge=0, description="penalty on variance: half of it times the squared earning")
-    utility_entropy: float = Field(
-        0.1, ge=0, lt=1.0986, description="entropy of BUY, SELL and HOLD (nats) below which the loss holds against it"
+    utility_temperature: float = Field(
+        1.0,
+        ge=0,
+        description="the trained answer is softmax(expected earning / this), earnings in volatilities; 0: the best "
+        "decision alone",
     )
     utility_warmup: float = Field(
         0.5, ge=0, le=1, description="share of the steps over which the loss goes from labels to utility"

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from candletune.artifacts import DecisionPolicy, ProbabilityCalibration
 from candletune.base.chat import DecisionTokens
 from candletune.calibration import Calibration, call_margins, call_share
 from candletune.config import load_config
-from candletune.console import SilentReporter
+from candletune.console import Reporter, SilentReporter
 from candletune.training.engine import FixedPlan
 from candletune.training.evaluation import EvalSet
 from candletune.training.examples import TokenizedExample
 from candletune.training.policy import PolicyData, teach_policy
 
+Floats = NDArray[np.float64]
 TOKENS = DecisionTokens((1,), (10, 11, 12))
 WIDTH = 6
 ONE_THIRD, BASE_RATES = (1 / 3, 1 / 3, 1 / 3), (0.15, 0.15, 0.7)
@@ -75,7 +77,7 @@ def prompts(count: int, seed: int) -> list[tuple[int, ...]]:
 
 
 def taught(
-    *more: str, trained_steps: int = 400
+    *more: str, trained_steps: int = 400, gains: Floats | None = None, reporter: Reporter | None = None
 ) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None, ProbabilityCalibration | None]:
     """A model after the phase."""
     config = load_config(None, ["train.learning_rate=0.02", "train.optimizer=adamw_torch", *more]).train
@@ -84,10 +86,12 @@ def taught(
     natural = prompts(400, 2)
     true = Calibration(offsets=(-0.8, -0.8, 0.7)).apply(engine.decision_probabilities(natural, TOKENS).numpy())
     drawn = (np.random.default_rng(3).random(400)[:, None] > true.cumsum(axis=1)).sum(axis=1)
-    data = PolicyData(
-        examples, EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS), ONE_THIRD, BASE_RATES, trained_steps
+    shares = ONE_THIRD if gains is None else BASE_RATES
+    held_out = EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS)
+    data = PolicyData(examples, held_out, shares, BASE_RATES, trained_steps, gains, np.arange(400) // 2)
+    policy, calibration = teach_policy(
+        engine.model, engine, data, config, seed=3, reporter=reporter or SilentReporter()
     )
-    policy, calibration = teach_policy(engine.model, engine, data, config, seed=3, reporter=SilentReporter())
     return engine, data, policy, calibration
 
 
@@ -130,12 +134,46 @@ def test_without_steps_the_adapter_stays_as_it_was() -> None:
     assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
 
 
-def test_a_utility_says_itself_how_often_unless_a_share_is_wanted() -> None:
-    engine, data, policy, calibration = taught("train.objective=utility")
-    assert policy is None
+def earned(worth: float, fee: float, noise: float = 1.0) -> Floats:
+    """What each decision earned on the held-out rows: `worth` for a nat of the model's odds, less a fee, and noise."""
+    said = LinearEngine(LinearModel()).decision_probabilities(prompts(400, 2), TOKENS).numpy()
+    odds = np.log(said) - np.log(said[:, 2:])
+    luck = np.random.default_rng(7).normal(0, noise, (400, 1)) * np.array([1.0, -1.0, 0.0])
+    found: Floats = worth * odds + luck - np.array([fee, fee, 0.0])
+    return found
+
+
+def test_a_utility_that_pays_stays_as_it_is() -> None:
+    engine, data, policy, calibration = taught("train.objective=utility", gains=earned(2.0, 0.0, 0.01))
+    assert policy is not None
     assert calibration is not None
+    assert policy.steps == 0
+    assert policy.wanted == policy.reached == call_share(asked(engine, data))
     assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
-    wanted = taught("train.objective=utility", "train.call_share=0.1")[2]
+
+
+def test_a_utility_whose_surest_calls_alone_pay_is_taught_these() -> None:
+    sure = call_margins(LinearEngine(LinearModel()).decision_probabilities(prompts(400, 2), TOKENS).numpy())
+    gains = np.where(sure > np.quantile(sure, 0.8), 1.0, -1.0)[:, None] * np.array([1.0, 1.0, 0.0])
+    policy = taught("train.objective=utility", gains=gains)[2]
+    assert policy is not None
+    assert policy.wanted == pytest.approx(0.2, abs=0.003)
+    assert policy.reached == pytest.approx(0.2, abs=0.0101)
+
+
+def test_a_utility_that_earned_by_chance_is_taught_to_hold() -> None:
+    said: list[str] = []
+
+    class Heard(SilentReporter):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    policy = taught("train.objective=utility", gains=earned(0.0, 0.2), reporter=Heard())[2]
+    assert policy is not None
+    assert policy.wanted == 0.0
+    assert policy.reached < 0.0101
+    assert "could be chance" in said[0]
+    wanted = taught("train.objective=utility", "train.call_share=0.1", gains=earned(0.0, 0.2))[2]
     assert wanted is not None
     assert wanted.reached == pytest.approx(0.1, abs=0.0101)
 

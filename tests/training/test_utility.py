@@ -28,7 +28,7 @@ from candletune.training.fast.ops import decisions_grad
 from candletune.training.fast.plan import Plan
 from candletune.training.fast.weights import GradientSums
 from candletune.training.targets import action_gains, hours_each, with_targets
-from candletune.training.utility import decision_terms, decisions_loss, warm_share, with_share
+from candletune.training.utility import decision_terms, decisions_loss, utility_loss, warm_share, with_share
 from training_models import examples, gradients, plain_loss, tiny_model
 
 IDS = (20, 21, 22)
@@ -36,11 +36,11 @@ GAINS = ((1.4, -1.6, 0.0), (-2.2, 2.0, 0.0), (-0.3, -0.1, 0.0), (3.0, -3.0, 0.0)
 WHOLE = Plan(99, 99, False, False, True, 4096)
 
 
-def useful(rows: Sequence[TokenizedExample], share: float = 0.7, floor: float = 0.9) -> list[TokenizedExample]:
-    """All but the last with a utility; some entropies lie below the floor, some above."""
+def useful(rows: Sequence[TokenizedExample], share: float = 0.7, temperature: float = 0.9) -> list[TokenizedExample]:
+    """All but the last with a utility."""
     aims = ((1.0, 0.0, 0.0), (0.0, 0.7, 0.3), (0.0, 0.0, 1.0))
     found = [
-        replace(row, utility=DecisionUtility(IDS, aims[k % 3], GAINS[k % 5], 0.4 + 0.5 * k, floor, share))
+        replace(row, utility=DecisionUtility(IDS, aims[k % 3], GAINS[k % 5], 0.4 + 0.5 * k, temperature, share))
         for k, row in enumerate(rows)
     ]
     return [*found[:-1], rows[-1]] if len(rows) > 1 else found
@@ -56,8 +56,8 @@ def documented(logits: Tensor, row: TokenizedExample) -> Tensor:
     entropy = -(p * p.log()).sum()
     label = -(torch.tensor(utility.aims) * p.log()).sum()
     outside = -vocabulary[list(utility.ids)].sum().log()
-    short = torch.relu(utility.floor - entropy)
-    return outside + (1 - utility.share) * label + utility.share * (short - utility.weight * expected)
+    worth = expected + utility.temperature * entropy
+    return outside + (1 - utility.share) * label - utility.share * utility.weight * worth
 
 
 def documented_loss(model: torch.nn.Module, rows: Sequence[TokenizedExample]) -> Tensor:
@@ -74,11 +74,11 @@ def documented_loss(model: torch.nn.Module, rows: Sequence[TokenizedExample]) ->
     return total
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.9])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("name", engine_names())
-def test_every_engine_has_autograds_gradient(name: str, share: float, floor: float) -> None:
-    rows, model = useful(examples(5, 9), share, floor), tiny_model()
+def test_every_engine_has_autograds_gradient(name: str, share: float, temperature: float) -> None:
+    rows, model = useful(examples(5, 9), share, temperature), tiny_model()
     expected = documented_loss(model, rows)
     torch.autograd.backward(expected)
     wanted = gradients(model)
@@ -97,7 +97,7 @@ def test_every_engine_has_autograds_gradient(name: str, share: float, floor: flo
 
 
 def test_the_formulas_are_autograds_in_double_precision() -> None:
-    """Beyond what float32 can tell; some rows on either side of the entropy's floor, where p is nearly sure too."""
+    """Beyond what float32 can tell."""
     draw = torch.Generator().manual_seed(2)
     rows = useful(examples(40, 3), share=0.6)
     terms = decision_terms(rows, range(39))
@@ -108,9 +108,27 @@ def test_the_formulas_are_autograds_in_double_precision() -> None:
     assert logits.grad is not None
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
     assert (found - logits.grad).norm() <= 1e-6 * logits.grad.norm()
-    p = logits.detach().gather(1, terms.ids).softmax(-1)
-    short = -(p * p.log()).sum(-1) < 0.9
-    assert 5 < int(short.sum()) < 35
+
+
+def test_what_is_learned_is_the_softmax_of_what_is_expected() -> None:
+    """Two outcomes of one hour, three to one: the loss is least where the log-odds are the expected earnings over T."""
+    first, second = (1.4, -1.6, 0.0), (-2.2, 2.0, 0.0)
+    row = examples(1, 3)[0]
+    rows = [replace(row, utility=DecisionUtility(IDS, (1.0, 0.0, 0.0), g, 1.0, 0.5)) for g in (first,) * 3 + (second,)]
+    terms = decision_terms(rows, range(4))
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, tolerance_grad=1e-10)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        found = utility_loss(logits.expand(4, 3), terms).sum()
+        torch.autograd.backward(found)
+        return found
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    expected = (3 * torch.tensor(first) + torch.tensor(second)) / 4
+    odds = (logits - logits[2]).detach()
+    assert odds.tolist() == pytest.approx((expected / 0.5).tolist(), abs=1e-4)
 
 
 def test_a_share_of_nothing_is_the_labels_loss() -> None:
@@ -181,7 +199,7 @@ def test_objectives_in_the_configuration() -> None:
     assert load_config(None, ["train.objective=soft"]).train.soft_target == 1.0
     assert load_config(None, ["train.objective=soft", "train.soft_target=0.3"]).train.soft_target == 0.3
     assert load_config(None).train.objective == "labels"
-    for wrong in ("objective=money", "utility_cap=0", "utility_entropy=1.2", "utility_warmup=2", "utility_fee=-1"):
+    for wrong in ("objective=money", "utility_cap=0", "utility_temperature=-1", "utility_warmup=2", "utility_fee=-1"):
         with pytest.raises(UsageError, match=rf"train\.{wrong.partition('=')[0]}"):
             load_config(None, [f"train.{wrong}"])
 
@@ -206,7 +224,7 @@ def test_an_hour_weighs_as_an_hour() -> None:
 def test_the_dataset_says_what_each_example_earns(tmp_path: Path) -> None:
     candles(tmp_path, 900)
     settings = [f"data.folder={tmp_path}", "data.pairs=BTC/USDT", "train.objective=utility"]
-    config = load_config(None, [*settings, "train.utility_entropy=0.2"])
+    config = load_config(None, [*settings, "train.utility_temperature=0.2"])
     start = datetime(2024, 1, 9, tzinfo=UTC)
     meta = pl.DataFrame(
         {
@@ -227,7 +245,7 @@ def test_the_dataset_says_what_each_example_earns(tmp_path: Path) -> None:
     found = [example.utility for example in made]
     assert [utility and utility.weight for utility in found] == pytest.approx([0.3, 2.1, 0.6])
     assert [utility and utility.aims.index(1.0) for utility in found] == [0, 2, 1]
-    assert [utility and utility.floor for utility in found] == [0.2] * 3
+    assert [utility and utility.temperature for utility in found] == [0.2] * 3
     assert np.array([utility.gains for utility in found if utility]) == pytest.approx(gains)
     labels = config.model_copy(update={"train": config.train.model_copy(update={"objective": "labels"})})
     assert with_targets(plain, DecisionTokens((), IDS), meta, manifest.model_construct(), labels) == plain

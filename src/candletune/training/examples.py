@@ -21,7 +21,7 @@ class DecisionUtility:
         aims: the label's shares of the three, in their order.
         gains: what each earns, in units of the volatility known at the decision.
         weight: hours that the example stands for, against the mean example.
-        floor: entropy of the three probabilities below which the loss holds against it, nats.
+        temperature: what an entropy of one nat is worth, in the unit of the gains.
         share: of the utility in the loss of the decision token; the rest is the label's.
     """
 
@@ -29,7 +29,7 @@ class DecisionUtility:
     aims: tuple[float, ...]
     gains: tuple[float, ...]
     weight: float = 1.0
-    floor: float = 0.0
+    temperature: float = 1.0
     share: float = 1.0
 
 

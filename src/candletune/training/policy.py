@@ -5,6 +5,9 @@ therefore taught in a short phase behind the training: on its own training promp
 model's own answer, corrected to the base rates and shifted between HOLD and the two calls so that the wanted share of
 held-out rows is called. Nothing is left for whoever serves the adapter to correct. The phase learns no new label, so
 which rows are called first stays as it was.
+
+Under the utility the adapter stays as it is, unless another share of calls earned clearly more on the held-out rows;
+where what they earned could be chance, it is taught to hold.
 """
 
 from collections.abc import Sequence
@@ -20,12 +23,14 @@ from candletune.base.chat import DecisionTokens
 from candletune.calibration import (
     HOLD,
     LEAST_ROWS,
+    PAYS,
     Calibration,
     call_margins,
     call_offset,
     call_share,
     fit_calibration,
     prior_offsets,
+    share_that_pays,
 )
 from candletune.config import TrainConfig
 from candletune.console import Reporter, SilentReporter, Task
@@ -44,7 +49,9 @@ LAG = 0.25
 """Log-odds between calls and HOLD, on average over the held-out rows: further than this from its targets the model is
 still on its way to them, and what is missing of the wanted share says nothing of the targets."""
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Shares = tuple[float, float, float]
+NONE = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class PolicyData:
         trained_shares: class shares of the training examples.
         base_rates: class shares as they occur.
         trained_steps: of the training; the phase takes no more.
+        gains: what each decision would have earned on the held-out rows, (n, 3); None: under labels.
+        days: of the held-out rows, (n,).
     """
 
     examples: Sequence[TokenizedExample]
@@ -64,10 +73,30 @@ class PolicyData:
     trained_shares: Shares
     base_rates: Shares
     trained_steps: int
+    gains: Floats | None = None
+    days: Ints | None = None
 
-    def wanted(self, config: TrainConfig) -> float:
-        """The share of calls to teach: the configured one, or as often as the labels call."""
-        return sum(self.base_rates[:HOLD]) if config.call_share is None else config.call_share
+    def wanted(self, config: TrainConfig, natural: Floats, reporter: Reporter) -> float:
+        """The share of calls to teach: the configured one, what paid, or as often as the labels call.
+
+        Args:
+            config: `call_share`.
+            natural: probabilities of the held-out rows, (n, 3).
+            reporter: told what paid.
+        """
+        if config.call_share is not None:
+            return config.call_share
+        if self.gains is None or self.days is None:
+            return sum(self.base_rates[:HOLD])
+        share, errors = share_that_pays(natural, self.gains, self.days)
+        if errors < PAYS:
+            reporter.say(
+                f"what calls on {share:.1%} of {len(natural)} held-out rows earned could be chance ({errors:.1f} "
+                f"standard errors, {PAYS:g} wanted): the adapter is taught to hold; train.call_share sets another share"
+            )
+            return 0.0
+        reporter.say(f"calls on {share:.1%} of {len(natural)} held-out rows pay ({errors:.1f} standard errors)")
+        return share
 
 
 def teach_policy(
@@ -84,20 +113,22 @@ def teach_policy(
         reporter: progress, a task a round.
 
     Returns:
-        The policy (None with `policy_steps` 0, without held-out rows, or where the utility alone says how often), and
-        the calibration (None with few rows).
+        The policy (None with `policy_steps` 0 or without held-out rows), and the calibration (None with few rows).
     """
     held_out, undo = data.held_out, np.array(prior_offsets(data.trained_shares, data.base_rates))
     if not held_out.prompts:
         return None, None
     natural = first = _asked(engine, held_out.prompts, held_out.tokens)
-    if not config.policy_steps or (config.objective == "utility" and config.call_share is None):
+    if not config.policy_steps:
         return None, _calibration(natural, held_out.labels, undo)
-    wanted = data.wanted(config)
+    wanted = data.wanted(config, Calibration(offsets=_three(undo)).apply(natural), reporter)
     config = config.model_copy(update={"policy_steps": min(config.policy_steps, data.trained_steps)})
     order = np.random.default_rng(seed).permutation(len(data.examples))
     chosen = [data.examples[row] for row in order[: config.policy_steps * config.effective_batch]]
     before = _asked(engine, [example.ids[: example.prompt_length] for example in chosen], held_out.tokens)
+    if data.gains is not None and abs(call_share(natural) - wanted) <= TOLERANCE:
+        as_it_is = DecisionPolicy(wanted=wanted, reached=call_share(natural), rows=len(natural), steps=0, offsets=NONE)
+        return as_it_is, _calibration(natural, held_out.labels, undo)
     shift = call_offset(Calibration(offsets=_three(undo)).apply(natural), wanted)
     best: _Round | None = None
     steps, rate = 0, config.learning_rate

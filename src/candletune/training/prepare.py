@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from candletune.artifacts import AdapterRecord, DatasetManifest
@@ -11,13 +13,13 @@ from candletune.base.chat import DecisionTokens, decision_tokens, encode_prompt
 from candletune.base.tokenizer import served_tokenizer
 from candletune.config import Config, TrainConfig
 from candletune.console import Reporter
-from candletune.dataset import read_examples
+from candletune.dataset import example_volatility, read_examples
 from candletune.errors import InputError
 from candletune.hashes import sha256_path
 from candletune.runs import RunFolder
 from candletune.training.evaluation import EvalSet
 from candletune.training.examples import TokenizedExample, tokenize
-from candletune.training.targets import class_indices, in_order, with_targets
+from candletune.training.targets import action_gains, class_indices, in_order, with_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class TrainingData:
         dataset_sha256: of the file of training examples.
         class_shares: of the training examples as they are weighed, (BUY, SELL, HOLD).
         base_rates: of the training period, before balancing.
+        held_out_gains: what each decision would have earned on the held-out rows, (n, 3); None: under labels.
+        held_out_days: of the held-out rows, days since 1970, (n,).
     """
 
     examples: list[TokenizedExample]
@@ -45,6 +49,8 @@ class TrainingData:
     dataset_sha256: str
     class_shares: tuple[float, float, float]
     base_rates: tuple[float, float, float]
+    held_out_gains: NDArray[np.float64] | None = None
+    held_out_days: NDArray[np.int64] | None = None
 
 
 def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter) -> TrainingData:
@@ -85,10 +91,25 @@ def prepare_data(config: Config, run: RunFolder, base: Path, reporter: Reporter)
     prompts = [tuple(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat)) for text in natural["prompt"]]
     held_out = EvalSet(prompts, class_indices(natural["label"]), tokens, splits["eval"])
     shares, rates = (in_order(found) for found in (dataset.class_prior, dataset.natural_prior))
+    gains = days = None
     if config.train.objective == "utility":
         shares = rates  # its weights took the balance of the classes back
-    digest = sha256_path(run.jsonl)
-    return TrainingData(splits["train"], held_out, tokens, chat.texts, tokenizer.pad, shortened, digest, shares, rates)
+        returns = natural["forward_return"].to_numpy()
+        gains = action_gains(returns, example_volatility(config, natural), config.train) if len(natural) else None
+        days = natural["decision_time"].dt.epoch("d").cast(pl.Int64).to_numpy()
+    return TrainingData(
+        splits["train"],
+        held_out,
+        tokens,
+        chat.texts,
+        tokenizer.pad,
+        shortened,
+        sha256_path(run.jsonl),
+        shares,
+        rates,
+        gains,
+        days,
+    )
 
 
 def recorded_settings(config: TrainConfig) -> dict[str, JsonValue]:

@@ -76,7 +76,15 @@ def run_training(job: TrainingJob, config: Config, run: RunFolder, reporter: Rep
             )
             result = train_adapter(model, examples, config.train, watcher=watcher, resume=resume, seed=config.seed)
         evaluation = watcher.evaluation(result.steps)
-        data = PolicyData(examples, job.data.held_out, job.data.class_shares, job.data.base_rates, result.steps)
+        data = PolicyData(
+            examples,
+            job.data.held_out,
+            job.data.class_shares,
+            job.data.base_rates,
+            result.steps,
+            job.data.held_out_gains,
+            job.data.held_out_days,
+        )
         policy, calibration = teach_policy(model, engine, data, config.train, seed=config.seed, reporter=reporter)
         return TrainedModel(model, result, evaluation, policy, calibration)
     finally:

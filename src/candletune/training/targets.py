@@ -91,14 +91,14 @@ def with_utility(
         tokens: the decision tokens.
         gains: see `action_gains`, (n, 3).
         weights: of the utilities, (n,).
-        config: `utility_entropy`.
+        config: `utility_temperature`.
     """
     found = []
     for example, row, weight in zip(examples, gains.tolist(), weights.tolist(), strict=True):
         said = tokens.ids.index(example.ids[example.decision_index])
         hard = tuple(float(k == said) for k in range(len(tokens.ids)))
         aims = tuple(share for _, share in example.soft) or hard
-        utility = DecisionUtility(tuple(tokens.ids), aims, tuple(row), weight, config.utility_entropy)
+        utility = DecisionUtility(tuple(tokens.ids), aims, tuple(row), weight, config.utility_temperature)
         found.append(replace(example, utility=utility))
     return found
 

@@ -2,17 +2,19 @@
 
 At the decision token let z be the logits of BUY, SELL and HOLD, p = softmax(z), and u what each of the three would have
 earned (see `targets.action_gains`): all three are known from one outcome, so nothing is sampled. With w the weight that
-takes the balance of the classes back, a the label's shares, and H = -sum p_d log p_d:
+takes the balance of the classes back, a the label's shares, H = -sum p_d log p_d, and a temperature T:
 
-    U = sum p_d u_d                 dU/dz_d = p_d (u_d - U)
-    F = max(0, floor - H)           dF/dz_d = p_d (log p_d + H) where H < floor, else 0
-    C = -sum a_d log p_d            dC/dz_d = p_d - a_d
-    loss = (1 - s) C + s (F - w U)
+    U = sum p_d u_d                 dU/dz_d =  p_d (u_d - U)
+    H = -sum p_d log p_d            dH/dz_d = -p_d (log p_d + H)
+    C = -sum a_d log p_d            dC/dz_d =  p_d - a_d
+    loss = (1 - s) C - s w (U + T H)
 
-The share s goes from 0 (the labels alone) to 1 in a warm-up. The three renormalised probabilities say nothing of the
-rest of the vocabulary, so the term -log(P(BUY) + P(SELL) + P(HOLD)) is added; at s = 0 the sum is the usual
-cross-entropy. The gradients of both sum to those of a cross-entropy over the vocabulary against t = p - dloss/dz, of
-which the engine without autograd makes use. t sums to one and may leave [0, 1].
+What is best for an hour whose outcome is not known yet is p = softmax(E[u] / T), the maximum-entropy policy (Ziebart et
+al. 2008): the log-odds of two decisions are the difference of what they are expected to earn. The share s goes from 0
+(the labels alone) to 1 in a warm-up. The three renormalised probabilities say nothing of the rest of the vocabulary, so
+the term -log(P(BUY) + P(SELL) + P(HOLD)) is added; at s = 0 the sum is the usual cross-entropy. The gradients of both
+sum to those of a cross-entropy over the vocabulary against t = p - dloss/dz, of which the engine without autograd makes
+use. t sums to one and may leave [0, 1].
 """
 
 from collections.abc import Sequence
@@ -33,7 +35,7 @@ class DecisionTerms(NamedTuple):
         ids: (D, 3) tokens of BUY, SELL and HOLD.
         aims: (D, 3) the label's shares.
         gains: (D, 3) what each action earns.
-        scales: (D, 4) loss weight, weight of the utility, share of the utility, entropy floor.
+        scales: (D, 4) loss weight, weight of the utility, share of the utility, temperature.
     """
 
     positions: Tensor
@@ -59,7 +61,7 @@ def decision_terms(
     """
     asked = [(example, example.utility) for example in examples if example.utility is not None]
     scales = [
-        (example.weights[example.decision_index - example.prompt_length], u.weight, u.share, u.floor)
+        (example.weights[example.decision_index - example.prompt_length], u.weight, u.share, u.temperature)
         for example, u in asked
     ]
     shape = (len(asked), 3)
@@ -74,24 +76,21 @@ def decision_terms(
 
 def utility_loss(logits: Tensor, terms: DecisionTerms) -> Tensor:
     """The loss of D decisions from their three logits (D, 3), unweighted, (D,); see the module."""
-    _, weight, share, floor = terms.scales.unbind(-1)
+    _, weight, share, temperature = terms.scales.unbind(-1)
     logs = logits.log_softmax(dim=-1)
     p = logs.exp()
-    expected = (p * terms.gains).sum(-1)
-    short = (floor + (p * logs).sum(-1)).clamp_min(0.0)
+    worth = (p * (terms.gains - temperature[:, None] * logs)).sum(-1)
     label = -(terms.aims * logs).sum(-1)
-    return (1 - share) * label + share * (short - weight * expected)
+    return (1 - share) * label - share * weight * worth
 
 
 def utility_targets(logits: Tensor, terms: DecisionTerms) -> Tensor:
     """The t of the module, (D, 3): cross-entropy against it has the gradient of the loss."""
-    _, weight, share, floor = terms.scales[:, None].unbind(-1)
+    _, weight, share, temperature = terms.scales[:, None].unbind(-1)
     logs = logits.log_softmax(dim=-1)
     p = logs.exp()
-    expected = (p * terms.gains).sum(-1, keepdim=True)
-    entropy = -(p * logs).sum(-1, keepdim=True)
-    short = (entropy < floor).to(p.dtype) * p * (logs + entropy)
-    slope = (1 - share) * (p - terms.aims) + share * (short - weight * p * (terms.gains - expected))
+    worth = terms.gains - temperature * logs  # the constant in its derivative drops out: sum dp_d = 0
+    slope = (1 - share) * (p - terms.aims) - share * weight * p * (worth - (p * worth).sum(-1, keepdim=True))
     return p - slope
 
 
