@@ -1,14 +1,15 @@
 """A replay's decisions by every engine, in one go: the naive loop, llama.cpp one by one and in batches, PyTorch.
 
     python bench/replay.py BASE.gguf ADAPTER.gguf [--other ADAPTER.gguf] [--prompts 64] [--batches 4,16] [--threads 1]
-    python bench/replay.py BASE.gguf ADAPTER.gguf --gpu-layers -1 --prompts-file lora_training.jsonl --batches 8,16
+    python bench/replay.py BASE.gguf ADAPTER.gguf --gpu-layers -1 --prompts 512 --naive 64 --batches 16,32
     python bench/replay.py BASE.gguf ADAPTER.gguf --url http://127.0.0.1:8080
     python bench/replay.py BASE.gguf ADAPTER.gguf --alone --prompts 2000 --batches "" --answer 0
 
 Prints seconds a decision and adapter, the ratio to the naive loop, and of how many decisions and by how much at most
 each engine differs from llama.cpp one by one. The peer is a script as people write it: llama-cpp-python with
-`lora_path`, a model for each adapter, an answer of at most `--answer` tokens at temperature 0. Wall time, and processor
-time of this process, which does not depend on what else the machine does.
+`lora_path`, a model for each adapter, an answer of at most `--answer` tokens at temperature 0, over the first `--naive`
+prompts. Every other way has answered the first 64 prompts before it is timed. Wall time, and processor time of this
+process, which does not depend on what else the machine does.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from candletune.engines.llama_cpp import LlamaCppEngine
 from signals import prompts_in
 
 ROWS = 64
-"""Decisions asked together, as the replay does."""
+"""Decisions that llama.cpp is asked together, as the replay does."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,16 @@ def naive(wanted: argparse.Namespace, prompts: list[str]) -> Figures:
         for path in wanted.adapters
     ]
 
+    asked = prompts[: wanted.naive]
+
     def loop() -> None:
         for model in models:
-            for prompt in prompts:
+            for prompt in asked:
                 model.create_chat_completion(
                     [{"role": "user", "content": prompt}], max_tokens=wanted.answer, temperature=0
                 )
 
-    loop_of = timed(loop, len(prompts) * len(models))
+    loop_of = timed(loop, len(asked) * len(models))
     for model in models:
         model.close()
     return loop_of
@@ -89,7 +92,7 @@ def opened(wanted: argparse.Namespace, **settings: object) -> Iterator[Engine]:
 
 
 def scored(engine: Engine, wanted: argparse.Namespace, prompts: list[str]) -> Figures:
-    """Every prompt under every adapter, as the replay asks; the first part is asked once before, to warm up."""
+    """Every prompt under every adapter, as the replay asks."""
 
     def replay(rows: list[str]) -> NDArray[np.float64]:
         parts = []
@@ -99,13 +102,14 @@ def scored(engine: Engine, wanted: argparse.Namespace, prompts: list[str]) -> Fi
                 parts.append(engine.score(rows[offset : offset + ROWS]))
         return np.concatenate(parts)
 
-    replay(prompts[:2])
+    replay(prompts[:ROWS])
     return timed(lambda: replay(prompts), len(prompts) * len(wanted.adapters))
 
 
 def by_torch(wanted: argparse.Namespace, prompts: list[str]) -> Figures:
-    """PyTorch over the same files, both adapters in one pass, on a card where there is one."""
+    """PyTorch over the same files, both adapters in one pass, on a card where there is one; as the replay asks it."""
     from candletune.engines.packed import PackedScorer
+    from candletune.stages.torch_replay import PART
 
     settings = [f"train.device={wanted.device}"]
     with closing(PackedScorer(wanted.base, load_config(None, settings), print)) as scorer:
@@ -117,12 +121,12 @@ def by_torch(wanted: argparse.Namespace, prompts: list[str]) -> Figures:
         def replay(rows: list[str]) -> NDArray[np.float64]:
             scorer.prepare(rows)  # tokenizes them, as the others' scoring does
             parts = []
-            for offset in range(0, len(rows), ROWS):
-                found = scorer.score({name: rows[offset : offset + ROWS] for name in names})
-                parts += [found[name] for name in names]
+            for offset in range(0, len(rows), PART):
+                found = scorer.score({name: rows[offset : offset + PART] for name in names})
+                parts += [found[name][row : row + ROWS] for row in range(0, PART, ROWS) for name in names]
             return np.concatenate(parts)
 
-        replay(prompts[:2])
+        replay(prompts[:ROWS])
         return timed(lambda: replay(prompts), len(prompts) * len(names))
 
 
@@ -173,6 +177,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="ask the one adapter only")
     parser.add_argument("--device", default="auto", help="of PyTorch: auto, cuda, cpu; empty: leave it out")
     parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--naive", type=int, default=64, help="prompts that the naive loop answers")
     parser.add_argument("--prompts-file", type=Path, help="JSON lines of a dataset; none: a simulated market's")
     parser.add_argument("--batches", type=lambda text: [int(size) for size in text.split(",") if size], default=[4, 16])
     parser.add_argument("--answer", type=int, default=30, help="tokens of the naive loop's answers; 0: no naive loop")

@@ -1,7 +1,9 @@
 """Chat format and decision tokens: pure text and ids, no framework. The ids that train are the ids that are served."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from candletune.decisions import DECISIONS
 from candletune.errors import InputError
@@ -36,9 +38,8 @@ class ChatFormat:
         Raises:
             InputError: the prompt carries a control token, which would end the user's turn.
         """
-        for token in self.control:
-            if token in prompt:
-                raise InputError(f"prompt: carries the control token {token}; clean the text it came from")
+        if found := _any_of(self.control).search(prompt):
+            raise InputError(f"prompt: carries the control token {found.group()}; clean the text it came from")
         return f"{self.before}{prompt}{self.after}"
 
     @property
@@ -52,6 +53,12 @@ class ChatFormat:
 
 
 MISTRAL = ChatFormat()
+
+
+@lru_cache(maxsize=16)
+def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds any of them in one pass: a base may have a thousand control tokens, a replay ten thousands of prompts."""
+    return re.compile("|".join(map(re.escape, filter(None, texts))) or "(?!)")
 
 
 def shown(texts: dict[str, str]) -> str:
@@ -136,7 +143,5 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     if not sequences:
         return 0
     first, last = min(sequences, key=list), max(sequences, key=list)
-    length = 0
-    while length < min(len(first), len(last)) and first[length] == last[length]:
-        length += 1
-    return length
+    same = (one == other for one, other in zip(first, last, strict=False))
+    return next((length for length, equal in enumerate(same) if not equal), min(len(first), len(last)))

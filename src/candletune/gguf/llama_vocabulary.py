@@ -50,7 +50,7 @@ class LlamaVocabulary:
         count = llama_cpp.llama_tokenize(self.handle, data, len(data), buffer, room, False, True)
         if count < 0:
             raise InputError("prompt: llama.cpp cannot tokenize it; remove unusual characters")
-        return list(buffer[:count])
+        return buffer[:count]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens left out."""
