@@ -2,8 +2,10 @@
 """How far each gets on headlines it never saw: from the best without text to the best with text, on a market with news.
 
 `prepare` simulates the markets, builds each dataset by the `dataset` stage, tokenizes it with the base's own tokenizer
-and fits the baselines; a second market of each seed has its headlines moved to other times. `train` asks the base
-untrained and trains it (fast engine over the GGUF's blocks, decisions by it), which needs no candles, no llama.cpp.
+and fits the baselines; a second market of each seed has its headlines moved to other times. `--kinds titles` has no
+market: titles alone, each with its true direction, which says how much of them a base can learn to read. `train` asks
+the base untrained and trains it (fast engine over the GGUF's blocks, decisions by it), which needs no candles, no
+llama.cpp.
 `table` prints balanced accuracy on rows whose titles tell of kinds that training knew, in new wordings, and of new
 kinds, and the verdict of each language model against gradient boosting, which does not read.
 
@@ -52,6 +54,9 @@ MONTHS = tuple(datetime(2022, month, 1, tzinfo=UTC) for month in (4, 5, 6, 7))
 REAL_START = datetime(2021, 11, 1, tzinfo=UTC)
 BLOCK = timedelta(days=3)
 WITHOUT_TEXT = "gradient boosting"
+TITLES = "titles"
+FILLINGS = 8, 2
+"""How often each wording is filled in: to train on, and to be asked."""
 GROUPS = ("seen kinds", "new kinds", "all rows")
 HOLD = 2
 
@@ -100,7 +105,7 @@ def prepare(wanted: argparse.Namespace) -> None:
     for seed in wanted.seeds:
         for kind in wanted.kinds:
             began = time.perf_counter()
-            case = prepared(wanted, f"{kind}-{seed}", seed)
+            case = (prepared_titles if kind == TITLES else prepared)(wanted, f"{kind}-{seed}", seed)
             with gzip.open(wanted.folder / f"{case.name}.pkl.gz", "wb", compresslevel=5) as packed:
                 pickle.dump(case, packed)
             print(f"{case.name}: {len(case.examples)} examples, {len(case.labels)} rows, {clock(began)}", flush=True)
@@ -147,6 +152,50 @@ def prepared(wanted: argparse.Namespace, name: str, seed: int) -> Case:
     held_out, asked = ids(natural_rows(run)["prompt"]), ids(rows["prompt"])
     labels, group = classes(rows), groups(rows, config, run)
     return Case(name, seed, examples, tokens, tokenizer.pad, held_out, asked, labels, group, choices(config, run, rows))
+
+
+def prepared_titles(wanted: argparse.Namespace, name: str, seed: int) -> Case:
+    """Every wording that training knows with the direction it means, and every later one to be asked."""
+    from candletune.base.chat import decision_tokens, encode_prompt
+    from candletune.base.tokenizer import served_tokenizer
+    from candletune.config import load_config
+    from candletune.decisions import DECISIONS
+    from candletune.market.event_kinds import event_kinds
+    from candletune.market.headlines.text import clean_headline
+    from candletune.training.examples import tokenize
+
+    kinds, rng, meant = event_kinds(), np.random.default_rng(seed), {1: 0, -1: 1, 0: HOLD}
+    known: list[tuple[str, int]] = []
+    asked: list[tuple[str, int, str]] = []
+    for kind in kinds.kind:
+        for one in by_wording(kind):
+            for _ in range(FILLINGS[bool(one.after)]):
+                title = clean_headline(kinds.word(one, bool(one.after), rng))
+                if one.after:
+                    asked.append((title, meant[kind.direction], GROUPS[kind.is_new]))
+                else:
+                    known.append((title, meant[kind.direction]))
+    config = load_config(None, [f"base.gguf={wanted.base}", *wanted.more])
+    tokenizer = served_tokenizer(config, wanted.base)
+    chat, tokens = tokenizer.chat(config.base.chat), decision_tokens(tokenizer.encode)
+    examples = tokenize(
+        [title for title, _ in known],
+        [f"DECISION: {DECISIONS[way]} - as the headline says." for _, way in known],
+        tokenizer,
+        tokens=tokens,
+        chat=chat,
+        limit=config.train.max_sequence_length,
+        decision_weight=config.train.decision_weight,
+    )[0]
+    prompts = [np.array(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat), np.int32) for text, *_ in asked]
+    ways, group = np.array([way for _, way, _ in asked], np.int64), [group for *_, group in asked]
+    return Case(name, seed, examples, tokens, tokenizer.pad, [], prompts, ways, group, {})
+
+
+def by_wording(kind: Any) -> list[Any]:
+    """A kind for each of its wordings, which is all that one has."""
+    before = [kind.model_copy(update={"before": (text,), "after": ()}) for text in kind.before]
+    return before + [kind.model_copy(update={"before": (), "after": (text,)}) for text in kind.after]
 
 
 def test_rows(config: Any, stride: int, end: datetime | None = None) -> Any:
@@ -328,6 +377,9 @@ def table(wanted: argparse.Namespace) -> None:
         with gzip.open(path) as packed:
             case: Case = pickle.load(packed)  # noqa: S301 - our own file
         said = wanted.out / path.name.replace(".pkl.gz", ".npz")
+        if case.name.startswith(TITLES):
+            read(case, said)
+            continue
         chosen, model = dict(case.chosen), None
         if said.exists():
             model = np.load(said)
@@ -347,6 +399,23 @@ def table(wanted: argparse.Namespace) -> None:
     print("\nhow far from the best without text to the best with text, mean over seeds (range)")
     for (kind, name, group), found in ways.items():  # type: ignore[misc]
         print(f"{kind:9} {name:32} {group:11} {np.mean(found):5.0%} ({min(found):.0%} to {max(found):.0%})")
+
+
+def read(case: Case, said: Path) -> None:
+    """Of how many titles the model says the direction: among all, and up or down among those that move the price."""
+    if not said.exists():
+        return
+    model, group = np.load(said), np.array(case.group)
+    for name in ("untrained", "trained"):
+        cells = []
+        for own in GROUPS[:2]:
+            pick = group == own
+            labels, chances = case.labels[pick], model[name][pick]
+            moves = labels != HOLD
+            right = (chances.argmax(axis=1) == labels).mean()
+            way = (chances[moves][:, :HOLD].argmax(axis=1) == labels[moves]).mean()
+            cells.append(f"{own}: {right:.1%} of {len(labels)} titles, {way:.1%} of {moves.sum()} directions")
+        print(f"{case.name}, {name}: {'; '.join(cells)}")
 
 
 def verdict(case: Case, said: Path, wanted: argparse.Namespace) -> str:
@@ -502,7 +571,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="real candles (futures/) and headlines.csv")
     parser.add_argument("--out", type=Path, help="where probabilities are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--kinds", nargs="+", default=["news", "shuffled"], choices=["news", "shuffled"])
+    parser.add_argument("--kinds", nargs="+", default=["news", "shuffled"], choices=["news", "shuffled", TITLES])
     parser.add_argument("--stride", type=int, default=6, help="hours between two test decisions")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-verdict", action="store_true")
