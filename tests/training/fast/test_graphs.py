@@ -63,7 +63,7 @@ def test_a_copy_holds_the_same() -> None:
     assert all(torch.equal(a, b) for a, b in zip(batch.tensors(), copied.tensors(), strict=True))
 
 
-def test_only_small_models_that_fit_twice_are_recorded() -> None:
+def test_only_short_passes_that_fit_twice_are_recorded() -> None:
     small = ModelSizes(576, 1536, 9, 3, 64, 30, 49152, 2, False)
     large = ModelSizes(4096, 12288, 32, 8, 128, 36, 131072, 2, True)
     work = Workload([(305, 25)] * 64, prefix=100, batch=32)
@@ -76,6 +76,7 @@ def test_only_small_models_that_fit_twice_are_recorded() -> None:
     assert not graphs(small, 40)
     assert not graphs(small, 3, graphs=True)
     assert not graphs(large, 139, graphs=True)
+    assert graphs(large, 139, graphs=True, micro_batch=16)  # as each of two processes has it
 
 
 @pytest.mark.gpu

@@ -63,13 +63,13 @@ def follow(seat: Seat, config: Config, say: Callable[[str], None]) -> None:
 
 
 def _work(engine: FastEngine, step: Step, number: int) -> None:
-    engine.model.train(step.training)
+    if engine.model.training != step.training:
+        engine.model.train(step.training)  # walks through all modules, which takes milliseconds
     flat = torch.empty(sum(p.numel() for p in engine.parameters), dtype=torch.float32, device=engine.device)
     dist.broadcast(flat, src=0)
-    for parameter, part in zip(
-        engine.parameters, flat.split([parameter.numel() for parameter in engine.parameters]), strict=True
-    ):
-        parameter.data.copy_(part.view_as(parameter))
+    own = [parameter.data for parameter in engine.parameters]
+    parts = flat.split([parameter.numel() for parameter in own])
+    torch._foreach_copy_(own, [part.view_as(parameter) for part, parameter in zip(parts, own, strict=True)])
     shared_step(engine, step, number)
 
 

@@ -27,8 +27,10 @@ FOUR_BIT_BYTES = 0.516
 """NF4 with doubly quantized constants: 4 bits, and 8 bits a block of 64 with their own constants."""
 TYPICAL, TYPICAL_PREFIX = (330, 45), 100
 """Tokens and answer tokens of an example under Ministral's tokenizer, and what all prompts share."""
-GRAPH_WEIGHTS = 100e6
-"""Weights of a layer up to which CUDA graphs gain: 0.26 of the time at 3.5e6, 0.81 at 61e6, 1.02 at 218e6."""
+GRAPH_WORK = 1.2e12
+"""Weights of a layer times tokens of a pass up to which CUDA graphs gain: a longer pass keeps the GPU busy while the host
+launches. Measured: 0.26 of the time at 3e10 (135M), 0.81 at 5e11 (1B), 0.96 at 9.5e11 (8B, 16 examples), 1.02 at 1.8e12
+(8B, 32 examples)."""
 EXPANSION = 900
 """Tokens whose forward pass takes as long as expanding the weights from 4 bits once each way (measured at 8B)."""
 
@@ -310,9 +312,10 @@ def choose_plan(sizes: ModelSizes, workload: Workload, footprint: Footprint, lim
             "base model"
         )
     best = min(fitting, key=lambda plan: work_of(plan, sizes, workload))
-    small = sizes.layer_weights <= GRAPH_WEIGHTS and best.full_layers == sizes.layers and not best.host_embedding
+    short = sizes.layer_weights * largest(best.micro_batch).tokens <= GRAPH_WORK
+    as_it_lies = best.full_layers == sizes.layers and not best.host_embedding
     # the recorded passes hold memory of their own, beside that of evaluations
-    return replace(best, graphs=limits.graphs and small and 2 * best.peak <= limits.budget)
+    return replace(best, graphs=limits.graphs and short and as_it_lies and 2 * best.peak <= limits.budget)
 
 
 def _most(counts: Sequence[int], rows: int) -> int:
