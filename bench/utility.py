@@ -11,8 +11,8 @@ What is earned: the returns of the calls over their horizon, each decision time 
 fees on every change of the position (as the verdict counts it, `evaluation.times.net_returns`, without funding). The
 optimum knows the market's law: the exact forward filter says what each hour's return is expected to be, and it calls
 where that is above the fee. `threshold` cases move HOLD's odds to where the held-out rows earn the most; `utility`
-calls as often as `candletune train` teaches it to (`calibration.share_that_pays`), `own share` as often as the loss
-alone left it.
+is what `candletune train` leaves: the model as the loss made it (`own share`), or one that holds where what its calls
+earned on the held-out rows could be chance.
 
 Usage: python bench/utility.py prepare FOLDER [--seeds 1 2 ..] [--noise 11 12] [--base BASE.gguf]
                                               [--candles FOLDER --pairs BTC/USDT:USDT,ETH/USDT:USDT]
@@ -320,15 +320,14 @@ def as_often(held: Floats, natural: Floats, rates: Any) -> Floats:
 
 
 def as_taught(held: Floats, asked: Floats, market: Market) -> Ints:
-    """As `candletune train` leaves a model of the utility: its own share of calls, another that paid more, or none."""
-    from candletune.calibration import PAYS, call_offset, share_that_pays
+    """As `candletune train` leaves a model of the utility: its own calls, or none where these could be chance."""
+    from candletune.calibration import PAYS, earned_by_calls
 
     assert market.held_out.gains is not None
-    share, errors = share_that_pays(held, *market.held_out.gains)
-    if errors < PAYS:
+    if earned_by_calls(held, *market.held_out.gains) < PAYS:
         return np.full(len(asked), HOLD)
-    shift = call_offset(held, share)
-    return shifted(asked, np.array([shift, shift, 0.0]))
+    calls: Ints = asked.argmax(axis=1)
+    return calls
 
 
 def best_shift(held: Floats, rows: Period, natural: Any) -> Floats:

@@ -1,20 +1,21 @@
 """Calibration, corrections of class shares, and how often a model calls."""
 
-from typing import Any
-
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from candletune.calibration import (
     Calibration,
     call_offset,
     call_share,
     correct_prior,
+    earned_by_calls,
     fit_calibration,
     prior_offsets,
-    share_that_pays,
     shares_of,
 )
+
+Floats = NDArray[np.float64]
 
 
 def drawn(rows: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -81,43 +82,27 @@ def test_an_offset_gives_the_wanted_share_of_calls(wanted: float) -> None:
     assert call_share(Calibration(offsets=(shift, shift, 0.0)).apply(probabilities)) == pytest.approx(wanted)
 
 
-def surest_first(calls: int, rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Probabilities of which the first `calls` say BUY, each less sure than the one before it; and a day for each."""
-    odds = (calls - 0.5 - np.arange(rows)) / rows
-    buy = 0.9 / (1 + np.exp(-odds))
-    return np.stack([buy, np.full(rows, 0.1), 0.9 - buy], axis=1), np.arange(rows)
+def calling(calls: int, rows: int) -> Floats:
+    """Probabilities of which the first `calls` say BUY, the others HOLD."""
+    buys = np.arange(rows) < calls
+    return np.where(buys[:, None], [[0.8, 0.1, 0.1]], [[0.1, 0.1, 0.8]])
 
 
-def earning(*values: float) -> np.ndarray[Any, Any]:
-    """What a BUY earns, hour by hour."""
+def earning(*values: float) -> Floats:
+    """What a BUY earns, row by row."""
     return np.array([[value, -value, 0.0] for value in values])
 
 
-def test_a_share_that_pays_is_the_models_own_unless_another_earned_clearly_more() -> None:
-    said, days = surest_first(4, 10)
-    assert call_share(said) == pytest.approx(0.4)
-    own = share_that_pays(said, earning(1, 1, 1, 1, 0.5, -0.6, 0, 0, 0, 0), days)
-    assert list(own) == pytest.approx([0.4, 2.0])
-    more = share_that_pays(said, earning(1, 1, 1, 1, 1, 1, 1, -1, 0, 0), days)
-    assert list(more) == pytest.approx([0.7, 7**0.5])
-    less = share_that_pays(said, earning(1, 1, -1, -1, 0, 0, 0, 0, 0, 0), days)
-    assert list(less) == pytest.approx([0.2, 2**0.5])
-    assert share_that_pays(said[::-1], earning(0, 0, 0, -1, 1, 1, 1, 1, 1, 1), days)[0] == pytest.approx(0.6)
+def test_what_calls_earned_is_counted_in_errors_of_days() -> None:
+    said, gains = calling(4, 8), earning(1, 1, 1, 1, -1, -1, -1, -1)
+    assert earned_by_calls(said, gains, np.arange(8)) == pytest.approx(2.0)
+    assert earned_by_calls(said, gains, np.arange(8) // 2) == pytest.approx(4 / 8**0.5)
+    assert earned_by_calls(said, gains, np.zeros(8, dtype=np.int64)) == pytest.approx(1.0)
+    assert earned_by_calls(said[:, [1, 0, 2]], gains, np.arange(8)) == pytest.approx(-2.0)
 
 
-def test_rows_of_one_day_are_one_observation() -> None:
-    said, _ = surest_first(4, 8)
-    gains = earning(1, 1, 1, 1, -1, -1, -1, -1)
-    assert share_that_pays(said, gains, np.arange(8))[1] == pytest.approx(2.0)
-    assert share_that_pays(said, gains, np.arange(8) // 2)[1] == pytest.approx(4 / 8**0.5)
-    assert share_that_pays(said, gains, np.zeros(8, dtype=np.int64))[1] == pytest.approx(1.0)
-
-
-def test_nothing_that_is_called_pays_nothing() -> None:
-    said, days = surest_first(0, 5)
-    assert share_that_pays(said, earning(-1, -1, -1, -1, -1), days) == (0.0, 0.0)
-    said, days = surest_first(3, 5)
-    assert share_that_pays(said, earning(-1, -1, -1, -1, -1), days)[1] < 0
+def test_a_model_that_never_calls_earned_nothing() -> None:
+    assert earned_by_calls(calling(0, 5), earning(-1, -1, -1, -1, -1), np.arange(5)) == 0.0
 
 
 @pytest.mark.parametrize("value", [[0.5, 0.5, 0.0], [1.0, 1.0], {"BUY": 1, "SELL": 1, "HOLD": float("nan")}])

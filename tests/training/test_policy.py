@@ -152,15 +152,6 @@ def test_a_utility_that_pays_stays_as_it_is() -> None:
     assert np.array_equal(asked(engine, data), asked(LinearEngine(LinearModel()), data))
 
 
-def test_a_utility_whose_surest_calls_alone_pay_is_taught_these() -> None:
-    sure = call_margins(LinearEngine(LinearModel()).decision_probabilities(prompts(400, 2), TOKENS).numpy())
-    gains = np.where(sure > np.quantile(sure, 0.8), 1.0, -1.0)[:, None] * np.array([1.0, 1.0, 0.0])
-    policy = taught("train.objective=utility", gains=gains)[2]
-    assert policy is not None
-    assert policy.wanted == pytest.approx(0.2, abs=0.003)
-    assert policy.reached == pytest.approx(0.2, abs=0.0101)
-
-
 def test_a_utility_that_earned_by_chance_is_taught_to_hold() -> None:
     said: list[str] = []
 

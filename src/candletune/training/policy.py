@@ -6,8 +6,8 @@ model's own answer, corrected to the base rates and shifted between HOLD and the
 held-out rows is called. Nothing is left for whoever serves the adapter to correct. The phase learns no new label, so
 which rows are called first stays as it was.
 
-Under the utility the adapter stays as it is, unless another share of calls earned clearly more on the held-out rows;
-where what they earned could be chance, it is taught to hold.
+Under the utility the adapter stays as the loss left it; where what its calls earned on the held-out rows could be
+chance, it is taught to hold.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ from candletune.calibration import (
     call_margins,
     call_offset,
     call_share,
+    earned_by_calls,
     fit_calibration,
     prior_offsets,
-    share_that_pays,
 )
 from candletune.config import TrainConfig
 from candletune.console import Reporter, SilentReporter, Task
@@ -77,22 +77,22 @@ class PolicyData:
     days: Ints | None = None
 
     def wanted(self, config: TrainConfig, natural: Floats, reporter: Reporter) -> float:
-        """The share of calls to teach: the configured one, what paid, or as often as the labels call.
+        """The share of calls to teach: the configured one, as the model has it or none, or as often as the labels call.
 
         Args:
             config: `call_share`.
             natural: probabilities of the held-out rows, (n, 3).
-            reporter: told what paid.
+            reporter: told what the calls earned.
         """
         if config.call_share is not None:
             return config.call_share
         if self.gains is None or self.days is None:
             return sum(self.base_rates[:HOLD])
-        share, errors = share_that_pays(natural, self.gains, self.days)
+        share, errors = call_share(natural), earned_by_calls(natural, self.gains, self.days)
         if errors < PAYS:
             reporter.say(
-                f"what calls on {share:.1%} of {len(natural)} held-out rows earned could be chance ({errors:.1f} "
-                f"standard errors, {PAYS:g} wanted): the adapter is taught to hold; train.call_share sets another share"
+                f"what calls on {share:.1%} of {len(natural)} held-out rows earned could be chance ({errors:.2f} "
+                f"standard errors, {PAYS:.2f} wanted): the adapter is taught to hold; train.call_share sets a share"
             )
             return 0.0
         reporter.say(f"calls on {share:.1%} of {len(natural)} held-out rows pay ({errors:.1f} standard errors)")

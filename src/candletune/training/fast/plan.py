@@ -28,9 +28,9 @@ FOUR_BIT_BYTES = 0.516
 TYPICAL, TYPICAL_PREFIX = (330, 45), 100
 """Tokens and answer tokens of an example under Ministral's tokenizer, and what all prompts share."""
 GRAPH_WORK = 1.2e12
-"""Weights of a layer times tokens of a pass up to which CUDA graphs gain: a longer pass keeps the GPU busy while the host
-launches. Measured: 0.26 of the time at 3e10 (135M), 0.81 at 5e11 (1B), 0.96 at 9.5e11 (8B, 16 examples), 1.02 at 1.8e12
-(8B, 32 examples)."""
+"""Weights of a layer times tokens of a pass up to which CUDA graphs gain: a longer one keeps the GPU busy while the
+host launches. Measured: 0.26 of the time at 3e10 (135M), 0.81 at 5e11 (1B), 0.96 at 9.5e11 (8B, 16 examples), 1.02 at
+1.8e12 (8B, 32 examples)."""
 EXPANSION = 900
 """Tokens whose forward pass takes as long as expanding the weights from 4 bits once each way (measured at 8B)."""
 
