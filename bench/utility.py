@@ -278,6 +278,8 @@ def optimum(config: Any, rows: Any) -> Ints:
 
 def train_market(path: Path, wanted: argparse.Namespace) -> list[dict[str, Any]]:
     """All objectives on one market: a row for each case."""
+    from candletune.calibration import earned_by_calls
+
     with gzip.open(path) as file:
         market: Market = pickle.load(file)  # noqa: S301
     rows = [] if market.test.optimum is None else [judged(market, "the filter's optimum", market.test.optimum)]
@@ -293,7 +295,9 @@ def train_market(path: Path, wanted: argparse.Namespace) -> list[dict[str, Any]]
         else:
             rows.append(judged(market, objective, shifted(asked, natural + as_often(held, natural, market.rates))))
         if objective == "utility":
-            rows.append(judged(market, "utility, own share", own))
+            assert market.held_out.gains is not None
+            errors = earned_by_calls(held, *market.held_out.gains)
+            rows.append(judged(market, "utility, own share", own) | {"held_out_errors": errors})
         best = best_shift(held, market.held_out, natural)
         rows.append(judged(market, f"{objective}, threshold", shifted(asked, best)))
     return rows
