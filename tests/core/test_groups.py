@@ -1,4 +1,4 @@
-"""`pytest.mark.xdist_group` is kept: some fixtures take a minute, and every worker that has one of their tests makes one."""
+"""`pytest.mark.xdist_group` is kept: some fixtures take a minute, and each worker that has a test of theirs makes one."""
 
 import pytest
 
