@@ -1,4 +1,4 @@
-"""`pytest.mark.xdist_group` is kept: some fixtures take a minute, and each worker that has a test of theirs makes one."""
+"""`pytest.mark.xdist_group` is kept: some fixtures take a minute, and a worker that has a test of theirs makes one."""
 
 import pytest
 
