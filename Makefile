@@ -35,8 +35,9 @@ demo-times:  ## how long make demo takes here, and a second demo with a new seed
 
 test: lint types unit  ## everything CI checks
 
+# A file's tests go to one process, so that what they share (a minute of converting in some) is made once.
 unit: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=30 --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=30 --cov --cov-report=term:skip-covered --cov-report=json:.coverage.json
 	$(BIN)/python tests/check_coverage.py .coverage.json
 
 long: $(READY)  ## variants of tests that would cost CI minutes

@@ -23,8 +23,7 @@ from candletune.model_shape import read_shape
 from converters import Conversion, assert_same_metadata, convert, tensors
 from random_models import ALL, COMPLETE, OTHERS, linear_layers, random_base, random_model, rule_of
 
-# One worker has all of them: the converters' process, which converts everything, then runs once.
-pytestmark = [pytest.mark.llamacpp, pytest.mark.xdist_group("architectures")]
+pytestmark = pytest.mark.llamacpp
 Maker = Callable[[str], Path]
 FORMATS = ("F32", "F16", "BF16")
 THREE = (300, 310, 320)

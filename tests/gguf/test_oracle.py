@@ -17,8 +17,7 @@ from candletune.gguf.peft import read_adapter
 from candletune.model_shape import read_shape
 from converters import Conversion, assert_same_metadata, convert, run_converter, tensors
 
-# One worker has all of them: the converters' process, which converts everything, then runs once.
-pytestmark = [pytest.mark.llamacpp, pytest.mark.xdist_group("oracle")]
+pytestmark = pytest.mark.llamacpp
 FORMATS = ("F32", "F16", "BF16")
 
 CASES: dict[str, dict[str, Any]] = {
