@@ -67,10 +67,11 @@ def work(wanted: argparse.Namespace) -> None:
     loaded = time.perf_counter() - began
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     torch.manual_seed(0)
-    seconds, losses = [], []
+    seconds, launched, losses = [], [], []
     for start in range(0, len(rows), wanted.batch):
         began = time.perf_counter()
         total, weight = engine.loss(rows[start : start + wanted.batch])
+        launched.append(time.perf_counter() - began)  # the device is still at work
         torch.autograd.backward(total / weight)
         optimizer.step()
         optimizer.zero_grad()
@@ -83,6 +84,7 @@ def work(wanted: argparse.Namespace) -> None:
         "micro_batch": engine.plan.micro_batch,
         "step_s": round(statistics.median(seconds[WARM_UP:]), 4),
         "spread_s": [round(value, 4) for value in (min(seconds[WARM_UP:]), max(seconds[WARM_UP:]))],
+        "launch_s": round(statistics.median(launched[WARM_UP:]), 4),
         "first_step_s": round(seconds[0], 2),
         "load_s": round(loaded, 1),
         "tokens": round(statistics.mean(len(row.ids) for row in rows) * wanted.batch),
