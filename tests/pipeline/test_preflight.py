@@ -18,6 +18,7 @@ from candletune.cli import main
 from candletune.config import Config, load_config
 from candletune.console import SilentReporter
 from candletune.preflight import PreflightFailed, examine, pending_stages, preflight
+from candletune.preflight.data import held_out_rows
 from candletune.preflight.findings import CHECKS, Finding, check
 from candletune.prompts.template import load_template
 from candletune.runs import RunFolder
@@ -370,6 +371,17 @@ def test_warnings_are_said_and_do_not_refuse(place: Place) -> None:
     reporter = SilentReporter()
     preflight(config, RunFolder(config.run.folder), reporter, ["replay"] if _fits() else [])
     assert not _fits() or any("evaluate.min_effective wants 5000" in text for text in reporter.warnings)
+
+
+def test_few_held_out_rows_are_said_where_they_decide(place: Place) -> None:
+    def warned(*assignments: str) -> bool:
+        config = load_config(place.file, ["train.objective=utility", *assignments])
+        return any(finding.level == "warning" for finding in held_out_rows(config))
+
+    assert warned()
+    assert not warned("dataset.natural_eval=2000")
+    assert not warned("train.call_share=0.2")
+    assert not warned("train.objective=labels")
 
 
 def _fits() -> bool:

@@ -16,6 +16,8 @@ from candletune.prompts.template import load_template
 
 FEW_EXAMPLES = 5000
 """Decision times before the test period below which a model of this kind learns little."""
+ROWS_OF_A_WEAK_SIGNAL = 2000
+"""Held-out rows on which ten of ten models of a weak signal earned more than chance; seven of ten did on 500."""
 
 
 def not_written_yet(config: Config) -> bool:
@@ -147,6 +149,20 @@ def template(config: Config) -> Iterator[Finding]:
     loaded = load_template(config.prompt.template)
     loaded.render(EXAMPLE)
     yield Finding("ok", "template", f"{loaded.name}, {loaded.sha256[:12]}")
+
+
+@check("held-out rows", "dataset", "train")
+def held_out_rows(config: Config) -> Iterator[Finding]:
+    """Under the utility the rows at the base rates say whether calls pay, and few of them say little."""
+    rows = config.dataset.natural_eval
+    decides = config.train.objective == "utility" and config.train.policy_steps and config.train.call_share is None
+    if decides and rows < ROWS_OF_A_WEAK_SIGNAL:
+        yield Finding(
+            "warning",
+            "held-out rows",
+            f"dataset.natural_eval: {rows} held-out rows decide whether the adapter is taught to hold, and a weak "
+            f"signal does not show in so few; {ROWS_OF_A_WEAK_SIGNAL} see more of it",
+        )
 
 
 @check("certificate", "verify")

@@ -92,7 +92,8 @@ class PolicyData:
         if errors < PAYS:
             reporter.say(
                 f"what calls on {share:.1%} of {len(natural)} held-out rows earned could be chance ({errors:.2f} "
-                f"standard errors, {PAYS:.2f} wanted): the adapter is taught to hold; train.call_share sets a share"
+                f"standard errors, {PAYS:.2f} wanted): the adapter is taught to hold; raise dataset.natural_eval to "
+                "see more, or set train.call_share"
             )
             return 0.0
         reporter.say(f"calls on {share:.1%} of {len(natural)} held-out rows pay ({errors:.1f} standard errors)")
