@@ -168,13 +168,15 @@ def prepared_titles(wanted: argparse.Namespace, name: str, seed: int) -> Case:
     known: list[tuple[str, int]] = []
     asked: list[tuple[str, int, str]] = []
     for kind in kinds.kind:
-        for one in by_wording(kind):
-            for _ in range(FILLINGS[bool(one.after)]):
-                title = clean_headline(kinds.word(one, bool(one.after), rng))
-                if one.after:
-                    asked.append((title, meant[kind.direction], GROUPS[kind.is_new]))
+        way = meant[kind.direction]
+        for after, text in [(False, text) for text in kind.before] + [(True, text) for text in kind.after]:
+            one = kind.model_copy(update={"before": (text,), "after": (text,)})
+            for _ in range(FILLINGS[after]):
+                title = clean_headline(kinds.word(one, after, rng))
+                if after:
+                    asked.append((title, way, GROUPS[kind.is_new]))
                 else:
-                    known.append((title, meant[kind.direction]))
+                    known.append((title, way))
     config = load_config(None, [f"base.gguf={wanted.base}", *wanted.more])
     tokenizer = served_tokenizer(config, wanted.base)
     chat, tokens = tokenizer.chat(config.base.chat), decision_tokens(tokenizer.encode)
@@ -190,12 +192,6 @@ def prepared_titles(wanted: argparse.Namespace, name: str, seed: int) -> Case:
     prompts = [np.array(encode_prompt(tokenizer.encode, text, tokenizer.bos, chat), np.int32) for text, *_ in asked]
     ways, group = np.array([way for _, way, _ in asked], np.int64), [group for *_, group in asked]
     return Case(name, seed, examples, tokens, tokenizer.pad, [], prompts, ways, group, {})
-
-
-def by_wording(kind: Any) -> list[Any]:
-    """A kind for each of its wordings, which is all that one has."""
-    before = [kind.model_copy(update={"before": (text,), "after": ()}) for text in kind.before]
-    return before + [kind.model_copy(update={"before": (), "after": (text,)}) for text in kind.after]
 
 
 def test_rows(config: Any, stride: int, end: datetime | None = None) -> Any:

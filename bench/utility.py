@@ -278,7 +278,7 @@ def optimum(config: Any, rows: Any) -> Ints:
 
 def train_market(path: Path, wanted: argparse.Namespace) -> list[dict[str, Any]]:
     """All objectives on one market: a row for each case."""
-    from candletune.calibration import earned_by_calls
+    from candletune.calibration import PAYS, earned_by_calls
 
     with gzip.open(path) as file:
         market: Market = pickle.load(file)  # noqa: S301
@@ -291,12 +291,15 @@ def train_market(path: Path, wanted: argparse.Namespace) -> list[dict[str, Any]]
         natural, own = offsets_to(market.shares, market.rates), asked.argmax(axis=1)
         if objective in ("utility", "preference"):
             natural = np.zeros(3)
-            rows.append(judged(market, objective, as_taught(held, asked, market) if objective == "utility" else own))
         else:
             rows.append(judged(market, objective, shifted(asked, natural + as_often(held, natural, market.rates))))
+        if objective == "preference":
+            rows.append(judged(market, objective, own))
         if objective == "utility":
             assert market.held_out.gains is not None
             errors = earned_by_calls(held, *market.held_out.gains)
+            taught = own if errors >= PAYS else np.full(len(own), HOLD)  # as `candletune train` leaves the model
+            rows.append(judged(market, objective, taught))
             rows.append(judged(market, "utility, own share", own) | {"held_out_errors": errors})
         best = best_shift(held, market.held_out, natural)
         rows.append(judged(market, f"{objective}, threshold", shifted(asked, best)))
@@ -321,17 +324,6 @@ def as_often(held: Floats, natural: Floats, rates: Any) -> Floats:
     margins = np.sort(logs[:, HOLD] - logs[:, :HOLD].max(axis=1))
     shift = margins[min(len(margins) - 1, round((1 - rates[HOLD]) * len(margins)))]
     return np.array([shift, shift, 0.0])
-
-
-def as_taught(held: Floats, asked: Floats, market: Market) -> Ints:
-    """As `candletune train` leaves a model of the utility: its own calls, or none where these could be chance."""
-    from candletune.calibration import PAYS, earned_by_calls
-
-    assert market.held_out.gains is not None
-    if earned_by_calls(held, *market.held_out.gains) < PAYS:
-        return np.full(len(asked), HOLD)
-    calls: Ints = asked.argmax(axis=1)
-    return calls
 
 
 def best_shift(held: Floats, rows: Period, natural: Any) -> Floats:

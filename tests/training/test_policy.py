@@ -77,7 +77,11 @@ def prompts(count: int, seed: int) -> list[tuple[int, ...]]:
 
 
 def taught(
-    *more: str, trained_steps: int = 400, gains: Floats | None = None, reporter: Reporter | None = None
+    *more: str,
+    trained_steps: int = 400,
+    gains: Floats | None = None,
+    shares: tuple[float, float, float] | None = None,
+    reporter: Reporter | None = None,
 ) -> tuple[LinearEngine, PolicyData, DecisionPolicy | None, ProbabilityCalibration | None]:
     """A model after the phase."""
     config = load_config(None, ["train.learning_rate=0.02", "train.optimizer=adamw_torch", *more]).train
@@ -86,7 +90,7 @@ def taught(
     natural = prompts(400, 2)
     true = Calibration(offsets=(-0.8, -0.8, 0.7)).apply(engine.decision_probabilities(natural, TOKENS).numpy())
     drawn = (np.random.default_rng(3).random(400)[:, None] > true.cumsum(axis=1)).sum(axis=1)
-    shares = ONE_THIRD if gains is None else BASE_RATES
+    shares = shares or (ONE_THIRD if gains is None else BASE_RATES)
     held_out = EvalSet(natural, np.minimum(drawn, 2).tolist(), TOKENS)
     data = PolicyData(examples, held_out, shares, BASE_RATES, trained_steps, gains, np.arange(400) // 2)
     policy, calibration = teach_policy(
@@ -143,8 +147,10 @@ def earned(worth: float, fee: float, noise: float = 1.0) -> Floats:
     return found
 
 
-def test_a_utility_that_pays_stays_as_it_is() -> None:
-    engine, data, policy, calibration = taught("train.objective=utility", gains=earned(2.0, 0.0, 0.01))
+@pytest.mark.parametrize("shares", [BASE_RATES, (0.2, 0.2, 0.6), ONE_THIRD])
+def test_a_utility_that_pays_stays_as_it_is(shares: tuple[float, float, float]) -> None:
+    """Whatever the examples' shares were: what it says itself is what earned."""
+    engine, data, policy, calibration = taught("train.objective=utility", gains=earned(2.0, 0.0, 0.01), shares=shares)
     assert policy is not None
     assert calibration is not None
     assert policy.steps == 0

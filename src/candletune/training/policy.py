@@ -81,7 +81,7 @@ class PolicyData:
 
         Args:
             config: `call_share`.
-            natural: probabilities of the held-out rows, (n, 3).
+            natural: probabilities of the held-out rows, (n, 3), as the model says them.
             reporter: told what the calls earned.
         """
         if config.call_share is not None:
@@ -122,14 +122,14 @@ def teach_policy(
     natural = first = _asked(engine, held_out.prompts, held_out.tokens)
     if not config.policy_steps:
         return None, _calibration(natural, held_out.labels, undo)
-    wanted = data.wanted(config, Calibration(offsets=_three(undo)).apply(natural), reporter)
+    wanted = data.wanted(config, natural, reporter)
+    if data.gains is not None and abs(call_share(natural) - wanted) <= TOLERANCE:
+        as_it_is = DecisionPolicy(wanted=wanted, reached=call_share(natural), rows=len(natural), steps=0, offsets=NONE)
+        return as_it_is, _calibration(natural, held_out.labels, undo)
     config = config.model_copy(update={"policy_steps": min(config.policy_steps, data.trained_steps)})
     order = np.random.default_rng(seed).permutation(len(data.examples))
     chosen = [data.examples[row] for row in order[: config.policy_steps * config.effective_batch]]
     before = _asked(engine, [example.ids[: example.prompt_length] for example in chosen], held_out.tokens)
-    if data.gains is not None and abs(call_share(natural) - wanted) <= TOLERANCE:
-        as_it_is = DecisionPolicy(wanted=wanted, reached=call_share(natural), rows=len(natural), steps=0, offsets=NONE)
-        return as_it_is, _calibration(natural, held_out.labels, undo)
     shift = call_offset(Calibration(offsets=_three(undo)).apply(natural), wanted)
     best: _Round | None = None
     steps, rate = 0, config.learning_rate
